@@ -1,0 +1,44 @@
+# make demo      train one model on pictures, clips and RGB-D, evaluate it, write a report (about 6 minutes on 2 cores)
+# make compare   the same model on each modality alone and with mixed batches; adds the comparison to the report
+# make test      the fast tests        make test-all   also the slow ones        make lint   style, types, import rules
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+JOBS ?= 2
+
+.PHONY: env demo compare test test-slow test-all lint clean
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: env
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py
+
+compare: demo
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:image
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:video
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:rgbd
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:mixed
+	$(RUN) -m omnivore_jax.report runs/demo
+
+test: env
+	$(RUN) -m pytest -n $(JOBS) tests
+
+test-slow: env
+	$(RUN) -m pytest -n $(JOBS) -m slow tests
+
+test-all: test test-slow
+
+lint: env
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) .cache runs

@@ -1,0 +1,30 @@
+"""The words and shapes that the whole project shares.
+
+Axis names in shape annotations, the same everywhere:
+
+    b  samples of a batch               g  windows of a batch (b times the windows of a map)
+    t  frames, or tokens in time        n  tokens of a window
+    h  rows                             k  attention heads
+    w  columns                          d  channels of a head
+    c  channels                         m  distinct attention masks
+"""
+
+from typing import Any, NamedTuple
+
+Size = tuple[int, int, int]
+"""Extent along (t, h, w)."""
+
+
+class Batch(NamedTuple):
+    """Samples of one dataset on their way to the model; a NamedTuple, so that trees of shardings or of shapes are Batches too.
+
+    rgb        uint8 [b t h w 3]
+    disparity  float32 [b t h w 1], before it is clamped, divided by 75 and normalised; None where there is no depth
+    label      int32 [b]
+    mask       bool [b], False on padding
+    """
+
+    rgb: Any
+    disparity: Any
+    label: Any
+    mask: Any
