@@ -1,0 +1,23 @@
+"""Omnivore Swin-L, jointly trained on IN21K + IN1K + K400 + SUN RGB-D (Table 4).
+
+    python -m omnivore_jax.main --config=configs/swin_l.py
+    python -m omnivore_jax.main --config=configs/swin_l.py:in1k    # without IN21K
+    python -m omnivore_jax.main --config=configs/swin_l.py --mode=dry   # what would run, without running it
+"""
+
+from ml_collections import ConfigDict
+
+from configs.joint import joint
+
+
+def get_config(datasets: str = "in21k") -> ConfigDict:
+    """`datasets`: in1k (Table 2) or in21k (Table 4)."""
+    if datasets not in ("in1k", "in21k"):
+        raise ValueError(f"configs/swin_l.py:{datasets} is not known; use in1k or in21k")
+    return joint(
+        "swin_l" if datasets == "in21k" else f"swin_l-{datasets}",
+        model="omnivore_swin_l",
+        drop_path=0.3,  # App. A
+        in21k=datasets == "in21k",
+        microbatch={"image": 16, "video": 1},  # fits 16 GiB by the dry run's estimate
+    )

@@ -1,0 +1,19 @@
+"""Omnivore Swin-S, jointly trained on IN1K + K400 + SUN RGB-D (Table 2).
+
+    python -m omnivore_jax.main --config=configs/swin_s.py
+    python -m omnivore_jax.main --config=configs/swin_s.py --mode=dry   # what would run, without running it
+"""
+
+from ml_collections import ConfigDict
+
+from configs.joint import joint
+
+
+def get_config() -> ConfigDict:
+    return joint(
+        "swin_s",
+        model="omnivore_swin_s",
+        drop_path=0.2,  # App. A
+        in21k=False,
+        microbatch={"image": 32, "video": 4},  # fits 16 GiB by the dry run's estimate
+    )
