@@ -1,0 +1,305 @@
+"""Training checkpoints: Orbax writes and reads the arrays, we decide which steps can be trusted and which stay.
+
+<directory>/400/state/       the leaves of the train state by dotted path; each process writes its own shards
+<directory>/400/metadata/    a small JSON object of the caller's
+<directory>/400/digests/     the seal: the step counts only once every process has written its file here
+<directory>/scores.json      what the EMA of each step scored
+"""
+
+import errno
+import logging as python_logging
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from jaxtyping import PyTree
+
+from omnivore_jax.checkpoint import digests
+from omnivore_jax.checkpoint.scores import Scores
+from omnivore_jax.checkpoint.steps import list_steps, remove_leftovers, remove_step, superfluous
+from omnivore_jax.core import dist, tree
+from omnivore_jax.core.command import UserError
+
+STATE, METADATA = "state", "metadata"
+REASONS = [
+    os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+]
+"""Faults of the disk, by the words that Orbax quotes in errors of other types."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When to save and what to keep; none of it changes what is trained."""
+
+    every: int = 1000
+    """Steps between two checkpoints."""
+    keep_last: int = 2
+    """How many of the newest finished checkpoints stay; the second one is there for when the first is damaged."""
+    keep_best: bool = True
+    """Whether the checkpoint with the best EMA stays as well."""
+
+    def __post_init__(self) -> None:
+        for key in ("every", "keep_last"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}={getattr(self, key)}; use at least 1")
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held; unpacks as (step, state, metadata)."""
+
+    step: int
+    state: Any
+    metadata: dict[str, Any]
+
+
+class CheckpointManager:
+    """Saves and restores the state of a run in one folder; every process must make the same calls in the same order."""
+
+    def __init__(self, directory: str | Path, config: CheckpointConfig = CheckpointConfig(), read_only: bool = False):
+        """Opens the folder; `read_only` leaves alone what a run that is still training is writing there.
+
+        Raises UserError where the folder cannot be made.
+        """
+        self.directory = Path(directory).absolute()
+        self._config = config
+        _quiet_orbax()
+        if dist.is_primary() and not read_only:
+            try:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{self.directory} cannot be made: {error.strerror}; choose another workdir") from error
+            remove_leftovers(self.directory)
+        dist.barrier("checkpoints opened")
+        self._read_only = read_only
+        self._scores = Scores(self.directory)
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._pending: tuple[int, Future] | None = None
+        self._good: set[int] = set()
+        """Steps that this manager sealed or found to be undamaged: they need not be saved again."""
+        self._damaged: set[int] = set()
+
+    def save(self, step: int, state: PyTree, metadata: Mapping[str, Any]) -> None:
+        """Starts to save a state and returns as soon as its arrays may be overwritten.
+
+        A step that is there already, whole, is left as it is; one that was never finished or is damaged is replaced.
+        Raises UserError where the save before this one failed.
+        """
+        if self._read_only:
+            raise ValueError(f"read_only=True of the checkpoints in {self.directory}; open them for writing to save")
+        self._finish_pending()
+        if step in self._good:
+            logging.info("checkpoint of step %d is already there", step)
+            return
+        if dist.is_primary():
+            remove_step(self.directory, step)
+        with self._explained(step):
+            items = {STATE: ocp.args.PyTreeSave(tree.flatten(state)), METADATA: ocp.args.JsonSave(dict(metadata))}
+            self._orbax.save(self._path(step), args=ocp.args.Composite(**items))
+        self._pending = step, self._sealer.submit(self._seal, step)
+
+    def check(self) -> None:
+        """Raises the error of a save that failed in the background since; costs nothing, so ask after every step."""
+        if self._pending and self._pending[1].done():
+            self._finish_pending()
+
+    def wait(self) -> None:
+        """Waits until what was saved is sealed on all processes, and applies the rules of what is kept."""
+        self._finish_pending()
+        dist.barrier("checkpoint sealed")
+        self._prune()
+
+    def close(self) -> None:
+        """Waits, then lets go of threads and files."""
+        try:
+            self.wait()
+        finally:
+            self._release()
+
+    def __enter__(self) -> "CheckpointManager":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._release()  # no barrier: the other processes may be gone
+
+    def latest_good_step(self) -> int | None:
+        """Finds the newest step whose files are all as they were written; None where no step was ever finished.
+
+        Unfinished and damaged steps are named in the log. Raises UserError where all finished steps are damaged.
+        """
+        self.wait()
+        found = dist.broadcast(self._search() if dist.is_primary() else None)
+        self._damaged = set(found["damaged"])
+        if found["step"] is not None:
+            self._good.add(found["step"])
+        elif found["damaged"]:
+            raise UserError(
+                f"{self.directory} has no undamaged checkpoint (damaged: {', '.join(map(str, found['damaged']))}); "
+                "put one back from a copy, or start again in another workdir"
+            )
+        return found["step"]
+
+    def restore(self, abstract_state: PyTree, step: int | None = None) -> Restored:
+        """Reads a whole state into the shardings that `abstract_state` (ShapeDtypeStructs) asks for.
+
+        Takes the newest undamaged step, or the one given. The devices need not be those that saved it.
+        Raises UserError where there is none, where the step asked for is damaged, or where a leaf differs in path,
+        shape or dtype.
+        """
+        step = self._choose(step)
+        self._compare(step, self.saved_shapes(step), abstract_state)
+        return self._read(step, abstract_state)
+
+    def restore_part(self, abstract_part: PyTree, step: int | None = None) -> Restored:
+        """Reads only the leaves that `abstract_part` has, say {"ema": ..., "params": ...}; else as `restore`."""
+        step = self._choose(step)
+        saved, wanted = self.saved_shapes(step), tree.flatten(abstract_part)
+        self._compare(step, {path: leaf for path, leaf in saved.items() if path in wanted}, abstract_part)
+        return self._read(step, abstract_part)
+
+    def saved_shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Lists shape and dtype of every leaf that a step holds, by dotted path; reads no arrays."""
+        saved = cast(Any, ocp.PyTreeCheckpointer().metadata(self._path(step) / STATE).item_metadata).tree
+        return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
+
+    def record_best(self, step: int, score: float, per_dataset: Mapping[str, float] | None = None) -> None:
+        """Notes the mean top-1 of a step's EMA (and its parts); the best one among the saved steps is kept."""
+        self._scores.add(step, score, per_dataset or {})
+        if dist.is_primary():
+            try:
+                self._scores.save()
+            except OSError as error:
+                raise self._failure(step, error) from error
+
+    def best_step(self) -> int | None:
+        """Finds the finished checkpoint whose EMA scored highest; None where none was scored."""
+        self.wait()
+        return dist.broadcast(self._scores.best(self._sealed()) if dist.is_primary() else None)
+
+    def _path(self, step: int) -> Path:
+        return self.directory / str(step)
+
+    def _sealed(self) -> list[int]:
+        return [step for step in list_steps(self.directory) if digests.is_sealed(self._path(step))]
+
+    def _seal(self, step: int) -> None:
+        """Runs in the background: waits for Orbax on all processes, digests our files, deletes what is superfluous."""
+        self._orbax.wait_until_finished()
+        digests.seal(self._path(step), jax.process_index(), jax.process_count())
+        self._prune()
+
+    def _finish_pending(self) -> None:
+        if self._pending is None:
+            return
+        (step, sealing), self._pending = self._pending, None
+        with self._explained(step):
+            sealing.result()
+        self._good.add(step)
+
+    def _prune(self) -> None:
+        """Deletes superfluous steps, those that are damaged or were never finished included."""
+        if self._read_only or not dist.is_primary():
+            return
+        good = set(self._sealed()) - self._damaged
+        best = self._scores.best(good) if self._config.keep_best else None
+        for step in superfluous(list_steps(self.directory), good, best, self._config.keep_last):
+            remove_step(self.directory, step)
+
+    def _search(self) -> dict[str, Any]:
+        damaged = []
+        for step in list_steps(self.directory):
+            if not digests.is_sealed(self._path(step)):
+                logging.warning("checkpoint of step %d in %s was never finished; skipped", step, self.directory)
+                continue
+            damage = digests.find_damage(self._path(step))
+            if damage is None:
+                return {"step": step, "damaged": damaged}
+            logging.error("checkpoint of step %d in %s is damaged: %s; skipped", step, self.directory, damage)
+            damaged.append(step)
+        return {"step": None, "damaged": damaged}
+
+    def _choose(self, step: int | None) -> int:
+        if step is None:
+            step = self.latest_good_step()
+            if step is None:
+                raise UserError(f"{self.directory} has no finished checkpoint; train first, or name another workdir")
+            return step
+        self.wait()
+        fault = dist.broadcast(self._fault(step) if dist.is_primary() else None)
+        if fault is not None:
+            raise UserError(f"checkpoint of step {step} in {self.directory} {fault}; choose another step")
+        self._good.add(step)
+        return step
+
+    def _fault(self, step: int) -> str | None:
+        if not digests.is_sealed(self._path(step)):
+            return f"is not there or was never finished (there are: {', '.join(map(str, self._sealed())) or 'none'})"
+        damage = digests.find_damage(self._path(step))
+        return damage and f"is damaged: {damage}"
+
+    def _compare(self, step: int, saved: PyTree, asked: PyTree) -> None:
+        """Refuses what Orbax would cast or pad without a word."""
+        difference = tree.first_difference(saved, asked)
+        if difference is not None:
+            path, found, wanted = difference
+            raise UserError(
+                f"checkpoint of step {step} in {self.directory} has {found} at {path}, the config asks for {wanted}; "
+                "use the config that the run was trained with"
+            )
+
+    def _read(self, step: int, abstract: PyTree) -> Restored:
+        flat = tree.flatten(abstract)
+        arrays = ocp.args.PyTreeRestore(
+            flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat), partial_restore=True
+        )
+        items = ocp.args.Composite(**{STATE: arrays, METADATA: ocp.args.JsonRestore()})
+        read = self._orbax.restore(self._path(step), args=items)
+        return Restored(step, tree.refill(abstract, read[STATE]), read[METADATA])
+
+    def _release(self) -> None:
+        self._sealer.shutdown()
+        self._orbax.close()
+
+    @contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turns a fault of the disk into one line, and clears away what was half written."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            if dist.is_primary():
+                remove_leftovers(self.directory)
+                if not digests.is_sealed(self._path(step)):
+                    remove_step(self.directory, step)
+            raise self._failure(step, error) from error
+
+    def _failure(self, step: int, error: Exception) -> Exception:
+        """Words a fault of the disk for the user; any other error is ours and stays as it is."""
+        reason = next((words for words in REASONS if words in str(error)), None)
+        if reason is None:
+            return error
+        return UserError(
+            f"checkpoint of step {step} could not be written to {self.directory}: {reason}; mend that and run again "
+            f"(the last good checkpoint is of step {next(iter(self._sealed()), 'none')})"
+        )
+
+
+def _quiet_orbax() -> None:
+    """Keeps Orbax's progress and its tracebacks of errors that it also raises out of the log."""
+    logger = python_logging.getLogger("absl")
+    if _not_noise not in logger.filters:
+        logger.addFilter(_not_noise)
+
+
+def _not_noise(record: python_logging.LogRecord) -> bool:
+    from_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+    return not from_orbax or (record.levelno >= python_logging.WARNING and not record.exc_info)

@@ -1,0 +1,39 @@
+"""The folder of a run's checkpoints: one directory per step, and the rules for which of them stay."""
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+DELETED = ".deleted"
+LEFTOVERS = (f"*{DELETED}", "*.orbax-checkpoint-tmp*")
+"""What a killed process leaves behind: steps half deleted (ours) and half written (Orbax's)."""
+
+
+def list_steps(directory: Path) -> list[int]:
+    """Lists the steps that are there, finished or not, the newest first."""
+    names = [path.name for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
+
+def remove_step(directory: Path, step: int) -> None:
+    """Deletes a step; the rename first, so that a kill midway leaves no step that looks whole."""
+    doomed = directory / f"{step}{DELETED}"
+    shutil.rmtree(doomed, ignore_errors=True)
+    try:
+        (directory / str(step)).rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Deletes what a process that was killed, or that found the disk full, left behind."""
+    for pattern in LEFTOVERS:
+        for path in directory.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def superfluous(steps: Collection[int], good: Collection[int], best: int | None, keep_last: int) -> list[int]:
+    """Lists the steps to delete: all before the newest good one but the last `keep_last` good ones and the best."""
+    kept = {*sorted(good)[-keep_last:], best}
+    return [step for step in sorted(steps) if step not in kept and step < max(good, default=0)]

@@ -1,0 +1,112 @@
+"""Several processes as one: how they find each other, agree, and stop together.
+
+Under Slurm, on TPU VMs and on GKE, JAX detects the processes itself; elsewhere three flags tell.
+"""
+
+import json
+import signal
+import threading
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+
+from omnivore_jax.core.command import UserError
+
+
+def define_flags() -> None:
+    """Defines --coordinator, --num_processes and --process_id of a command that runs on several hosts."""
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the environment does not tell.")
+    flags.DEFINE_integer("num_processes", None, "How many processes run this command.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
+
+
+def initialize_from_flags() -> None:
+    """Calls `initialize` with what the flags of `define_flags` say."""
+    values = flags.FLAGS
+    initialize(values.coordinator, values.num_processes, values.process_id)
+
+
+def initialize(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Joins the other processes; without arguments, those that the environment tells of, or none.
+
+    Must run before anything asks for a device. The coordinator listens on HOST alone, not on every interface.
+    Raises UserError where only some of the three are given, or where one is out of range.
+    """
+    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [flag for flag, value in given.items() if value is None]
+    if len(missing) == len(given):
+        _initialize_from_environment()
+        return
+    if missing:
+        raise UserError(f"{missing[0]} is missing; give --coordinator, --num_processes and --process_id together")
+    host, _, port = str(coordinator).rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--coordinator={coordinator}; use HOST:PORT of process 0")
+    if not 0 <= process_id < num_processes:  # pyright: ignore[reportOperatorIssue]
+        raise UserError(f"--process_id={process_id}; use 0 to {num_processes - 1}, --num_processes={num_processes}")  # pyright: ignore[reportOptionalOperand]
+    jax.distributed.initialize(coordinator, num_processes, process_id, coordinator_bind_address=coordinator)
+
+
+def _initialize_from_environment() -> None:
+    try:
+        jax.distributed.initialize()
+    except ValueError as error:
+        if "coordinator_address" not in str(error):  # what JAX says where no environment tells of other processes
+            raise
+
+
+def is_primary() -> bool:
+    """Says whether this process is the one that decides for all and writes what is written once."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here."""
+    multihost_utils.sync_global_devices(name)
+
+
+def broadcast(value: Any) -> Any:
+    """Gives every process what process 0 has: any value that JSON holds."""
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    padded = np.zeros(length, np.uint8)
+    if is_primary():
+        padded[:] = text
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+
+
+class Preemption:
+    """Tells the training loop that the scheduler wants the machine back (SIGTERM), at one step on all processes.
+
+    With `jax.distributed`, JAX passes a signal that any process got to all of them. Alone, a handler of ours takes the
+    first signal; a second one ends the process at once. Must be made in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._signalled = threading.Event()
+        self._shared = jax.distributed.is_initialized()
+        self._previous = None if self._shared else signal.signal(signal.SIGTERM, self._take)
+
+    def requested(self, step: int) -> bool:
+        """Says whether to save and stop after `step`; every process must ask after every step."""
+        return multihost_utils.reached_preemption_sync_point(step) if self._shared else self._signalled.is_set()
+
+    def close(self) -> None:
+        """Gives the signal back to whoever had it."""
+        if not self._shared:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def __enter__(self) -> "Preemption":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, *_: object) -> None:
+        self._signalled.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
