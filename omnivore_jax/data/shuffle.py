@@ -7,7 +7,7 @@ import hashlib
 from math import isqrt
 
 import numpy as np
-from jaxtyping import Integer, UInt64
+from jaxtyping import Float64, Integer, UInt64
 
 ROUNDS = 8
 
@@ -54,3 +54,8 @@ def _mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def uniforms(key: int, count: int) -> Float64[np.ndarray, " count"]:
+    """Random numbers in [0, 1) of a key."""
+    return (hashed(key, np.arange(count)) >> np.uint64(11)) * 2.0**-53
