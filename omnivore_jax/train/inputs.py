@@ -1,0 +1,105 @@
+"""From the samples of a batch, as the host sent them, to what the model and the loss take: one micro-batch at a time.
+
+Order: to 0..1, colours, erasing, standardising, RGB drop, mixing. Only a micro-batch is ever held in floating point.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+
+from omnivore_jax.core.types import Batch
+from omnivore_jax.model.preprocess import standardise, to_unit
+from omnivore_jax.train import keys, photometric
+from omnivore_jax.train.mesh import BATCH
+from omnivore_jax.train.microbatch import Split
+from omnivore_jax.train.mix import blend_pixels, draw_blend, partners, soft_targets
+from omnivore_jax.train.task import TaskConfig
+
+
+class Inputs(NamedTuple):
+    """A micro-batch, ready for the model."""
+
+    x: Float[Array, "b t h w c"]
+    targets: Float[Array, "b classes"]
+    label: Int[Array, "b"]
+    """The plain label, for accuracy."""
+    mask: Bool[Array, "b"]
+    keys: Key[Array, "b"]
+    """One a sample, for the model."""
+
+
+def divide(batch: Batch, split: Split, mesh: Mesh) -> Batch:
+    """Views every array of a batch as [devices, samples of a device, ...]."""
+
+    def view(array):
+        array = array.reshape(split.shards, split.local, *array.shape[1:])
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, BATCH))
+
+    return jax.tree.map(view, batch)
+
+
+def micro_batch(
+    divided: Batch, split: Split, number: Int[Array, ""] | int, task: TaskConfig, key: PRNGKeyArray, mesh: Mesh
+) -> Inputs:
+    """Takes and augments micro-batch `number` of a divided batch; `key` is that of the dataset's part of the step."""
+    at = number * split.micro + jnp.arange(split.micro)
+    own, slots = _take(divided, split, at, number), _slots(split, at)
+    x = _augmented(own, slots, task, key)
+    targets = soft_targets(own.label, own.label, jnp.ones(own.label.shape), task.classes, task.smoothing)
+    if task.mixes:
+        blend = draw_blend(keys.group_keys(key, slots // split.group), task, x.shape[2:4])
+        other_x, other = _partner(x, own, divided, split, at, task, key)
+        alone = ~(own.mask & other.mask)  # padding is nobody's partner
+        blend = blend._replace(own=jnp.where(alone, 1.0, blend.own), paste=blend.paste & ~alone)
+        x = blend_pixels(x, other_x, blend)
+        targets = soft_targets(own.label, other.label, blend.own, task.classes, task.smoothing)
+    x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, BATCH))
+    return Inputs(x, targets, own.label, own.mask, keys.sample_keys(key, slots, keys.MODEL))
+
+
+def _slots(split: Split, at: Int[Array, "m"]) -> Int[Array, "b"]:
+    """Positions in the global batch of rows `at` of every device."""
+    return (jnp.arange(split.shards)[:, None] * split.local + at).reshape(-1)
+
+
+def _take(divided: Batch, split: Split, at: Int[Array, "m"], number: Int[Array, ""] | int | None = None) -> Batch:
+    """Takes rows `at` of every device; those of micro-batch `number` are consecutive: cut out, not gathered."""
+
+    def rows(array):
+        if number is None:
+            array = array[:, at]
+        elif split.count > 1:
+            array = jax.lax.dynamic_slice_in_dim(array, number * split.micro, split.micro, axis=1)
+        return array.reshape(-1, *array.shape[2:])
+
+    return jax.tree.map(rows, divided)
+
+
+def _augmented(batch: Batch, slots: Int[Array, "b"], task: TaskConfig, key: PRNGKeyArray) -> Float[Array, "b t h w c"]:
+    x = to_unit(batch, task.preprocessing)
+    x = photometric.colour(x, keys.sample_keys(key, slots, keys.PHOTOMETRIC), task)
+    x = photometric.erase(x, keys.sample_keys(key, slots, keys.ERASE), task.erase)
+    x = standardise(x, task.preprocessing)
+    return photometric.drop_rgb(x, keys.sample_keys(key, slots, keys.RGB_DROP), task.rgb_drop)
+
+
+def _partner(x: Array, own: Batch, divided: Batch, split: Split, at: Array, task: TaskConfig, key: PRNGKeyArray):
+    """The partner of each sample: its augmented pixels and its row of the batch.
+
+    A micro-batch of whole groups holds its partners already. Otherwise they are taken from the batch and augmented
+    again: what is drawn for a sample depends on its position alone, so they come out as in their own micro-batch.
+    """
+    if split.micro % split.group == 0:
+        return _reverse(x, split), Batch(None, None, _reverse(own.label, split), _reverse(own.mask, split))
+    there = jnp.asarray(partners(split.local, split.group))[at]
+    other = _take(divided, split, there)
+    return _augmented(other, _slots(split, there), task, key), other
+
+
+def _reverse(array: Array, split: Split) -> Array:
+    """Reverses every group of a micro-batch."""
+    groups = array.reshape(split.shards, -1, split.group, *array.shape[1:])
+    return jnp.flip(groups, 2).reshape(array.shape)

@@ -1,0 +1,31 @@
+"""Where the randomness of training comes from: (seed, step, dataset, position in the global batch) and nothing else.
+
+No key depends on devices, hosts or micro-batches, so neither does what is drawn.
+"""
+
+from zlib import crc32
+
+import jax
+from jaxtyping import Array, Int, Key, PRNGKeyArray
+
+MODEL, PHOTOMETRIC, ERASE, RGB_DROP = range(4)
+"""The uses of a sample's key; fold one in for each."""
+
+GROUPS = 2**31
+"""Keeps the keys of groups apart from those of samples: no batch has so many."""
+
+
+def dataset_key(seed: int, step: Int[Array, ""], dataset: str) -> PRNGKeyArray:
+    """Key of a dataset's part of a step."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), crc32(dataset.encode()))
+
+
+def sample_keys(dataset: PRNGKeyArray, slots: Int[Array, "b"], use: int) -> Key[Array, "b"]:
+    """One key a sample for one use; `slots` are positions in the global batch."""
+    return jax.vmap(lambda slot: jax.random.fold_in(jax.random.fold_in(dataset, slot), use))(slots)
+
+
+def group_keys(dataset: PRNGKeyArray, groups: Int[Array, "b"]) -> Key[Array, "b"]:
+    """Key of each sample's mixing group, the same for all samples of a group."""
+    base = jax.random.fold_in(dataset, GROUPS)
+    return jax.vmap(lambda group: jax.random.fold_in(base, group))(groups)

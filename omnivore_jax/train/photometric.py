@@ -1,0 +1,132 @@
+"""What changes the colours of a sample on the device, before it is standardised; all frames of a clip alike.
+
+Values are in 0..1. Every change is a draw (random, of one sample) and an `apply` (plain arithmetic).
+Semantics: torchvision (ColorJitter, RandomErasing), which the released recipe uses.
+"""
+
+from math import log
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from omnivore_jax.train.mix import inside
+from omnivore_jax.train.task import TaskConfig
+
+BRIGHTNESS, CONTRAST, SATURATION = range(3)
+GREY = (0.2989, 0.587, 0.114)
+AREA = (0.02, 0.33)
+"""Share of a frame that random erasing takes."""
+RATIO = (0.3, 3.3)
+"""Height over width of what it takes, log-uniform."""
+ATTEMPTS = 10
+
+
+class Jitter(NamedTuple):
+    """One draw of the colour jitter."""
+
+    factors: Float[Array, "3"]
+    """Of brightness, contrast and saturation; 1 leaves things as they are."""
+    hue: Float[Array, ""]
+    """Turn of the colour circle, in -.5 .. .5."""
+    order: Int[Array, "3"]
+    """In which order brightness, contrast and saturation come."""
+    hue_after: Int[Array, ""]
+    """How many of the three come before the hue."""
+
+
+def colour(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig) -> Float[Array, "b t h w c"]:
+    """Colour jitter, channel shuffle and gain of the RGB channels; depth, the fourth, is left alone."""
+
+    def change(key, rgb):
+        jitter, shuffle, gain = jax.random.split(key, 3)
+        if any(task.jitter):
+            rgb = apply_jitter(rgb, draw_jitter(jitter, task.jitter))
+        if task.channel_shuffle:
+            rgb = jax.random.permutation(shuffle, rgb, axis=-1)
+        if task.gain:
+            rgb = jnp.clip(rgb * jax.random.uniform(gain, (3,), minval=1 - task.gain, maxval=1 + task.gain), 0, 1)
+        return rgb
+
+    if not (any(task.jitter) or task.channel_shuffle or task.gain):
+        return x
+    return jnp.concatenate([jax.vmap(change)(keys, x[..., :3]), x[..., 3:]], axis=-1)
+
+
+def draw_jitter(key: PRNGKeyArray, strength: tuple[float, float, float, float]) -> Jitter:
+    """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue .. hue, and a random order of the four."""
+    factor, hue, order, after = jax.random.split(key, 4)
+    strengths = jnp.array(strength[:3])
+    return Jitter(
+        factors=jax.random.uniform(factor, (3,), minval=jnp.maximum(1 - strengths, 0), maxval=1 + strengths),
+        hue=jax.random.uniform(hue, minval=-strength[3], maxval=strength[3]),
+        order=jax.random.permutation(order, 3),
+        hue_after=jax.random.randint(after, (), 0, 4),
+    )
+
+
+def apply_jitter(rgb: Float[Array, "t h w 3"], jitter: Jitter) -> Float[Array, "t h w 3"]:
+    """Applies brightness, contrast, saturation and hue in the order drawn.
+
+    The hue is by far the dearest of the four: it is computed once, between those that precede and those that follow it.
+    """
+    for slot in range(3):
+        rgb = jnp.where(slot < jitter.hue_after, _blend(rgb, jitter, slot), rgb)
+    rgb = turn_hue(rgb, jitter.hue)
+    for slot in range(3):
+        rgb = jnp.where(slot >= jitter.hue_after, _blend(rgb, jitter, slot), rgb)
+    return rgb
+
+
+def _blend(rgb: Float[Array, "t h w 3"], jitter: Jitter, slot: int) -> Float[Array, "t h w 3"]:
+    """Blends with black (brightness), with the mean grey of the frame (contrast) or with its own grey (saturation)."""
+    operation = jitter.order[slot]
+    factor = jitter.factors[operation]
+    grey = (rgb * jnp.array(GREY)).sum(-1, keepdims=True)
+    mean = grey.mean((1, 2, 3), keepdims=True)
+    base = jnp.where(operation == SATURATION, grey, jnp.where(operation == CONTRAST, mean, 0.0))
+    return jnp.clip(factor * rgb + (1 - factor) * base, 0, 1)
+
+
+def turn_hue(rgb: Float[Array, "t h w 3"], turn: Float[Array, ""]) -> Float[Array, "t h w 3"]:
+    """Turns the hue, keeping saturation and value of HSV."""
+    value, low = rgb.max(-1), rgb.min(-1)
+    chroma = value - low
+    r, g, b = jnp.moveaxis((value[..., None] - rgb) / jnp.where(chroma > 0, chroma, 1.0)[..., None], -1, 0)
+    hue = jnp.where(rgb[..., 0] == value, b - g, jnp.where(rgb[..., 1] == value, 2 + r - b, 4 + g - r)) + 6 * turn
+    # Each channel is a trapezoid over the colour circle: value where it leads, value - chroma where it is absent.
+    sector = (jnp.array([5.0, 3.0, 1.0]) + hue[..., None]) % 6
+    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(sector, 4 - sector), 0, 1)
+
+
+def erase(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float) -> Float[Array, "b t h w c"]:
+    """Sets a random box of some samples to 0, in all frames and channels (depth too)."""
+    if not probability:
+        return x
+    boxes = jax.vmap(lambda key: draw_erasing(key, probability, x.shape[2:4]))(keys)
+    return jnp.where(inside(boxes, x.shape[2:4])[:, None, :, :, None], 0.0, x)
+
+
+def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -> Int[Array, "4"]:
+    """Draws top, left, bottom, right; an empty box where nothing is erased.
+
+    Of ten attempts the first box that is smaller than the frame along both axes counts, as in torchvision.
+    """
+    chance, area, ratio, corner = jax.random.split(key, 4)
+    frame = jnp.array(size)
+    areas = jax.random.uniform(area, (ATTEMPTS,), minval=AREA[0], maxval=AREA[1]) * (size[0] * size[1])
+    ratios = jnp.exp(jax.random.uniform(ratio, (ATTEMPTS,), minval=log(RATIO[0]), maxval=log(RATIO[1])))
+    boxes = jnp.round(jnp.sqrt(jnp.stack([areas * ratios, areas / ratios], -1))).astype(jnp.int32)
+    fits = (boxes < frame).all(-1)
+    box = jnp.where(jax.random.bernoulli(chance, probability) & fits.any(), boxes[jnp.argmax(fits)], 0)
+    start = jax.random.randint(corner, (2,), 0, frame - box + 1)
+    return jnp.concatenate([start, start + box])
+
+
+def drop_rgb(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float) -> Float[Array, "b t h w c"]:
+    """Sets the RGB of some standardised RGB-D samples to 0, so that depth alone must tell them (App. A)."""
+    if not probability or x.shape[-1] == 3:
+        return x
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
+    return jnp.concatenate([jnp.where(dropped[:, None, None, None, None], 0.0, x[..., :3]), x[..., 3:]], axis=-1)

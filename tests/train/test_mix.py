@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omnivore_jax.train import keys
+from omnivore_jax.train.mix import MixConfig, blend_pixels, cut_box, draw_blend, partners, soft_targets
+from omnivore_jax.train.task import TaskConfig
+
+SIZE = (12, 20)
+GROUPS = 400
+
+
+@pytest.fixture(scope="module")
+def draws():
+    """Blends of 400 groups of 4 samples under the paper's settings, for each way of mixing."""
+    slots = jnp.arange(GROUPS * 4)
+    group_keys = keys.group_keys(keys.dataset_key(0, jnp.int32(3), "imagenet"), slots // 4)
+
+    def draw(**settings):
+        blend = draw_blend(group_keys, TaskConfig(head="image", classes=10, **settings), SIZE)
+        return jax.tree.map(lambda a: np.asarray(a).reshape(GROUPS, 4, *a.shape[1:]), blend)
+
+    return {"both": draw(), "mixup": draw(cutmix=0.0), "cutmix": draw(mixup=0.0), "rarely": draw(mix_prob=0.1)}
+
+
+def test_a_partner_is_the_group_reversed_and_the_middle_of_an_odd_group_its_own():
+    assert partners(8, 4).tolist() == [3, 2, 1, 0, 7, 6, 5, 4]
+    assert partners(5, 5).tolist() == [4, 3, 2, 1, 0]
+
+
+def test_a_group_shares_one_draw_and_groups_differ(draws):
+    own, box, paste = draws["both"]
+    for field in (own, box, paste):
+        assert (field == field[:, :1]).all()
+    assert len(np.unique(own[:, 0])) > GROUPS / 2
+
+
+def test_lambda_of_mixup_is_beta_distributed(draws):
+    own = draws["mixup"].own[:, 0]
+    assert not draws["mixup"].paste.any()
+    variance = 0.25 / (2 * 0.8 + 1)  # of Beta(a, a)
+    np.testing.assert_allclose([own.mean(), own.var()], [0.5, variance], atol=0.06)
+
+
+def test_half_of_the_groups_are_cut_and_a_tenth_is_mixed_when_asked(draws):
+    assert 0.4 < draws["both"].paste[:, 0].mean() < 0.6
+    assert draws["cutmix"].paste.all()
+    assert 0.03 < (draws["rarely"].own[:, 0] < 1).mean() < 0.2
+
+
+def test_lambda_of_cutmix_is_the_area_that_stays(draws):
+    own, box, _ = (field[:, 0] for field in draws["cutmix"])
+    for lam, (top, left, bottom, right) in zip(own, box, strict=True):
+        assert 0 <= top <= bottom <= SIZE[0] and 0 <= left <= right <= SIZE[1]
+        np.testing.assert_allclose(lam, 1 - (bottom - top) * (right - left) / (SIZE[0] * SIZE[1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
+def test_the_box_is_that_of_the_released_recipe(share):
+    """The recipe in plain integers: sides are the frame's times sqrt(1 - lambda), cut down, halved, then clipped."""
+    for centre in [(0, 0), (6, 10), (11, 19)]:
+        side = [int(n * np.sqrt(1 - share)) // 2 for n in SIZE]
+        low = [max(c - s, 0) for c, s in zip(centre, side, strict=True)]
+        high = [min(c + s, n) for c, s, n in zip(centre, side, SIZE, strict=True)]
+        assert cut_box(jnp.float32(share), jnp.array(centre), SIZE).tolist() == [*low, *high]
+
+
+def test_pixels_are_blended_as_numpy_would_and_all_frames_of_a_clip_alike(draws):
+    rng = np.random.default_rng(1)
+    x, other = rng.normal(size=(2, 24, 2, *SIZE, 4)).astype(np.float32)
+    blend = jax.tree.map(lambda field: jnp.asarray(field[:24, 0]), draws["both"])
+    assert 0 < np.asarray(blend.paste).sum() < 24, "both ways are in the sample"
+    expected = x.copy()
+    for i in range(24):
+        top, left, bottom, right = np.asarray(blend.box[i])
+        if blend.paste[i]:
+            expected[i, :, top:bottom, left:right] = other[i, :, top:bottom, left:right]
+        else:
+            expected[i] = float(blend.own[i]) * x[i] + (1 - float(blend.own[i])) * other[i]
+    np.testing.assert_allclose(blend_pixels(jnp.asarray(x), jnp.asarray(other), blend), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_smoothing_is_inside_the_targets():
+    targets = soft_targets(jnp.array([2, 1]), jnp.array([0, 1]), jnp.array([0.7, 0.4]), 4, 0.1)
+    on, off = 1 - 0.1 + 0.1 / 4, 0.1 / 4
+    first = 0.7 * np.array([off, off, on, off]) + 0.3 * np.array([on, off, off, off])
+    np.testing.assert_allclose(targets, [first, [off, on, off, off]], rtol=1e-6)
+
+
+def test_a_group_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="group=0; use 1 or more"):
+        MixConfig(group=0)
