@@ -1,0 +1,199 @@
+from collections import Counter
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omnivore_jax.data.mixture import Mixture, Source, proportional
+
+PAPER = (
+    Source("imagenet21k", 14_197_122, 4096, 0.1),
+    Source("imagenet", 1_281_167, 4096, 1.0),
+    Source("kinetics400", 240_000, 4096, 1.0),
+    Source("sunrgbd", 4_845, 4096, 10.0),
+)
+
+RATIOS = st.sampled_from([0.1, 0.3, 0.6, 1.0, 1.7, 10.0])
+SOURCES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 25), RATIOS), min_size=1, max_size=4).map(
+    lambda rows: tuple(Source(f"d{i}", *row) for i, row in enumerate(rows))
+)
+LENGTHS = st.sampled_from([{"epochs": 0.5}, {"epochs": 1.0}, {"epochs": 2.3}, {"steps": 83}])
+
+
+@st.composite
+def plans(draw) -> dict:
+    """The arguments of a mixture."""
+    plan = draw(LENGTHS) | {"sources": draw(SOURCES), "seed": draw(st.integers(0, 3))}
+    if draw(st.booleans()):
+        quantum = draw(st.integers(1, 3))
+        size = quantum * draw(st.integers(len(plan["sources"]), 12))
+        plan |= {"batching": "mixed", "batch_size": size, "quantum": quantum}
+    return plan
+
+
+def mixture_of(plan: dict) -> Mixture:
+    try:
+        return Mixture(**plan)
+    except ValueError:  # not one step
+        return Mixture(**plan | {"epochs": 0.0, "steps": 20})
+
+
+def streams(mixture: Mixture) -> dict[str, list[tuple[int, int]]]:
+    """(pass, index) of every dataset, in the order of the run."""
+    streams: dict[str, list[tuple[int, int]]] = {source.name: [] for source in mixture.sources}
+    for step in range(mixture.total_steps):
+        for draw in mixture.step(step):
+            streams[draw.dataset] += zip(draw.passes.tolist(), draw.indices.tolist(), strict=True)
+    return streams
+
+
+@settings(max_examples=25, deadline=None)
+@given(plans())
+def test_every_sample_of_a_pass_comes_exactly_once_and_passes_follow_each_other(plan):
+    mixture = mixture_of(plan)
+    given = streams(mixture)
+    for source in mixture.sources:
+        stream = given[source.name]
+        assert [p for p, _ in stream] == [i // source.size for i in range(len(stream))]
+        for start in range(0, len(stream) - source.size + 1, source.size):
+            assert {i for _, i in stream[start : start + source.size]} == set(range(source.size))
+        assert len(set(stream)) == len(stream)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SOURCES, st.sampled_from([0.5, 1.0, 3.7]))
+def test_a_run_by_epochs_gives_every_dataset_its_exact_number_of_steps(sources, epochs):
+    exact = {s.name: floor(Fraction(str(epochs)) * Fraction(str(s.ratio)) * s.size / s.batch_size) for s in sources}
+    if not sum(exact.values()):
+        with pytest.raises(ValueError, match="not one step"):
+            Mixture(sources, epochs=epochs)
+        return
+    mixture = Mixture(sources, epochs=epochs)
+    seen = Counter(mixture.step(i)[0].dataset for i in range(mixture.total_steps))
+    assert dict(seen) == {name: n for name, n in exact.items() if n}
+    assert mixture.total_steps == sum(exact.values())
+    assert mixture.batches_before(mixture.total_steps) == exact
+    assert mixture.epoch_at(mixture.total_steps) == pytest.approx(epochs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(plans(), st.data())
+def test_the_plan_is_the_same_in_any_order_and_for_any_order_of_the_sources(plan, data):
+    mixture = mixture_of(plan)
+    again = mixture_of(plan | {"sources": tuple(data.draw(st.permutations(plan["sources"])))})
+    for step in data.draw(st.lists(st.integers(0, mixture.total_steps - 1), min_size=1, max_size=9)):
+        for one, other in zip(mixture.step(step), again.step(step), strict=True):
+            assert one.dataset == other.dataset and all(map(np.array_equal, one[1:], other[1:]))
+    step = data.draw(st.integers(0, min(100, mixture.total_steps)))
+    counted = Counter(draw.dataset for i in range(step) for draw in again.step(i))
+    assert {k: n for k, n in again.batches_before(step).items() if n} == dict(counted)
+
+
+@settings(max_examples=30, deadline=None)
+@given(plans(), st.integers(1, 5), st.data())
+def test_the_rows_of_all_hosts_together_are_the_batch(plan, hosts, data):
+    mixture = mixture_of(plan)
+    for draw in mixture.step(data.draw(st.integers(0, mixture.total_steps - 1))):
+        parts = [draw.rows(rows) for rows in np.array_split(np.arange(len(draw.indices)), hosts)]
+        for field in ("passes", "indices", "seeds"):
+            assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(draw, field))
+
+
+def test_epochs_hold_the_paper_s_steps():
+    """4,096 a step (FACTS 3.1): SUN RGB-D has 11 or 12 steps an epoch; ten epochs at 0.1 see IN21K once."""
+    mixture = Mixture(PAPER, epochs=500.0)
+    assert mixture.steps_per_epoch == pytest.approx((1_419_712.2 + 1_281_167 + 240_000 + 48_450) / 4096)
+    assert mixture.total_steps == 173_304 + 156_392 + 29_296 + 5_914
+    assert mixture.batches_before(mixture.total_steps)["sunrgbd"] == 500 * 48_450 // 4096
+    starts = [next(i for i in range(0, 800) if mixture.epoch_at(i) >= e) for e in (0, 1)]
+    assert starts[1] == 346 + 312 + 58 + 11
+    epoch = Counter(mixture.step(i)[0].dataset for i in range(starts[1]))
+    assert epoch == {"imagenet21k": 346, "imagenet": 312, "kinetics400": 58, "sunrgbd": 11}
+    assert mixture.passes_before(10 * 730)["imagenet21k"] == pytest.approx(1, abs=0.01)
+
+
+def test_the_slots_of_an_epoch_are_shuffled_and_differently_in_every_epoch_and_for_every_seed():
+    sources = (Source("a", 100, 1), Source("b", 100, 1))
+    first = [Mixture(sources, epochs=2.0, seed=seed) for seed in (0, 1)]
+    order = ["".join(m.step(i)[0].dataset for i in range(400)) for m in first]
+    assert order[0] != order[1] and order[0][:200] != order[0][200:]
+    changes = sum(x != y for x, y in zip(order[0], order[0][1:], strict=False))
+    assert 150 < changes < 250  # 200 of 399 on average
+
+
+def test_a_random_step_of_a_long_run_costs_no_walk_through_it():
+    mixture = Mixture(PAPER, steps=10**12)
+    draw = mixture.step(10**12 - 1)[0]
+    assert len(set(draw.indices.tolist())) > 0 and mixture.epoch_at(10**12) == pytest.approx(
+        10**12 / 729.8167, rel=1e-6
+    )
+
+
+def test_steps_win_over_epochs_and_cut_the_same_sequence():
+    by_epochs, by_steps = Mixture(PAPER, epochs=3.0), Mixture(PAPER, epochs=3.0, steps=1000)
+    assert by_steps.total_steps == 1000
+    for step in (0, 999):
+        assert np.array_equal(by_epochs.step(step)[0].seeds, by_steps.step(step)[0].seeds)
+    with pytest.raises(IndexError, match="step 1000"):
+        by_steps.step(1000)
+
+
+def test_seeds_and_orders_of_passes_differ():
+    mixture = Mixture((Source("a", 1000, 1000), Source("b", 1000, 1000)), epochs=2.0)
+    draws = [mixture.step(i)[0] for i in range(4)]
+    assert len(np.unique(np.concatenate([draw.seeds for draw in draws]))) == 4000
+    assert len({tuple(draw.indices.tolist()) for draw in draws}) == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "quantum", "dealt"),
+    [(4096, 32, [1952, 1760, 320, 64]), (4096, 1, [1945, 1756, 329, 66]), (128, 32, [32, 32, 32, 32])],
+)
+def test_mixed_steps_share_a_batch_in_proportion(size, quantum, dealt):
+    """By hand: 1,419,712.2, 1,281,167, 240,000 and 48,450 samples an epoch; the largest remainders are rounded up."""
+    mixture = Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=size, quantum=quantum)
+    assert [mixture.batch_sizes[source.name] for source in PAPER] == dealt
+    assert [draw.dataset for draw in mixture.step(0)] == sorted(source.name for source in PAPER)
+    assert mixture.total_steps == floor((1_419_712.2 + 1_281_167 + 240_000 + 48_450) / size)
+
+
+@given(st.lists(st.fractions(Fraction(1, 1000), 1000), min_size=1, max_size=5), st.integers(5, 300))
+def test_shares_are_within_one_unit_of_exact_unless_somebody_would_get_nothing(shares, units):
+    dealt = proportional(shares, units)
+    exact = [units * share / sum(shares) for share in shares]
+    assert sum(dealt) == units and min(dealt) >= 1
+    if min(exact) >= 1:
+        assert all(abs(n - x) < 1 for n, x in zip(dealt, exact, strict=True))
+
+
+def test_replacements_differ_by_slot_and_attempt_and_stay_in_the_dataset():
+    mixture = Mixture((Source("a", 1000, 50),), epochs=1.0)
+    draw = mixture.step(3)[0]
+    chosen = [mixture.replacement(draw, slot, attempt) for slot in range(50) for attempt in range(4)]
+    assert len(set(chosen)) > 150 and max(chosen) < 1000
+    host = draw.rows(np.arange(25, 50))
+    assert mixture.replacement(host, 0, 2) == mixture.replacement(draw, 25, 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Source("a", 0, 4), "data.a has 0 samples; prepare it"),
+        (lambda: Source("a", 4, 0), "data.a.batch_size=0; use a positive"),
+        (lambda: Source("a", 4, 4, 0.0), "data.a.ratio=0.0; use a positive"),
+        (lambda: Source("a", 4, 4, float("nan")), "data.a.ratio=nan"),
+        (lambda: Mixture((), epochs=1.0), "name at least one"),
+        (lambda: Mixture((Source("a", 4, 4), Source("a", 5, 4)), epochs=1.0), "each once"),
+        (lambda: Mixture((Source("a", 4, 4),)), "train.epochs=0.0, train.steps=0; make one"),
+        (lambda: Mixture((Source("a", 4, 4),), epochs=0.5), "train.epochs=0.5 is not one step"),
+        (lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=100, quantum=32), "train.batch_size=100"),
+        (lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=96, quantum=32), "at least 128 for 4"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_key(wrong, message):
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")) as error:
+        wrong()
+    assert "\n" not in str(error.value)
