@@ -7,7 +7,6 @@
 """
 
 import errno
-import logging as python_logging
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from absl import logging
 from jaxtyping import PyTree
 
 from omnivore_jax.checkpoint import digests
+from omnivore_jax.checkpoint.quiet import quiet_orbax
 from omnivore_jax.checkpoint.scores import Scores
 from omnivore_jax.checkpoint.steps import list_steps, remove_leftovers, remove_step, superfluous
 from omnivore_jax.core import dist, tree
@@ -69,7 +69,7 @@ class CheckpointManager:
         """
         self.directory = Path(directory).absolute()
         self._config = config
-        _quiet_orbax()
+        quiet_orbax()
         if dist.is_primary() and not read_only:
             try:
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -291,15 +291,3 @@ class CheckpointManager:
             f"checkpoint of step {step} could not be written to {self.directory}: {reason}; mend that and run again "
             f"(the last good checkpoint is of step {next(iter(self._sealed()), 'none')})"
         )
-
-
-def _quiet_orbax() -> None:
-    """Keeps Orbax's progress and its tracebacks of errors that it also raises out of the log."""
-    logger = python_logging.getLogger("absl")
-    if _not_noise not in logger.filters:
-        logger.addFilter(_not_noise)
-
-
-def _not_noise(record: python_logging.LogRecord) -> bool:
-    from_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
-    return not from_orbax or (record.levelno >= python_logging.WARNING and not record.exc_info)

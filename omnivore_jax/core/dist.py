@@ -55,7 +55,10 @@ def _initialize_from_environment() -> None:
         jax.distributed.initialize()
     except ValueError as error:
         if "coordinator_address" not in str(error):  # what JAX says where no environment tells of other processes
-            raise
+            raise UserError(
+                f"the environment names a coordinator but not all the rest ({error}); "
+                "give --coordinator, --num_processes and --process_id"
+            ) from error
 
 
 def is_primary() -> bool:

@@ -1,0 +1,94 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from omnivore_jax.core import dist
+from omnivore_jax.core.command import UserError
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("host:1234", None, 0), "--num_processes is missing; give --coordinator, --num_processes and --process_id"),
+        ((None, 2, 0), "--coordinator is missing"),
+        (("host", 2, 0), "--coordinator=host; use HOST:PORT of process 0"),
+        (("host:port", 2, 0), "--coordinator=host:port; use HOST:PORT"),
+        (("host:1234", 2, 2), "--process_id=2; use 0 to 1, --num_processes=2"),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_the_users_mistake(given, says):
+    with pytest.raises(UserError, match=says):
+        dist.initialize(*given)
+
+
+def test_a_process_alone_is_primary_and_agrees_with_itself():
+    assert dist.is_primary() and dist.broadcast({"step": 3}) == {"step": 3}
+    dist.barrier("alone")
+
+
+def test_a_signal_asks_a_process_alone_to_stop_and_a_second_one_ends_it():
+    before = signal.getsignal(signal.SIGTERM)
+    with dist.Preemption() as preemption:
+        assert not preemption.requested(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption.requested(2) and preemption.requested(3)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+TWO = """
+import os, sys, time, jax
+from omnivore_jax.core import dist
+port, process = sys.argv[1], int(sys.argv[2])
+jax.config.update("jax_num_cpu_devices", 1)
+dist.initialize(f"127.0.0.1:{port}", 2, process)
+assert dist.broadcast({"from": jax.process_index(), "text": "ä" * 300}) == {"from": 0, "text": "ä" * 300}
+assert dist.is_primary() == (process == 0)
+tables = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
+listening = {row[1] for row in tables if row[3] == "0A" and row[1].endswith(f":{int(port):04X}")}
+assert listening == {f"0100007F:{int(port):04X}"}, listening
+with dist.Preemption() as preemption:
+    print("ready", flush=True)
+    for step in range(10_000):
+        if preemption.requested(step):
+            break
+        time.sleep(0.002)
+steps = [dist.broadcast(step), step]
+print("stopped", *steps, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    calls = [[sys.executable, "-c", TWO, str(port), str(process)] for process in range(2)]
+    both = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for call in calls]
+    try:
+        assert [process.stdout.readline() for process in both] == ["ready\n", "ready\n"]
+        both[1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=60)[0].split() for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0]
+    assert {tuple(words) for words in said} == {("stopped", said[0][1], said[0][1])}
+
+
+ALONE = """
+import jax
+from omnivore_jax.core import dist
+dist.initialize()
+print(jax.process_count(), jax.distributed.is_initialized())
+"""
+
+
+@pytest.mark.slow
+def test_without_flags_and_without_a_cluster_a_process_is_alone():
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]
