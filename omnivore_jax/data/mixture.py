@@ -143,6 +143,7 @@ class Mixture:
 
         Raises:
             IndexError: the run has no such step.
+
         """
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} of a run of {self.total_steps} steps")

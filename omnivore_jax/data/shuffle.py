@@ -27,10 +27,10 @@ def permute(
 ) -> Integer[np.ndarray, " n"]:
     """Where permutations of `size` elements, one for every key, send `positions` (0 to size - 1).
 
-    A Feistel network over pairs of digits in base ceil(sqrt(size)) is a permutation of slightly more than `size`
+    A Feistel network over pairs of digits in a base above sqrt(size) is a permutation of slightly more than `size`
     numbers; walking its cycles until the number is small enough makes it one of exactly `size` (Black, Rogaway, 2002).
     """
-    side = isqrt(size - 1) + 1
+    side = isqrt(size) + 1
     side += side % 2  # with an odd base all rounds are even permutations
     at = positions.astype(np.uint64)
     walking = np.arange(len(at))
