@@ -1,0 +1,39 @@
+"""One linear classifier a dataset on the pooled feature (paper, section 3.2)."""
+
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from omnivore_jax.model.layers import Linear
+from omnivore_jax.model.noise import Keys, dropout
+
+HEAD_STD = 0.01
+
+
+def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) -> nnx.Dict:
+    """Makes a head for every name.
+
+    Raises:
+        ValueError: a name cannot be part of a path, or a head has no classes.
+
+    """
+    for name, number in classes.items():
+        if not name or "." in name or name.isdigit():
+            raise ValueError(f"head {name!r} is no name; use letters, digits and _, for example image")
+        if number < 1:
+            raise ValueError(f"head {name!r} has {number} classes; use 1 or more")
+    keys = jax.random.split(key, max(1, len(classes)))
+    return nnx.Dict({n: Linear(features, k, std=HEAD_STD, key=keys[i]) for i, (n, k) in enumerate(classes.items())})
+
+
+def classify(
+    feature: Float[Array, "b c"], heads: nnx.Dict, name: str, keys: Keys | None, rate: float
+) -> Float[Array, "b classes"]:
+    """Scores pooled features with one head, behind dropout where keys are given."""
+    if name not in heads:
+        raise ValueError(
+            f"head={name!r} is not in this model; use one of {', '.join(sorted(heads)) or 'none: it has no heads'}"
+        )
+    return heads[name](dropout(feature, keys, rate))

@@ -1,0 +1,111 @@
+"""The shared trunk: embeds an image, a clip or an RGB-D picture and refines its tokens, stage by stage."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from omnivore_jax.model.block import Block, PatchMerging, Remat
+from omnivore_jax.model.embed import PatchEmbed, depth_patch_embed, embed
+from omnivore_jax.model.layers import LayerNorm
+from omnivore_jax.model.noise import Keys, child_keys, drop_path_factors, drop_path_rates, dropout
+from omnivore_jax.model.sharding import divide_batch
+from omnivore_jax.model.variants import ModelConfig
+
+
+class Stage(nnx.Module):
+    """Blocks at one resolution, then the merging that leads to the next (none after the last)."""
+
+    def __init__(self, config: ModelConfig, stage: int, *, key: PRNGKeyArray):
+        *blocks, merging = jax.random.split(key, config.depths[stage] + 1)
+        self.blocks = nnx.List([Block(config, stage, j, key=k) for j, k in enumerate(blocks)])
+        last = stage == len(config.depths) - 1
+        self.downsample = None if last else PatchMerging(config.width(stage), std=config.init_std, key=merging)
+
+
+class Trunk(nnx.Module):
+    def __init__(self, config: ModelConfig, *, key: PRNGKeyArray):
+        rgb, depth, *stages = jax.random.split(key, 2 + len(config.depths))
+        self.config = config
+        self.patch_embed = PatchEmbed(
+            3, config.embed_dim, config.patch, shared_depth=config.depth_embed == "shared", key=rgb
+        )
+        self.depth_patch_embed = depth_patch_embed(config.depth_embed, config.embed_dim, config.patch, key=depth)
+        self.layers = nnx.List([Stage(config, i, key=k) for i, k in enumerate(stages)])
+        self.norm = LayerNorm(config.feature_dim)
+
+    def embed(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 c2"]:
+        """Tokens of an input, normalised."""
+        x = x.astype(self.config.dtype)
+        return embed(x, self.patch_embed, self.depth_patch_embed, self.config.depth_embed)
+
+    def __call__(
+        self,
+        x: Float[Array, "b t h w c"],
+        *,
+        keys: Keys | None = None,
+        remat: Remat = "none",
+        stages: Sequence[str] = (),
+    ) -> tuple[Float[Array, "b c8"], dict[str, Float[Array, "b ..."]]]:
+        """Returns the pooled feature, after the final norm, and the maps that `stages` names (see `stage_names`).
+
+        Raises:
+            ValueError: the input has a wrong number of channels, or there is no such stage.
+
+        """
+        check_stages(self.config, stages)
+        x = divide_batch(dropout(self.embed(x), child_keys(keys, 1), self.config.dropout))
+        maps = {}
+        for i, (layer, factors) in enumerate(zip(self.layers, self._drop_path(keys), strict=True)):
+            for j, block in enumerate(layer.blocks):
+                noise = child_keys(keys, 2 + sum(self.config.depths[:i]) + j) if self.config.dropout else None
+                x = divide_batch(block(x, keys=noise, drop_path=factors[j], remat=remat))
+            maps[f"premerge{i}"] = x
+            x = x if layer.downsample is None else divide_batch(layer.downsample(x))
+            maps[f"interim{i}"] = x
+        normed = self._normed(x)
+        for name in stages:
+            if name == "last":
+                maps[name] = normed
+            elif name.startswith("stage"):
+                maps[name] = self._normed(maps[name.replace("stage", "interim")])
+        return normed.mean((1, 2, 3)), {name: maps[name] for name in stages}
+
+    def _normed(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
+        return self.norm(x.astype(jnp.float32))
+
+    def _drop_path(self, keys: Keys | None) -> list[list[Float[Array, "2 b"] | None]]:
+        """Factors of every block, by stage; None where the rate is 0."""
+        depths, rate = self.config.depths, self.config.drop_path
+        if keys is None or not rate:
+            return [[None] * depth for depth in depths]
+        rates = drop_path_rates(rate, sum(depths))
+        factors = drop_path_factors(child_keys(keys, 0), rates)  # pyright: ignore[reportArgumentType]
+        blocks = iter([f if r else None for f, r in zip(factors, rates, strict=True)])
+        return [[next(blocks) for _ in range(depth)] for depth in depths]
+
+
+def stage_names(config: ModelConfig) -> list[str]:
+    """Lists the maps that a trunk can give; K counts stages from 0.
+
+    last       after the last stage and the final norm
+    stageK     after stage K and its merging, with the final norm: the last two stages, which have its width
+    interimK   after stage K and its merging (the released code's intermediate outputs)
+    premergeK  after the blocks of stage K, before its merging: C, 2C, 4C, ... channels, what a segmentation head takes
+    """
+    stages = range(len(config.depths))
+    normed = [f"stage{k}" for k in stages if k >= len(config.depths) - 2]
+    return ["last", *normed, *(f"interim{k}" for k in stages), *(f"premerge{k}" for k in stages)]
+
+
+def check_stages(config: ModelConfig, stages: Sequence[str]) -> None:
+    """Raises ValueError for a name that `stage_names` does not list."""
+    for name in stages:
+        if name in stage_names(config):
+            continue
+        why = "is not a map of this model"
+        if name.removeprefix("stage").isdigit() and int(name.removeprefix("stage")) < len(config.depths):
+            why = f"has not the {config.feature_dim} channels of the final norm"
+        raise ValueError(f"stages: {name!r} {why}; use {', '.join(stage_names(config))}")
