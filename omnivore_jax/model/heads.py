@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import jax
-from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.model.layers import Linear
@@ -12,7 +11,7 @@ from omnivore_jax.model.noise import Keys, dropout
 HEAD_STD = 0.01
 
 
-def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) -> nnx.Dict:
+def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) -> dict[str, Linear]:
     """Makes a head for every name.
 
     Raises:
@@ -25,11 +24,11 @@ def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) 
         if number < 1:
             raise ValueError(f"head {name!r} has {number} classes; use 1 or more")
     keys = jax.random.split(key, max(1, len(classes)))
-    return nnx.Dict({n: Linear(features, k, std=HEAD_STD, key=keys[i]) for i, (n, k) in enumerate(classes.items())})
+    return {n: Linear(features, k, std=HEAD_STD, key=keys[i]) for i, (n, k) in enumerate(classes.items())}
 
 
 def classify(
-    feature: Float[Array, "b c"], heads: nnx.Dict, name: str, keys: Keys | None, rate: float
+    feature: Float[Array, "b c"], heads: Mapping[str, Linear], name: str, keys: Keys | None, rate: float
 ) -> Float[Array, "b classes"]:
     """Scores pooled features with one head, behind dropout where keys are given."""
     if name not in heads:

@@ -24,7 +24,7 @@ class Omnivore(nnx.Module):
         trunk, head = jax.random.split(key)
         self.config = config
         self.trunk = Trunk(config, key=trunk)
-        self.heads = make_heads(heads, config.feature_dim, key=head)
+        self.heads = nnx.Dict(make_heads(heads, config.feature_dim, key=head))
 
     def __call__(
         self,
