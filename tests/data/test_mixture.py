@@ -197,3 +197,16 @@ def test_a_mistake_is_one_line_with_its_key(wrong, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.")) as error:
         wrong()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "dataset", "first", "seed"),
+    [
+        (0, "imagenet21k", [332140, 2852831, 1894], 1927882796436008999),
+        (123456, "imagenet", [871585, 156322, 570456], 12467750775041640167),
+    ],
+)
+def test_the_plan_of_a_run_is_the_same_in_every_version(step, dataset, first, seed):
+    """Written down once: a run that an older version started must resume with the samples that it would have had."""
+    draw = Mixture(PAPER, epochs=500.0).step(step)[0]
+    assert (draw.dataset, draw.indices[:3].tolist(), int(draw.seeds[0])) == (dataset, first, seed)
