@@ -4,7 +4,6 @@ A step's loss is the mean over all its samples, whichever dataset and head they 
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +60,12 @@ def make_train_step(trainer: Trainer) -> StepFunction:
     """
     state = abstract_state(trainer.model, heads(trainer.tasks), trainer.mesh)
     placed = jax.tree.map(lambda leaf: leaf.sharding, state), NamedSharding(trainer.mesh, PartitionSpec())
-    return jax.jit(partial(train_step, trainer), donate_argnums=0, out_shardings=placed)
+
+    def step(state: TrainState, batches: dict[str, Batch]) -> tuple[TrainState, Metrics]:
+        with jax.sharding.use_abstract_mesh(trainer.mesh.abstract_mesh):  # where the model looks for the batch axes
+            return train_step(trainer, state, batches)
+
+    return jax.jit(step, donate_argnums=0, out_shardings=placed)
 
 
 def train_step(trainer: Trainer, state: TrainState, batches: dict[str, Batch]) -> tuple[TrainState, Metrics]:
@@ -72,12 +76,12 @@ def train_step(trainer: Trainer, state: TrainState, batches: dict[str, Batch]) -
     count = sum(tally.count for tally in tallies.values())
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1), grads)
     loss = sum(tally.loss for tally in tallies.values()) / jnp.maximum(count, 1)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     rate = opt.learning_rate(trainer.optimizer, state.step, trainer.total_steps)
 
     grads = opt.clip_by_norm(grads, norm, trainer.optimizer.clip)
     groups, opt_state = opt.update(trainer.optimizer, rate, groups, grads, state.opt_state)
-    params = opt.join_groups(groups)
+    params = opt.join_groups(groups.values())
     ema = opt.average(trainer.optimizer, state.ema, params)
     metrics = {
         "loss": loss,

@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omnivore_jax.train.inputs import divide, micro_batch
+from omnivore_jax.train.keys import dataset_key, group_keys
+from omnivore_jax.train.mesh import MeshConfig, batch_shards, make_mesh
+from omnivore_jax.train.microbatch import split_batch
+from omnivore_jax.train.mix import draw_blend
+from tests.train.miniature import SAMPLES, SIDE, batch, tasks
+
+KEY = dataset_key(0, jnp.int32(7), "reliefs")
+OFF = {"mixup": 0.0, "cutmix": 0.0, "rgb_drop": 0.0, "erase": 0.0, "smoothing": 0.0}
+
+
+def inputs_of(task, mesh=None, group=4, samples=None):
+    """Runs every micro-batch and puts the samples back into the order of the batch."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else make_mesh(mesh)
+    samples = jax.device_get(batch("reliefs")) if samples is None else samples
+    split = split_batch("reliefs", SAMPLES, batch_shards(mesh.shape), task, group)
+
+    @jax.jit
+    def run(samples, number):
+        return micro_batch(divide(samples, split, mesh), split, number, task, KEY, mesh)[:4]
+
+    rounds = jax.device_get([run(samples, number) for number in range(split.count)])
+
+    def gather(*arrays):
+        whole = np.stack([a.reshape(split.shards, split.micro, *a.shape[1:]) for a in arrays], 1)
+        return whole.reshape(SAMPLES, *whole.shape[3:])
+
+    return [gather(*arrays) for arrays in zip(*rounds, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def task():
+    return tasks()["reliefs"]
+
+
+@pytest.fixture(scope="module")
+def whole(task):
+    return inputs_of(task)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "microbatch"),
+    [(None, 8), (None, 1), (MeshConfig(data=-1, tensor=2), 2)],
+    ids=["whole groups", "partners elsewhere", "four devices"],
+)
+def test_what_a_sample_becomes_depends_neither_on_micro_batches_nor_on_devices(task, whole, mesh, microbatch):
+    for found, expected in zip(inputs_of(replace(task, microbatch=microbatch), mesh), whole, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_without_augmentation_pixels_are_standardised_and_targets_one_hot(task):
+    samples = jax.device_get(batch("reliefs"))
+    x, targets, label, mask = inputs_of(replace(task, **OFF))
+    rgb = (samples.rgb / 255 - np.array(task.mean)) / np.array(task.std)
+    disparity = (samples.disparity.clip(0.01, 75) / 75 - 0.0418) / 0.0295
+    np.testing.assert_allclose(x, np.concatenate([rgb, disparity], -1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(targets, np.eye(5)[samples.label])
+    np.testing.assert_array_equal(label, samples.label)
+    np.testing.assert_array_equal(mask, samples.mask)
+
+
+def test_a_sample_is_mixed_with_the_one_at_the_other_end_of_its_group_but_never_with_padding(task):
+    plain, one_hot, _, mask = inputs_of(replace(task, **OFF))
+    x, targets, _, _ = inputs_of(replace(task, **OFF | {"mixup": 0.8}))
+    blend = draw_blend(group_keys(KEY, jnp.arange(SAMPLES) // 4), replace(task, cutmix=0.0), (SIDE, SIDE))
+    own = np.asarray(blend.own, np.float64)
+    for i in range(SAMPLES):
+        partner = i // 4 * 4 + 3 - i % 4
+        share = own[i] if mask[i] and mask[partner] else 1
+        np.testing.assert_allclose(x[i], share * plain[i] + (1 - share) * plain[partner], atol=2e-5)
+        np.testing.assert_allclose(targets[i], share * one_hot[i] + (1 - share) * one_hot[partner], atol=1e-6)
+
+
+def test_dropped_rgb_is_zero_after_standardising_and_depth_stays(task):
+    plain = inputs_of(replace(task, **OFF))[0]
+    x = inputs_of(replace(task, **OFF | {"rgb_drop": 0.5}))[0]
+    dropped = (x[..., :3] == 0).all((1, 2, 3, 4))
+    assert 0 < dropped.sum() < SAMPLES
+    np.testing.assert_array_equal(x[..., 3], plain[..., 3])
+    np.testing.assert_array_equal(x[~dropped], plain[~dropped])

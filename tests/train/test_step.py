@@ -1,0 +1,60 @@
+"""The step on a small model, on one device and on eight simulated ones."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from omnivore_jax.model.variants import model_config
+from omnivore_jax.train.mesh import MeshConfig, make_mesh
+from omnivore_jax.train.state import abstract_state
+from tests.train.miniature import batch, norm, state_of, step_of
+
+MESHES = {  # and the micro-batch of a device: less than a mixing group, and a whole one
+    "8x1x1": (MeshConfig(8, 1, 1), 1),
+    "2x4x1": (MeshConfig(2, 4, 1), 1),
+    "2x2x2": (MeshConfig(2, 2, 2), 2),
+}
+
+
+def run(mesh=None, microbatch=0):
+    step, state, losses = step_of(mesh, microbatch), state_of(mesh), []
+    for number in range(5):
+        state, metrics = step(state, {"reliefs": batch("reliefs", mesh, number)})
+        losses.append(float(metrics["loss"]))
+    return losses, state
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return run()
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_a_mesh_with_micro_batches_gives_the_losses_of_one_device(one_device, mesh):
+    losses, state = run(*MESHES[mesh])
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
+    np.testing.assert_allclose(norm(state.ema) / norm(one_device[1].ema), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mesh", ["2x4x1", "2x2x2"])
+def test_a_run_is_born_divided_over_the_devices(mesh):
+    state = state_of(MESHES[mesh][0])
+    for part in (state.params, state.opt_state["trunk"].mu, state.opt_state["trunk"].nu, state.ema):
+        kernel = part["trunk"]["layers"]["1"]["blocks"]["0"]["mlp"]["fc1"]["kernel"]
+        assert {shard.data.nbytes for shard in kernel.addressable_shards} == {kernel.nbytes // 4}
+    held = {device: 0 for device in jax.devices()}
+    for shard in (shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards):
+        held[shard.device] += shard.data.nbytes
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert len(set(held.values())) == 1 and max(held.values()) < 0.45 * whole  # so small a model keeps much whole
+
+
+def test_a_device_holds_a_fourth_of_swin_t_where_four_share_it():
+    heads = {"image": 1000, "video": 400, "rgbd": 19}
+    state = abstract_state(model_config("omnivore_swin_t"), heads, make_mesh(MESHES["2x4x1"][0]))
+    leaves = jax.tree.leaves(state)
+    whole = sum(math.prod(leaf.shape) for leaf in leaves)
+    assert whole == pytest.approx(4 * 28_620_603, rel=1e-5)  # parameters, two moments, average (FACTS 1.5)
+    assert sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves) < 0.26 * whole
