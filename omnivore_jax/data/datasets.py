@@ -1,0 +1,126 @@
+"""The datasets of a config by name: where they lie, what the paper's are like, and how to get one that is missing."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnivore_jax.core.command import UserError
+from omnivore_jax.data import manifest
+from omnivore_jax.data.manifest import Kind
+from omnivore_jax.data.pipeline import SHIFT, DatasetConfig, load_sample
+from omnivore_jax.data.records import RecordReader
+from omnivore_jax.data.sample import Dataset, Sample
+
+ROOT_VARIABLE = "OMNIVORE_DATA"
+
+
+@dataclass(frozen=True)
+class PublicDataset:
+    """A dataset of the paper: its head, its classes and sizes (FACTS 1.10), and the host side of its recipe (3.3)."""
+
+    kind: Kind
+    head: str
+    classes: int
+    num_train: int
+    num_val: int
+    ratio: float
+    recipe: Mapping[str, object]
+
+    def config(self, **overrides: object) -> DatasetConfig:
+        """The host side of the paper's recipe for this dataset."""
+        sizes = {"batch_size": 4096, "ratio": self.ratio, "num_train": self.num_train, "num_val": self.num_val}
+        return DatasetConfig(**{"kind": self.kind, **sizes, **self.recipe, **overrides})  # pyright: ignore[reportArgumentType]
+
+
+_PICTURE = {"crop": "random_resized", "interpolation": "bicubic", "flip": 0.5, "rand_augment": True}
+
+PUBLIC: Mapping[str, PublicDataset] = {
+    "imagenet": PublicDataset("image", "image", 1000, 1_281_167, 50_000, 1.0, _PICTURE),
+    "imagenet21k": PublicDataset("image", "image21k", 21_841, 14_197_122, 0, 0.1, _PICTURE),
+    "kinetics400": PublicDataset(
+        "video", "video", 400, 240_000, 20_000, 1.0, {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5}
+    ),
+    "sunrgbd": PublicDataset("rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}),
+}
+
+
+@dataclass(frozen=True)
+class RecordDataset:
+    """One split of a prepared dataset (sample.Dataset)."""
+
+    records: RecordReader
+    config: DatasetConfig
+    train: bool
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int, seed: int) -> Sample:
+        return load_sample(self.records[index], self.config, train=self.train, seed=seed)
+
+
+@dataclass(frozen=True)
+class OpenDataset:
+    """One split of any dataset (sample.Dataset), with what its labels mean; travels to worker processes."""
+
+    samples: Dataset
+    kind: Kind
+    classes: tuple[str, ...]
+    """Names, in the order of the labels."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, index: int, seed: int) -> Sample:
+        return self.samples.load(index, seed)
+
+
+def data_root(root: str = "") -> Path:
+    """The folder of the datasets: `data.root`, else $OMNIVORE_DATA, else data/."""
+    return Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+
+
+def open_dataset(name: str, config: DatasetConfig, root: str | Path, split: str) -> OpenDataset:
+    """Opens a split ("train", "val") of the dataset `name`: what was prepared in `root/name`, or the embedded one.
+
+    Every split but "train" is read without augmentation.
+
+    Raises:
+        UserError: it is not there, has another kind, lacks the split, or a file of it is missing or cut short.
+
+    """
+    if config.source == "embedded":
+        return _open_embedded(name, config, split)
+    folder = data_root(str(root)) / name
+    prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
+    if not (folder / manifest.FILE).exists():
+        raise UserError(f"dataset {name!r} is not in {folder}; make it with: {prepare}")
+    held = manifest.read(folder)
+    if held.kind != config.kind:
+        raise UserError(
+            f"data.{name}.kind={config.kind!r}, but {folder} holds {held.kind!r}; change the key, or prepare the right "
+            f"files: {prepare} --kind={config.kind}"
+        )
+    if not held.count(split):
+        has = ", ".join(f"{s} ({held.count(s)})" for s in held.splits)
+        raise UserError(
+            f"dataset {name!r} in {folder} has no {split!r} samples, only {has}; make some: {prepare} --val=0.1"
+        )
+    manifest.check_files(folder, held, split)
+    records = RecordReader(folder, held.splits[split])
+    return OpenDataset(RecordDataset(records, config, split == "train"), held.kind, held.classes)
+
+
+def _open_embedded(name: str, config: DatasetConfig, split: str) -> OpenDataset:
+    from omnivore_jax.data.embedded import EmbeddedDataset, class_names
+
+    shift = config.size // SHIFT if config.crop == "shift" else 0
+    samples = EmbeddedDataset(name, "train" if split == "train" else "test", shift)
+    rgb, disparity, _, _ = samples.load(0, 0)
+    kind = "image" if disparity is None else "rgbd"
+    found = {"kind": "video" if len(rgb) > 1 else kind, "frames": len(rgb), "size": rgb.shape[1]}
+    for key, value in found.items():
+        if getattr(config, key) != value:
+            raise UserError(f"data.{name}.{key}={getattr(config, key)!r}; the embedded dataset has {value!r}")
+    return OpenDataset(samples, config.kind, class_names(name))

@@ -1,0 +1,102 @@
+"""The records of prepared datasets: encoded media with their label, one msgpack map each, in ArrayRecord shards."""
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+
+from omnivore_jax.data.manifest import Shard
+from omnivore_jax.data.sample import BadRecord
+
+OPEN_SHARDS = 128
+"""Shards that a process keeps open of one split: opening one takes .2 ms, but a process may open only so many files."""
+
+
+class Record(NamedTuple):
+    """One sample as it is stored: the files' bytes as they were found."""
+
+    id: str
+    label: int
+    media: bytes
+    """A JPEG, PNG or video file."""
+    sha256: str
+    """Of `media`, then `depth`."""
+    depth: bytes | None = None
+    """A 16-bit PNG."""
+    fx: float = 0.0
+    """Focal length in pixels of the depth map."""
+    baseline: float = 0.0
+    """Metres."""
+    scale: float = 0.0
+    """Metres in one unit of the depth map."""
+    rotated: bool = False
+    """Whether the bits of the depth map are rotated (depth.py)."""
+
+
+def pack(record: Record) -> bytes:
+    """Encodes a record."""
+    return msgpack.Packer(unicode_errors="surrogateescape").pack(record._asdict())  # file names may hold any bytes
+
+
+def unpack(data: bytes) -> Record:
+    """Decodes a record; raises ValueError where it is none."""
+    try:
+        return Record(**msgpack.unpackb(data, unicode_errors="surrogateescape"))
+    except TypeError as error:
+        raise ValueError(f"not a record of a prepared dataset ({error})") from error
+
+
+class RecordReader:
+    """Reads the records of one split by index; safe in threads, opened anew in every process that it travels to."""
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]):
+        self._folder = folder
+        self._files = tuple(shard.file for shard in shards)
+        self._ends = tuple(accumulate(shard.count for shard in shards))
+        self._start()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int) -> Record:
+        """Reads a record.
+
+        Raises:
+            BadRecord: its bytes are damaged.
+
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = bisect.bisect_right(self._ends, index)
+        row = index - (self._ends[number - 1] if number else 0)
+        try:
+            return unpack(self._open(number).read([row])[0])
+        except (RuntimeError, IndexError, ValueError) as error:  # RuntimeError: a checksum of ArrayRecord
+            raise BadRecord(f"{self._files[number]}[{row}]", " ".join(str(error).split())) from error
+
+    def _open(self, number: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        with self._lock:
+            if number not in self._readers:
+                self._readers[number] = ArrayRecordReader(str(self._folder / self._files[number]), "")
+                if len(self._readers) > OPEN_SHARDS:
+                    self._readers.popitem(last=False)  # closes when the last thread lets go of it
+            self._readers.move_to_end(number)
+            return self._readers[number]
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: OrderedDict[int, Any] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_readers")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()

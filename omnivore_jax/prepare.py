@@ -1,0 +1,188 @@
+"""Turns folders of your own files into a dataset to train from.
+
+    python -m omnivore_jax.prepare folder --src=DIR --out=DIR [--val=0.1] [--kind=auto|image|video|rgbd] [--shard=i/n]
+    python -m omnivore_jax.prepare verify --out=DIR
+
+`folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/...): pictures (JPEG, PNG), clips (what PyAV
+opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png; more ways in docs/data.md). Files are stored
+as they are. Files that cannot be read are left out and listed in OUT/bad_files.jsonl. Stopped, it goes on where it was
+when started again; on several machines give each its --shard (0/4, 1/4, ...). `verify` checks every byte again.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from omnivore_jax.core.command import UserError, run
+from omnivore_jax.data import manifest
+from omnivore_jax.data.depth import BASELINES, Intrinsics
+from omnivore_jax.data.folder import Listing, list_folder
+from omnivore_jax.data.plan import BAD_FILES, Task, claim, class_counts, finish, items_of, tasks_of
+from omnivore_jax.data.shards import PARTS, Part, write_shard
+
+SRC = flags.DEFINE_string("src", None, "Folder of the class folders.")
+OUT = flags.DEFINE_string("out", None, "Folder of the prepared dataset: DATA_ROOT/NAME.")
+KIND = flags.DEFINE_enum("kind", "auto", ["auto", *manifest.KINDS], "What the files are.")
+VAL = flags.DEFINE_float("val", 0.0, "Share of every class that becomes the validation split.", 0.0, 0.9)
+SHARD = flags.DEFINE_string("shard", "0/1", "i/n: make every n-th shard from the i-th on (0 to n - 1).")
+ROWS = flags.DEFINE_integer("rows", 0, "Samples of a shard; 0: by kind and number of samples.", 0)
+THREADS = flags.DEFINE_integer("threads", os.cpu_count() or 1, "Files that are read at once.", 1)
+FX = flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth maps, where no file says it.", 0.0)
+BASELINE = flags.DEFINE_float("baseline", BASELINES["kv2"], "Metres between the eyes of the depth sensor.", 0.0)
+DEPTH_SCALE = flags.DEFINE_float("depth_scale", 0.001, "Metres in one unit of the depth maps.", 0.0)
+ROTATED = flags.DEFINE_bool("depth_rotated", False, "Rotate the bits of depth maps back: SUN RGB-D in true metres.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another dataset in --out.")
+JSON = flags.DEFINE_bool("json", False, "Print the summary as JSON.")
+
+EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+MOST_CLASSES = 20
+"""Classes that the summary shows."""
+
+
+def main(argv: Sequence[str]) -> None:
+    commands = {"folder": prepare_folder, "verify": verify}
+    if len(argv) != 2 or argv[1] not in commands:
+        given = " ".join(argv[1:]) or "nothing"
+        raise UserError(f"cannot prepare {given}; use: folder --src=DIR --out=DIR, or: verify --out=DIR")
+    if not OUT.value:
+        raise UserError("--out is missing; give the folder of the prepared dataset")
+    commands[argv[1]](Path(OUT.value))
+
+
+def verify(out: Path) -> None:
+    """Reads every shard of a prepared dataset and compares its sha256 with the manifest's."""
+    held = manifest.read(out)
+    for split in held.splits:
+        manifest.check_files(out, held, split, content=True)
+    counts = {split: held.count(split) for split in held.splits}
+    print(json.dumps({"ok": True, "splits": counts}) if JSON.value else f"{out} is whole: {counts}")
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the shards of this machine, and the manifest if all shards are there."""
+    if not SRC.value:
+        raise UserError("--src is missing; give the folder that holds the class folders")
+    source, began = Path(SRC.value), time.monotonic()
+    index, machines = _shard_of(SHARD.value)
+    _check_out(source, out)
+    listing = list_folder(source, KIND.value, VAL.value)
+    tasks = tasks_of(listing, ROWS.value)
+    mine = tasks[index::machines]
+    defaults = Intrinsics(FX.value, BASELINE.value, DEPTH_SCALE.value, ROTATED.value)
+    _make_folder(out)
+    claim(out, source, listing, tasks, overwrite=OVERWRITE.value)
+    with ThreadPoolExecutor(THREADS.value) as pool, _progress(sum(t.stop - t.start for t in mine)) as advance:
+        for task in mine:
+            write_shard(out, task.name, items_of(listing, source, task, defaults), listing.kind, pool, advance)
+    parts, bad = finish(out, listing, tasks)
+    summary = _summary(out, listing, tasks, parts, bad) | {"seconds": round(time.monotonic() - began, 1)}
+    if JSON.value:
+        print(json.dumps(summary))
+    else:
+        _show(summary, listing, parts)
+
+
+def _shard_of(text: str) -> tuple[int, int]:
+    index, _, machines = text.partition("/")
+    if not (index.isdigit() and machines.isdigit() and int(index) < int(machines)):
+        raise UserError(f"--shard={text}; use i/n with i from 0 to n - 1, for example 0/4")
+    return int(index), int(machines)
+
+
+def _check_out(source: Path, out: Path) -> None:
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        (out / PARTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be made ({error.strerror}); choose another folder") from error
+
+
+def _summary(
+    out: Path, listing: Listing, tasks: Sequence[Task], parts: Mapping[Task, Part], bad: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "out": str(out),
+        "kind": listing.kind,
+        "classes": len(listing.classes),
+        "splits": {split: counts.total() for split, counts in class_counts(parts).items()},
+        "shards": len(parts),
+        "shards_missing": len(tasks) - len(parts),
+        "bytes": sum(part.shard.bytes for part in parts.values() if part.shard),
+        "bad_files": len(bad),
+        "ignored": dict(listing.ignored),
+    }
+
+
+def _show(summary: Mapping[str, Any], listing: Listing, parts: Mapping[Task, Part]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, counts = Console(highlight=False), class_counts(parts)
+    totals = [sum(counts[split][label] for split in counts) for label in range(len(listing.classes))]
+    largest = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
+    table = Table("class", *counts, title=f"{summary['out']}: {summary['kind']}", title_justify="left")
+    for label in largest[:MOST_CLASSES]:
+        table.add_row(listing.classes[label], *(str(counts[split][label]) for split in counts))
+    if len(largest) > MOST_CLASSES:
+        table.add_row(f"... {len(largest) - MOST_CLASSES} more, the smallest has {min(totals)}", *("" for _ in counts))
+    table.add_section()
+    table.add_row(f"all {len(totals)}", *(str(counts[split].total()) for split in counts))
+    console.print(table)
+    print(f"{summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB, {summary['seconds']} s")
+    if summary["bad_files"]:
+        print(f"{summary['bad_files']} files cannot be read and were left out: {summary['out']}/{BAD_FILES}")
+    if summary["ignored"]:
+        print("ignored: " + ", ".join(f"{count} x {suffix}" for suffix, count in summary["ignored"].items()))
+    if summary["shards_missing"]:
+        print(f"{summary['shards_missing']} shards are still missing; the last machine to end writes the manifest")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Shows what is done and when the rest will be, on the error stream: a bar on a terminal, else a line at times."""
+    if not sys.stderr.isatty():
+        yield _lines(total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("files"), BarColumn(), MofNCompleteColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("files", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _lines(total: int) -> Callable[[], None]:
+    began = last = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done, last
+        done += 1
+        now = time.monotonic()
+        if now - last >= EVERY or done == total:
+            last = now
+            left = (now - began) * (total - done) / done
+            print(
+                f"{done} of {total} files, {done / max(now - began, 1e-9):,.0f} a second, {left:,.0f} s left",
+                file=sys.stderr,
+            )
+
+    return advance
+
+
+if __name__ == "__main__":
+    run(main)
