@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 from omnivore_jax.checkpoint import digests
 from omnivore_jax.checkpoint.quiet import quiet_orbax
 from omnivore_jax.checkpoint.scores import Scores
-from omnivore_jax.checkpoint.steps import list_steps, remove_leftovers, remove_step, superfluous
+from omnivore_jax.checkpoint.steps import list_steps, open_folder, remove_leftovers, remove_step, superfluous
 from omnivore_jax.core import dist, tree
 from omnivore_jax.core.command import UserError
 
@@ -65,19 +65,14 @@ class CheckpointManager:
     def __init__(self, directory: str | Path, config: CheckpointConfig = CheckpointConfig(), read_only: bool = False):
         """Opens the folder; `read_only` leaves alone what a run that is still training is writing there.
 
-        Raises UserError where the folder cannot be made.
+        Raises UserError where the folder cannot be made, or is not the same one on all hosts.
         """
         self.directory = Path(directory).absolute()
         self._config = config
         quiet_orbax()
-        if dist.is_primary() and not read_only:
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{self.directory} cannot be made: {error.strerror}; choose another workdir") from error
-            remove_leftovers(self.directory)
-        dist.barrier("checkpoints opened")
         self._read_only = read_only
+        if not read_only:
+            open_folder(self.directory)
         self._scores = Scores(self.directory)
         # Compressed, weights are 7 % smaller, but every process holds its shards once more while it writes them.
         arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
@@ -103,7 +98,7 @@ class CheckpointManager:
             return
         if dist.is_primary():
             remove_step(self.directory, step)
-        with self._explained(step):
+        with self._explained(step), jax.transfer_guard("allow"):
             items = {STATE: ocp.args.PyTreeSave(tree.flatten(state)), METADATA: ocp.args.JsonSave(dict(metadata))}
             self._orbax.save(self._path(step), args=ocp.args.Composite(**items))
         self._pending = step, self._sealer.submit(self._seal, step)
@@ -176,9 +171,7 @@ class CheckpointManager:
 
     def saved_shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Lists shape and dtype of every leaf that a step holds, by dotted path; reads no arrays."""
-        handler: Any = (
-            ocp.PyTreeCheckpointHandler()
-        )  # any path does, not only the kind of path that it is annotated with
+        handler: Any = ocp.PyTreeCheckpointHandler()  # takes any path, not only the kind that its annotation names
         saved = handler.metadata(self._path(step) / STATE).tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
 
@@ -230,7 +223,7 @@ class CheckpointManager:
         damaged = []
         for step in list_steps(self.directory):
             if not digests.is_sealed(self._path(step)):
-                logging.warning("checkpoint of step %d in %s was never finished; skipped", step, self.directory)
+                logging.warning("checkpoint of step %d in %s is not finished; skipped", step, self.directory)
                 continue
             damage = digests.find_damage(self._path(step))
             if damage is None:
@@ -254,7 +247,7 @@ class CheckpointManager:
 
     def _fault(self, step: int) -> str | None:
         if not digests.is_sealed(self._path(step)):
-            return f"is not there or was never finished (there are: {', '.join(map(str, self._sealed())) or 'none'})"
+            return f"is not there or not finished (there are: {', '.join(map(str, self._sealed())) or 'none'})"
         damage = digests.find_damage(self._path(step))
         return damage and f"is damaged: {damage}"
 
@@ -279,6 +272,8 @@ class CheckpointManager:
 
     def _release(self) -> None:
         self._sealer.shutdown()
+        if self._pending and (error := self._pending[1].exception()):  # while another error is on its way up
+            logging.error("%s", self._failure(self._pending[0], error))
         self._orbax.close()
 
     @contextmanager
@@ -291,9 +286,10 @@ class CheckpointManager:
                 remove_leftovers(self.directory)
                 if not digests.is_sealed(self._path(step)):
                     remove_step(self.directory, step)
-            raise self._failure(step, error) from error
+            failure = self._failure(step, error)
+            raise failure from (None if failure is error else error)
 
-    def _failure(self, step: int, error: Exception) -> Exception:
+    def _failure(self, step: int, error: BaseException) -> BaseException:
         """Words a fault of the disk for the user; any other error is ours and stays as it is."""
         reason = next((words for words in REASONS if words in str(error)), None)
         if reason is None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from omnivore_jax.checkpoint.digests import write_at_once
+from omnivore_jax.core.command import UserError
 
 MEAN = "mean"
 FILE = "scores.json"
@@ -18,10 +19,10 @@ class Scores:
         self._file = directory / FILE
         try:
             self.steps = {int(s): dict(row) for s, row in json.loads(self._file.read_text())["steps"].items()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self.steps = {}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(
+            raise UserError(
                 f"{self._file} cannot be read; delete it (the best checkpoint so far is forgotten)"
             ) from None
 

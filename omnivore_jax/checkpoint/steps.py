@@ -1,12 +1,46 @@
 """The folder of a run's checkpoints: one directory per step, and the rules for which of them stay."""
 
+import secrets
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from omnivore_jax.core import dist
+from omnivore_jax.core.command import UserError
+
 DELETED = ".deleted"
 LEFTOVERS = (f"*{DELETED}", "*.orbax-checkpoint-tmp*")
 """What a killed process leaves behind: steps half deleted (ours) and half written (Orbax's)."""
+
+
+def open_folder(directory: Path) -> None:
+    """Makes the folder and clears away leftovers; every process must ask.
+
+    Raises UserError where it cannot be made, or where the processes do not all see the same folder.
+    """
+    fault = dist.broadcast(_make(directory) if dist.is_primary() else None)
+    if fault is not None:
+        raise UserError(f"{directory} cannot be made: {fault}; choose another workdir")
+    probe = directory / f".shared-{dist.broadcast(secrets.token_hex(8))}"
+    if dist.is_primary():
+        probe.touch()
+    dist.barrier("the probe is there")
+    shared = dist.holds_everywhere(probe.exists())
+    if dist.is_primary():
+        probe.unlink()
+    if not shared:
+        raise UserError(
+            f"{directory} is not the same folder for all processes; choose a workdir on a disk that they share"
+        )
+
+
+def _make(directory: Path) -> str | None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror
+    remove_leftovers(directory)
+    return None
 
 
 def list_steps(directory: Path) -> list[int]:

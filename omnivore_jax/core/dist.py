@@ -15,6 +15,9 @@ from jax.experimental import multihost_utils
 
 from omnivore_jax.core.command import UserError
 
+BLOCK = 1024
+"""Values are broadcast in whole blocks of bytes, so that few programs are compiled for them."""
+
 
 def define_flags() -> None:
     """Defines --coordinator, --num_processes and --process_id of a command that runs on several hosts."""
@@ -68,19 +71,25 @@ def is_primary() -> bool:
 
 def barrier(name: str) -> None:
     """Waits until every process is here."""
-    multihost_utils.sync_global_devices(name)
+    with jax.transfer_guard("allow"):
+        multihost_utils.sync_global_devices(name)
 
 
 def broadcast(value: Any) -> Any:
     """Gives every process what process 0 has: any value that JSON holds."""
     if jax.process_count() == 1:
         return value
-    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    padded = np.zeros(length, np.uint8)
-    if is_primary():
-        padded[:] = text
-    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+    text = json.dumps(value).encode()
+    with jax.transfer_guard("allow"):
+        blocks = int(multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK))))
+        padded = text.ljust(blocks * BLOCK)[: blocks * BLOCK]  # what is not process 0's counts only by its size
+        return json.loads(multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8)).tobytes())
+
+
+def holds_everywhere(condition: bool) -> bool:
+    """Says whether a condition holds on every process."""
+    with jax.transfer_guard("allow"):
+        return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 
 class Preemption:

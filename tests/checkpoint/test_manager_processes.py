@@ -25,6 +25,7 @@ from pathlib import Path
 from states import abstract, assert_same_bits, numpy_state, placed, state
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
 from omnivore_jax.core import dist, tree
+from omnivore_jax.core.command import UserError
 
 directory, port, process, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 jax.config.update("jax_num_cpu_devices", 4)
@@ -33,6 +34,14 @@ dist.initialize(f"127.0.0.1:{port}", 2, process)
 def memory(line):
     status = dict(text.split(":") for text in Path("/proc/self/status").read_text().splitlines())
     return int(status[line].split()[0]) * 1024
+
+try:
+    CheckpointManager(directory.parent / f"private_{process}")
+except UserError as error:
+    assert "private" in str(error) and "is not the same folder for all processes" in str(error)
+    assert process == 1 or not list((directory.parent / "private_0").iterdir())
+else:
+    raise SystemExit("a folder of one process alone was taken")
 
 with CheckpointManager(directory, CheckpointConfig(keep_last=3)) as manager:
     assert_same_bits(manager.restore(abstract()).state, numpy_state(1))
@@ -70,28 +79,28 @@ def free_port() -> int:
 
 @pytest.mark.slow
 def test_two_processes_and_one_read_each_others_checkpoints_and_nothing_is_gathered(tmp_path):
-    with CheckpointManager(tmp_path) as manager:
+    run = tmp_path / "run"
+    with CheckpointManager(run) as manager:
         manager.save(1, state(1), {})
     port = str(free_port())
     with ExitStack() as stack:
         both = []
         for process in range(2):
-            call = [sys.executable, "-W", "error", "-c", TWO, str(tmp_path), port, str(process), str(ROWS)]
+            call = [sys.executable, "-W", "error", "-c", TWO, str(run), port, str(process), str(ROWS)]
             both.append(stack.enter_context(subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)))
             stack.callback(both[-1].kill)
-        said = [process.stdout.read() for process in both]
+        said = [process.communicate(timeout=120)[0] for process in both]
     assert ["done" in text.splitlines() for text in said] == [True, True]
 
     grew = [float(line.split()[1]) for text in said for line in text.splitlines() if line.startswith("grew")]
     assert len(grew) == 2 and max(grew) < 0.75  # of the whole tree; a process holds half of it
     written = [
-        sum(f.stat().st_size for f in (tmp_path / f"2/state/ocdbt.process_{k}").rglob("*") if f.is_file())
-        for k in (0, 1)
+        sum(f.stat().st_size for f in (run / f"2/state/ocdbt.process_{k}").rglob("*") if f.is_file()) for k in (0, 1)
     ]
     assert 0.9 < written[0] / written[1] < 1.1
-    assert sum(f.stat().st_size for f in (tmp_path / "2/state/d").iterdir()) < 0.01 * written[0]
+    assert sum(f.stat().st_size for f in (run / "2/state/d").iterdir()) < 0.01 * written[0]
 
-    with CheckpointManager(tmp_path, read_only=True) as manager:
+    with CheckpointManager(run, read_only=True) as manager:
         assert_same_bits(manager.restore(abstract(devices=1)).state, numpy_state(3))
         assert_same_bits(manager.restore(abstract(rows=ROWS), manager.best_step()).state, numpy_state(2, ROWS))
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from omnivore_jax.checkpoint.scores import Scores
+from omnivore_jax.core.command import UserError
 
 
 def test_the_best_is_the_highest_mean_and_survives_a_restart(tmp_path):
@@ -19,5 +20,5 @@ def test_scores_that_are_no_numbers_or_no_file_are_refused(tmp_path):
     with pytest.raises(ValueError, match="score=nan of step 3"):
         Scores(tmp_path).add(3, float("nan"), {})
     (tmp_path / "scores.json").write_text("[]")
-    with pytest.raises(ValueError, match="scores.json cannot be read; delete it"):
+    with pytest.raises(UserError, match="scores.json cannot be read; delete it"):
         Scores(tmp_path)
