@@ -1,0 +1,54 @@
+"""Figures over several results: the mean that picks the best model, and what one model for all modalities saves."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import jax
+
+from omnivore_jax.eval.evaluator import Classification
+from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.variants import ModelConfig
+
+
+def mean_top1(results: Mapping[str, Classification]) -> float:
+    """Averages top-1 over datasets, each counting the same, whatever its size."""
+    return math.fsum(result.top1 for result in results.values()) / len(results)
+
+
+@dataclass(frozen=True)
+class ParameterAccount:
+    """Parameters of one model with many heads, and of a model for each head."""
+
+    trunk: int
+    heads: dict[str, int]
+    separate: dict[str, int]
+    """Of a model with one head; without the depth embedding where its dataset has no depth."""
+
+    @property
+    def joint(self) -> int:
+        return self.trunk + sum(self.heads.values())
+
+    @property
+    def saved(self) -> float:
+        """How many times smaller the one model is than the others together."""
+        return sum(self.separate.values()) / self.joint
+
+
+def parameter_account(model: ModelConfig, heads: Mapping[str, int], with_depth: Collection[str]) -> ParameterAccount:
+    """Counts parameters; `with_depth` are the heads of datasets that have depth."""
+    _, params = abstract_model(model, heads)
+
+    def alone(head: str) -> int:
+        config = model if head in with_depth else replace(model, depth_embed="none")
+        return _count(abstract_model(config, {head: heads[head]})[1])
+
+    return ParameterAccount(
+        trunk=_count(params["trunk"]),
+        heads={head: _count(params["heads"][head]) for head in heads},
+        separate={head: alone(head) for head in heads},
+    )
+
+
+def _count(params) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
