@@ -9,8 +9,9 @@ from omnivore_jax.core import dist
 from omnivore_jax.core.command import UserError
 
 DELETED = ".deleted"
-LEFTOVERS = (f"*{DELETED}", "*.orbax-checkpoint-tmp*")
-"""What a killed process leaves behind: steps half deleted (ours) and half written (Orbax's)."""
+PROBE = ".shared-"
+LEFTOVERS = (f"*{DELETED}", f"{PROBE}*", "*.json.tmp", "*.orbax-checkpoint-tmp*")
+"""What a killed process leaves behind: ours, and last the steps that Orbax had not finished."""
 
 
 def open_folder(directory: Path) -> None:
@@ -18,13 +19,10 @@ def open_folder(directory: Path) -> None:
 
     Raises UserError where it cannot be made, or where the processes do not all see the same folder.
     """
-    fault = dist.broadcast(_make(directory) if dist.is_primary() else None)
+    probe = directory / f"{PROBE}{dist.broadcast(secrets.token_hex(8))}"
+    fault = dist.broadcast(_make(probe) if dist.is_primary() else None)
     if fault is not None:
-        raise UserError(f"{directory} cannot be made: {fault}; choose another workdir")
-    probe = directory / f".shared-{dist.broadcast(secrets.token_hex(8))}"
-    if dist.is_primary():
-        probe.touch()
-    dist.barrier("the probe is there")
+        raise UserError(f"{directory} cannot be made or written: {fault}; choose another workdir")
     shared = dist.holds_everywhere(probe.exists())
     if dist.is_primary():
         probe.unlink()
@@ -34,12 +32,13 @@ def open_folder(directory: Path) -> None:
         )
 
 
-def _make(directory: Path) -> str | None:
+def _make(probe: Path) -> str | None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(probe.parent)
+        probe.touch()
     except OSError as error:
         return error.strerror
-    remove_leftovers(directory)
     return None
 
 
@@ -64,7 +63,10 @@ def remove_leftovers(directory: Path) -> None:
     """Deletes what a process that was killed, or that found the disk full, left behind."""
     for pattern in LEFTOVERS:
         for path in directory.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def superfluous(steps: Collection[int], good: Collection[int], best: int | None, keep_last: int) -> list[int]:

@@ -134,13 +134,15 @@ def test_what_a_killed_process_left_is_cleared_or_skipped_and_can_be_saved_again
     write(tmp_path, 1, 2)
     for leftover in ("3.orbax-checkpoint-tmp", "4.orbax-checkpoint-tmp-1234", "0.deleted"):
         (tmp_path / leftover / "state").mkdir(parents=True)
+    for leftover in (".shared-1234", "scores.json.tmp"):
+        (tmp_path / leftover).write_text("")
     seal = tmp_path / "2" / "digests" / "process_0_of_1.json"
     seal.with_name(seal.name + ".tmp").write_text(seal.read_text()[:50])  # killed while it was being written
     seal.unlink()
     with log_of(caplog), CheckpointManager(tmp_path, read_only=True):
         assert len(folders(tmp_path)) == 5  # whoever only reads leaves alone what may be in the making
     with log_of(caplog), CheckpointManager(tmp_path) as manager:
-        assert folders(tmp_path) == {"1", "2"}
+        assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
         assert_same_bits(manager.restore(abstract()).state, numpy_state(1))
         assert "checkpoint of step 2" in caplog.text and "is not finished; skipped" in caplog.text
         manager.save(2, state(2), {})
@@ -221,7 +223,7 @@ def test_a_full_disk_is_one_clear_error_and_the_last_good_checkpoint_survives(sm
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/run cannot be made: Not a directory"):
+    with pytest.raises(UserError, match=r"file/run cannot be made or written: Not a directory"):
         CheckpointManager(tmp_path / "file" / "run")
 
 
