@@ -175,6 +175,10 @@ class CheckpointManager:
         saved = handler.metadata(self._path(step) / STATE).tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
 
+    def metadata(self, step: int) -> dict[str, Any]:
+        """Reads what the caller said about a step when it was saved."""
+        return self._orbax.restore(self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()}))[METADATA]
+
     def record_best(self, step: int, score: float, per_dataset: Mapping[str, float] | None = None) -> None:
         """Notes the mean top-1 of a step's EMA (and its parts); the best one among the saved steps is kept."""
         self._scores.add(step, score, per_dataset or {})

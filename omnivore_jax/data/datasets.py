@@ -81,17 +81,20 @@ def data_root(root: str = "") -> Path:
     return Path(root or os.environ.get(ROOT_VARIABLE) or "data")
 
 
-def open_dataset(name: str, config: DatasetConfig, root: str | Path, split: str) -> OpenDataset:
+def open_dataset(
+    name: str, config: DatasetConfig, root: str | Path, split: str, *, augment: bool | None = None
+) -> OpenDataset:
     """Opens a split ("train", "val") of the dataset `name`: what was prepared in `root/name`, or the embedded one.
 
-    Every split but "train" is read without augmentation.
+    By default "train" alone is read with augmentation.
 
     Raises:
         UserError: it is not there, has another kind, lacks the split, or a file of it is missing or cut short.
 
     """
+    augment = split == "train" if augment is None else augment
     if config.source == "embedded":
-        return _open_embedded(name, config, split)
+        return _open_embedded(name, config, split, augment)
     folder = data_root(str(root)) / name
     prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
@@ -109,13 +112,13 @@ def open_dataset(name: str, config: DatasetConfig, root: str | Path, split: str)
         )
     manifest.check_files(folder, held, split)
     records = RecordReader(folder, held.splits[split])
-    return OpenDataset(RecordDataset(records, config, split == "train"), held.kind, held.classes)
+    return OpenDataset(RecordDataset(records, config, augment), held.kind, held.classes)
 
 
-def _open_embedded(name: str, config: DatasetConfig, split: str) -> OpenDataset:
+def _open_embedded(name: str, config: DatasetConfig, split: str, augment: bool) -> OpenDataset:
     from omnivore_jax.data.embedded import EmbeddedDataset, class_names
 
-    shift = config.size // SHIFT if config.crop == "shift" else 0
+    shift = config.size // SHIFT if augment and config.crop == "shift" else 0
     samples = EmbeddedDataset(name, "train" if split == "train" else "test", shift)
     rgb, disparity, _, _ = samples.load(0, 0)
     kind = "image" if disparity is None else "rgbd"

@@ -10,7 +10,7 @@ from omnivore_jax.model.block import Remat
 from omnivore_jax.model.heads import classify, make_heads
 from omnivore_jax.model.noise import Keys, child_keys
 from omnivore_jax.model.trunk import Trunk
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.variants import ModelConfig, model_config
 
 
 class Omnivore(nnx.Module):
@@ -60,3 +60,13 @@ class Omnivore(nnx.Module):
         """
         pooled, maps = self.trunk(x, keys=child_keys(keys, 0), remat=remat, stages=stages or ())
         return pooled if stages is None else maps
+
+
+def create_model(name: str, heads: Mapping[str, int], *, seed: int = 0, **changes: object) -> Omnivore:
+    """Builds a model with fresh parameters; `changes` are fields of `ModelConfig` (position_bias="joint", ...).
+
+    Raises:
+        ValueError: there is no such model or field.
+
+    """
+    return Omnivore(model_config(name, **changes), heads, key=jax.random.key(seed))

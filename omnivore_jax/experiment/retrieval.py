@@ -1,0 +1,95 @@
+"""Neighbours across modalities: pictures look for depth maps and clips of the same thing (paper, section 5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from omnivore_jax.data.datasets import OpenDataset, open_dataset
+from omnivore_jax.data.embedded import digit_of
+from omnivore_jax.data.sample import Sample
+from omnivore_jax.eval.evaluator import Features, Mode
+from omnivore_jax.eval.knn import K, Knn, answerable, knn_accuracy, nearest
+from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.settings import Settings
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of a dataset, evenly spread (sample.Dataset)."""
+
+    whole: OpenDataset
+    most: int
+
+    def __len__(self) -> int:
+        return min(len(self.whole), self.most)
+
+    def load(self, index: int, seed: int) -> Sample:
+        return self.whole.load(index * len(self.whole) // len(self), seed)
+
+
+class Pair(NamedTuple):
+    """Pictures that ask and a gallery that answers, of another modality."""
+
+    title: str
+    query: str
+    gallery: str
+    mode: Mode
+
+
+class Neighbours(NamedTuple):
+    """What was found for a pair."""
+
+    pair: Pair
+    queries: Part
+    gallery: Part
+    indices: np.ndarray
+    """int [q k]: the nearest of the gallery, nearest first."""
+    similarities: np.ndarray
+    query_concepts: np.ndarray
+    gallery_concepts: np.ndarray
+    """What a sample shows, comparable between datasets: class names."""
+    knn: Knn | None
+    """None where the two have no class in common."""
+
+
+def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
+    """Lists what can be looked for: the first picture dataset asks every dataset with depth and every one of clips."""
+    asking = [name for name in data.val if settings.datasets[name].kind == "image"][:1]
+    for query in asking:
+        for name, config in settings.datasets.items():
+            if config.kind == "rgbd":
+                yield Pair("image -> depth only", query, name, "depth")
+            elif config.kind == "video":
+                yield Pair("image -> video", query, name, "all")
+
+
+def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Evaluator, params: Any) -> Neighbours:
+    """Extracts features of both sides and compares them: validation pictures against training samples."""
+    queries = Part(data.val[pair.query], settings.eval.retrieval)
+    unchanged = open_dataset(
+        pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False
+    )
+    gallery = Part(unchanged, settings.eval.retrieval)
+    asked = evaluator.features(pair.query, queries, params)
+    found = evaluator.features(pair.gallery, gallery, params, pair.mode)
+    query_concepts = concepts(pair.query, queries.whole, asked)
+    gallery_concepts = concepts(pair.gallery, gallery.whole, found)
+    can = answerable(query_concepts, gallery_concepts)
+    knn = None
+    if can.any() and len(np.unique(gallery_concepts)) > 1:
+        k = min(K, len(gallery))
+        numbers = {c: i for i, c in enumerate(np.unique(np.concatenate([query_concepts, gallery_concepts])))}
+        of = np.vectorize(numbers.__getitem__, otypes=[np.int64])
+        knn = knn_accuracy(asked.feature[can], of(query_concepts[can]), found.feature, of(gallery_concepts), k)
+    indices, similarities = nearest(asked.feature, found.feature, min(5, len(gallery)))
+    return Neighbours(pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn)
+
+
+def concepts(name: str, dataset: OpenDataset, features: Features) -> np.ndarray:
+    """What each sample shows, as text: its class name; for the demo's clips, which digit moves."""
+    if name.startswith("demo_"):
+        return digit_of(name, features.label).astype(str)
+    return np.asarray(dataset.classes)[features.label]

@@ -1,0 +1,47 @@
+"""A whole run, in the order in which things happen: settings, data, devices, folder, training, evaluation, report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from omnivore_jax.checkpoint.manager import CheckpointManager
+from omnivore_jax.core import dist, log
+from omnivore_jax.core.command import UserError
+from omnivore_jax.experiment.datasets import open_datasets
+from omnivore_jax.experiment.settings import Settings, resolve
+from omnivore_jax.experiment.summary import Summary, summarise
+from omnivore_jax.experiment.training import PREEMPTED, Preempted, run_training
+from omnivore_jax.experiment.workdir import open_workdir
+from omnivore_jax.train.mesh import make_mesh
+
+__all__ = ["PREEMPTED", "Preempted", "Summary", "run"]
+
+
+def run(config: Mapping[str, Any], workdir: Path, *, evaluate_only: bool, allow_config_change: bool) -> Summary:
+    """Trains to the end (or from where the run in `workdir` stopped), evaluates and writes the report.
+
+    Raises:
+        UserError: a mistake in what the user gave.
+        Preempted: a SIGTERM came; the state is saved.
+
+    """
+    settings = resolve(config)  # what is wrong with the config is said before anything is touched
+    dist.initialize_from_flags()
+    log.setup()
+    data = open_datasets(settings)
+    mesh = _mesh(settings)
+    if evaluate_only and not (workdir / "checkpoints").is_dir():
+        raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
+    open_workdir(workdir, config, allow_config_change)
+    with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
+        seconds = 0.0 if evaluate_only else run_training(settings, data, mesh, workdir, manager)
+        return summarise(settings, config, data, mesh, workdir, manager, seconds)
+
+
+def _mesh(settings: Settings) -> jax.sharding.Mesh:
+    try:
+        return make_mesh(settings.mesh)
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,190 @@
+"""Trains a run from start, or from where it stopped, to its last step."""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from omnivore_jax.checkpoint.card import make_card
+from omnivore_jax.checkpoint.manager import CheckpointManager
+from omnivore_jax.core import dist
+from omnivore_jax.core.command import UserError
+from omnivore_jax.core.log import MetricsWriter
+from omnivore_jax.core.progress import Progress
+from omnivore_jax.data.bad_records import BadRecords
+from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
+from omnivore_jax.data.mixture import Mixture
+from omnivore_jax.eval.metrics import mean_top1
+from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.train.loop import train
+from omnivore_jax.train.mesh import batch_sharding, batch_shards
+from omnivore_jax.train.microbatch import Split, split_batch
+from omnivore_jax.train.state import TrainState, abstract_state, init_state
+from omnivore_jax.train.step import Trainer, make_train_step
+
+PREEMPTED = 42
+"""Exit code after a SIGTERM: the state is saved, the scheduler may start the same command again."""
+
+
+class Preempted(Exception):
+    """The scheduler wants the machine back; the state is saved."""
+
+
+@dataclass
+class RunWatch:
+    """What happens around the steps of a run (train.loop.Watch): records, evaluations, checkpoints, signals."""
+
+    settings: Settings
+    mixture: Mixture
+    manager: CheckpointManager
+    writer: MetricsWriter
+    progress: Progress
+    evaluator: Evaluator
+    loader: TrainLoader
+    preemption: dist.Preemption
+    metadata: Mapping[str, Any]
+    stopping: bool = field(default=False, init=False)
+
+    def record(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Writes the figures of a step."""
+        epoch = self.mixture.epoch_at(step)
+        row = {
+            "epoch": epoch,
+            "train": {name: _means(tally) for name, tally in metrics["datasets"].items()},
+            "learning_rate": metrics["learning_rate"],
+            "grad_norm": metrics["grad_norm"],
+        }
+        self.writer.write(step, row)
+        self.progress.update(step, metrics, epoch, self.loader.waited)
+        if step % self.settings.log.every == 0:
+            self.writer.write_times(step, self.progress.times())
+
+    def pauses_at(self, step: int) -> bool:
+        """Tells whether to evaluate, save or stop after this step; also where an earlier save has failed."""
+        self.manager.check()
+        self.stopping = self.preemption.requested(step)
+        return self.stopping or self._evaluates(step) or self._saves(step)
+
+    def pause(self, step: int, state: TrainState) -> None:
+        """Evaluates the EMA, then saves: what is known of a step is on the disk before its checkpoint is."""
+        if self._evaluates(step):
+            self.evaluate(step, state)
+        self.writer.flush()
+        self.manager.save(step, state, self.metadata)
+        if self.stopping and step < self.mixture.total_steps:
+            self.manager.wait()
+            raise Preempted(f"stopped by SIGTERM at step {step}, which is saved; the same command goes on from there")
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """Scores the EMA on every validation split."""
+        with self.progress.paused():
+            results = self.evaluator.classify_all(state.ema)
+        if results:
+            row = {name: result.row() for name, result in results.items()}
+            self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
+            scores = {name: result.top1 for name, result in results.items()}
+            logging.info("step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items()))
+            self.manager.record_best(step, mean_top1(results), scores)
+
+    def _evaluates(self, step: int) -> bool:
+        return step == self.mixture.total_steps or (self.settings.eval.every > 0 and step % self.settings.eval.every == 0)
+
+    def _saves(self, step: int) -> bool:
+        return step % self.settings.checkpoint.every == 0
+
+
+def _means(tally: Mapping[str, Any]) -> dict[str, float | int]:
+    count = max(int(tally["count"]), 1)
+    return {"loss": float(tally["loss"]) / count, "accuracy": int(tally["correct"]) / count, "n": int(tally["count"])}
+
+
+def run_training(settings: Settings, data: RunData, mesh: jax.sharding.Mesh, workdir: Path, manager: CheckpointManager) -> float:
+    """Trains to the last step, resuming from the newest undamaged checkpoint; returns the seconds that it took.
+
+    Raises:
+        Preempted: a SIGTERM came; the state is saved.
+        UserError: damaged data or checkpoints, a full disk, a loss that is not finite.
+
+    """
+    began = time.perf_counter()
+    mixture, step_fn = plan(settings, data, mesh)
+    preprocessing = {task.head: task.preprocessing for task in settings.tasks.values()}
+    metadata = {"card": make_card(settings.model, settings.heads, preprocessing), "sizes": data.sizes}
+    with ExitStack() as stack:
+        preemption = stack.enter_context(dist.Preemption())
+        state, start = _begin(settings, mesh, manager, metadata)
+        writer = stack.enter_context(MetricsWriter(workdir, tensorboard=settings.log.tensorboard))
+        writer.cut_back(start)
+        if start == mixture.total_steps:
+            logging.info("the run in %s is finished: %d steps", workdir, start)
+            return 0.0
+        loader = stack.enter_context(_loader(settings, data, mesh, mixture, workdir, start))
+        progress = stack.enter_context(Progress(mixture.total_steps, start=start, every=settings.log.every))
+        evaluator = Evaluator(settings, data, mesh)
+        watch = RunWatch(
+            settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
+        )
+        with jax.transfer_guard("disallow"):
+            train(state, loader, step_fn, watch)
+        manager.wait()
+    return time.perf_counter() - began
+
+
+def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
+    """The order of the data and the compiled step, both of which check that the batches fit the devices."""
+    try:
+        mixture = settings.mixture(data.sizes)
+        check_batches(settings, mixture, batch_shards(mesh.shape))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    trainer = Trainer(
+        settings.model, settings.tasks, settings.optimizer, settings.mix, mesh, mixture.total_steps, settings.train.seed
+    )
+    return mixture, make_train_step(trainer)
+
+
+def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str, Split]:
+    """How every dataset's batch is divided over devices and micro-batches; ValueError where it is not divisible."""
+    return {
+        name: split_batch(name, size, shards, settings.tasks[name], settings.mix.group)
+        for name, size in mixture.batch_sizes.items()
+    }
+
+
+def _begin(settings: Settings, mesh: jax.sharding.Mesh, manager: CheckpointManager, metadata: Mapping[str, Any]):
+    """The state to go on from: the newest good checkpoint's, else a new one."""
+    if manager.latest_good_step() is None:
+        return init_state(settings.model, settings.heads, settings.train.seed, mesh), 0
+    step, state, saved = manager.restore(abstract_state(settings.model, settings.heads, mesh))
+    if saved["sizes"] != metadata["sizes"]:
+        raise UserError(
+            f"the datasets have changed since the run was started ({saved['sizes']} samples then, {metadata['sizes']} "
+            "now), which would change the order of the data; put them back, or use another --workdir"
+        )
+    logging.info("resuming from step %d", step)
+    return state, step
+
+
+def _loader(settings: Settings, data: RunData, mesh: jax.sharding.Mesh, mixture: Mixture, workdir: Path, start: int) -> TrainLoader:
+    sharding = batch_sharding(mesh)
+    return TrainLoader(
+        mixture,
+        data.train,
+        settings.loader,
+        start=start,
+        place=on_devices(sharding, mixture.batch_sizes),
+        rows={name: host_rows(sharding, size) for name, size in mixture.batch_sizes.items()},
+        bad_records=BadRecords(workdir / f"bad_records{_suffix()}.jsonl", data.sizes, settings.store.bad_budget),
+    )
+
+
+def _suffix() -> str:
+    """Every host notes the records that it met itself."""
+    return "" if dist.is_primary() else f".{jax.process_index()}"

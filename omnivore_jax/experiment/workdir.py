@@ -1,0 +1,94 @@
+"""The folder of a run: it remembers the config that the run was started with and refuses another."""
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from omnivore_jax.core import dist
+from omnivore_jax.core.command import UserError
+
+FREE = ("log.*", "checkpoint.*", "hardware.*", "mesh.*", "data.root", "data.bad_budget", "data.workers", "data.threads",
+        "data.prefetch", "data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val", "eval.batch_size")  # fmt: skip
+"""Keys that may change between two starts of a run: they cannot change what it computes (but for rounding)."""
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -> None:
+    """Makes the folder, or checks that the run in it has the same config; writes `config.json`.
+
+    Raises:
+        UserError: it cannot be made, hosts do not share it, or the config differs (lists the differences).
+
+    """
+    error = None
+    if dist.is_primary():
+        try:
+            _open(workdir, json.loads(json.dumps(config)), allow_change)
+        except UserError as mistake:
+            error = str(mistake)
+    error = dist.broadcast(error)
+    if error is not None:
+        raise UserError(error)
+    if not (workdir / "config.json").exists():
+        raise UserError(f"--workdir={workdir} is not the same folder on every host; use one that they share")
+
+
+def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder") from error
+    path = workdir / "config.json"
+    if path.exists():
+        differences = config_differences(json.loads(path.read_text())["config"], config)
+        if differences and not allow_change:
+            raise UserError(
+                f"the config differs from that of the run in {workdir}: {'; '.join(differences)}; "
+                "use another --workdir, or --allow_config_change to go on with the new values"
+            )
+        for difference in differences:
+            logging.warning("config changed: %s", difference)
+    stored = {"config": config, "versions": versions(), "command": command()}
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; make room or choose another workdir") from error
+
+
+def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lists the keys whose values differ, but for those that cannot change a result."""
+    before, after = _leaves(old), _leaves(new)
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [
+        f"{key} was {before.get(key, 'absent')!r}, is {after.get(key, 'absent')!r}"
+        for key in sorted(keys)
+        if not any(fnmatch(key, pattern) for pattern in FREE)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Python's and those of the packages that compute."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def command() -> str:
+    """The command line of this process."""
+    return " ".join(["python -m omnivore_jax.main", *sys.argv[1:]])
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        leaves |= _leaves(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return leaves

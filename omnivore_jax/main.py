@@ -1,0 +1,49 @@
+"""Trains, evaluates, or says what would run: `python -m omnivore_jax.main --config=configs/swin_l.py`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+import omnivore_jax
+from omnivore_jax.core import command, dist
+
+sys.path.append(str(Path(omnivore_jax.__file__).parent.parent))  # configs import configs.joint, wherever we are started
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: configs/NAME.py[:ARGUMENT].", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME by default.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "dry"], "What to do with it.")
+JSON = flags.DEFINE_boolean("json", False, "Print figures as JSON.")
+ALLOW = flags.DEFINE_boolean("allow_config_change", False, "Go on with a run although its config has changed.")
+dist.define_flags()
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) > 1:
+        raise command.UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
+    if CONFIG.value is None:
+        raise command.UserError("--config is missing; name one, --config=configs/demo.py for example")
+    config = CONFIG.value.to_dict()
+    if MODE.value == "dry":
+        from omnivore_jax.experiment import dry
+
+        plan = dry.plan(config)
+        print(json.dumps(plan, indent=2) if JSON.value else dry.render(plan))
+        return 0
+    from omnivore_jax.experiment import run
+
+    workdir = Path(WORKDIR.value) if WORKDIR.value else Path("runs") / config["name"]
+    try:
+        figures = run.run(config, workdir, evaluate_only=MODE.value == "eval", allow_config_change=ALLOW.value)
+    except run.Preempted as stop:
+        print(stop, file=sys.stderr)
+        return run.PREEMPTED
+    print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
