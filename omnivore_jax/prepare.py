@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,45 @@ from omnivore_jax.data.folder import Listing, list_folder
 from omnivore_jax.data.plan import BAD_FILES, Task, claim, class_counts, finish, items_of, tasks_of
 from omnivore_jax.data.shards import PARTS, Part, write_shard
 
-SRC = flags.DEFINE_string("src", None, "Folder of the class folders.")
-OUT = flags.DEFINE_string("out", None, "Folder of the prepared dataset: DATA_ROOT/NAME.")
-KIND = flags.DEFINE_enum("kind", "auto", ["auto", *manifest.KINDS], "What the files are.")
-VAL = flags.DEFINE_float("val", 0.0, "Share of every class that becomes the validation split.", 0.0, 0.9)
-SHARD = flags.DEFINE_string("shard", "0/1", "i/n: make every n-th shard from the i-th on (0 to n - 1).")
-ROWS = flags.DEFINE_integer("rows", 0, "Samples of a shard; 0: by kind and number of samples.", 0)
-THREADS = flags.DEFINE_integer("threads", os.cpu_count() or 1, "Files that are read at once.", 1)
-FX = flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth maps, where no file says it.", 0.0)
-BASELINE = flags.DEFINE_float("baseline", BASELINES["kv2"], "Metres between the eyes of the depth sensor.", 0.0)
-DEPTH_SCALE = flags.DEFINE_float("depth_scale", 0.001, "Metres in one unit of the depth maps.", 0.0)
-ROTATED = flags.DEFINE_bool("depth_rotated", False, "Rotate the bits of depth maps back: SUN RGB-D in true metres.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace another dataset in --out.")
-JSON = flags.DEFINE_bool("json", False, "Print the summary as JSON.")
-
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 MOST_CLASSES = 20
 """Classes that the summary shows."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `prepare folder` is asked for; the flags of the same names."""
+
+    src: str
+    out: str
+    kind: str = "auto"
+    val: float = 0.0
+    shard: str = "0/1"
+    rows: int = 0
+    threads: int = os.cpu_count() or 1
+    fx: float = 0.0
+    baseline: float = BASELINES["kv2"]
+    depth_scale: float = 0.001
+    depth_rotated: bool = False
+    overwrite: bool = False
+    json: bool = False
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("src", "", "Folder of the class folders.")
+    flags.DEFINE_string("out", "", "Folder of the prepared dataset: DATA_ROOT/NAME.")
+    flags.DEFINE_enum("kind", Options.kind, ["auto", *manifest.KINDS], "What the files are.")
+    flags.DEFINE_float("val", Options.val, "Share of every class that becomes the validation split.", 0.0, 0.9)
+    flags.DEFINE_string("shard", Options.shard, "i/n: make every n-th shard from the i-th on (0 to n - 1).")
+    flags.DEFINE_integer("rows", Options.rows, "Samples of a shard; 0: by kind and number of samples.", 0)
+    flags.DEFINE_integer("threads", Options.threads, "Files that are read at once.", 1)
+    flags.DEFINE_float("fx", Options.fx, "Focal length in pixels of the depth maps, where no file says it.", 0.0)
+    flags.DEFINE_float("baseline", Options.baseline, "Metres between the eyes of the depth sensor.", 0.0)
+    flags.DEFINE_float("depth_scale", Options.depth_scale, "Metres in one unit of the depth maps.", 0.0)
+    flags.DEFINE_bool("depth_rotated", Options.depth_rotated, "Rotate the bits back: SUN RGB-D in true metres.")
+    flags.DEFINE_bool("overwrite", Options.overwrite, "Replace another dataset in --out.")
+    flags.DEFINE_bool("json", Options.json, "Print the summary as JSON.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -53,42 +75,47 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2 or argv[1] not in commands:
         given = " ".join(argv[1:]) or "nothing"
         raise UserError(f"cannot prepare {given}; use: folder --src=DIR --out=DIR, or: verify --out=DIR")
-    if not OUT.value:
-        raise UserError("--out is missing; give the folder of the prepared dataset")
-    commands[argv[1]](Path(OUT.value))
+    commands[argv[1]](Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)}))
 
 
-def verify(out: Path) -> None:
+def verify(options: Options) -> None:
     """Reads every shard of a prepared dataset and compares its sha256 with the manifest's."""
-    held = manifest.read(out)
+    folder = Path(_given(options, "out"))
+    held = manifest.read(folder)
     for split in held.splits:
-        manifest.check_files(out, held, split, content=True)
+        manifest.check_files(folder, held, split, content=True)
     counts = {split: held.count(split) for split in held.splits}
-    print(json.dumps({"ok": True, "splits": counts}) if JSON.value else f"{out} is whole: {counts}")
+    print(json.dumps({"ok": True, "splits": counts}) if options.json else f"{folder} is whole: {counts}")
 
 
-def prepare_folder(out: Path) -> None:
+def prepare_folder(options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
-    if not SRC.value:
-        raise UserError("--src is missing; give the folder that holds the class folders")
-    source, began = Path(SRC.value), time.monotonic()
-    index, machines = _shard_of(SHARD.value)
-    _check_out(source, out)
-    listing = list_folder(source, KIND.value, VAL.value)
-    tasks = tasks_of(listing, ROWS.value)
+    source, out, began = Path(_given(options, "src")), Path(_given(options, "out")), time.monotonic()
+    index, machines = _shard_of(options.shard)
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
+    listing = list_folder(source, options.kind, options.val)
+    tasks = tasks_of(listing, options.rows)
     mine = tasks[index::machines]
-    defaults = Intrinsics(FX.value, BASELINE.value, DEPTH_SCALE.value, ROTATED.value)
+    defaults = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
     _make_folder(out)
-    claim(out, source, listing, tasks, overwrite=OVERWRITE.value)
-    with ThreadPoolExecutor(THREADS.value) as pool, _progress(sum(t.stop - t.start for t in mine)) as advance:
+    claim(out, source, listing, tasks, overwrite=options.overwrite)
+    with ThreadPoolExecutor(options.threads) as pool, _progress(sum(t.stop - t.start for t in mine)) as advance:
         for task in mine:
             write_shard(out, task.name, items_of(listing, source, task, defaults), listing.kind, pool, advance)
     parts, bad = finish(out, listing, tasks)
     summary = _summary(out, listing, tasks, parts, bad) | {"seconds": round(time.monotonic() - began, 1)}
-    if JSON.value:
+    if options.json:
         print(json.dumps(summary))
     else:
         _show(summary, listing, parts)
+
+
+def _given(options: Options, key: str) -> str:
+    if not getattr(options, key):
+        whose = {"src": "that holds the class folders", "out": "of the prepared dataset"}
+        raise UserError(f"--{key} is missing; give the folder {whose[key]}")
+    return getattr(options, key)
 
 
 def _shard_of(text: str) -> tuple[int, int]:
@@ -96,11 +123,6 @@ def _shard_of(text: str) -> tuple[int, int]:
     if not (index.isdigit() and machines.isdigit() and int(index) < int(machines)):
         raise UserError(f"--shard={text}; use i/n with i from 0 to n - 1, for example 0/4")
     return int(index), int(machines)
-
-
-def _check_out(source: Path, out: Path) -> None:
-    if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
 
 
 def _make_folder(out: Path) -> None:
@@ -185,4 +207,5 @@ def _lines(total: int) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
+    define_flags()
     run(main)

@@ -44,10 +44,13 @@ class Listing:
 
 
 def list_folder(source: Path, asked: str = "auto", val: float = 0.0) -> Listing:
-    """Lists class folders of a kind ("auto": what they hold); `val` is the share of every class that becomes the validation split, chosen by hash.
+    """Lists the class folders of a source.
+
+    `asked`: the kind of file to take, "auto" for what there is. `val`: the share of every class that becomes the
+    validation split, chosen by hash.
 
     Raises:
-        UserError: the folder has no classes or no media, several kinds of media, or pictures without depth maps.
+        UserError: there are no classes, an empty class, no media, several kinds of them, or pictures without depth.
 
     """
     if not source.is_dir():
@@ -55,30 +58,45 @@ def list_folder(source: Path, asked: str = "auto", val: float = 0.0) -> Listing:
     top = _folders(source)
     is_split = "train" in top and set(top) <= set(SPLITS)
     if is_split and val:
-        raise UserError(f"--val={val}, but {source} has train/ and val/ of its own; leave --val out")
+        raise UserError(f"--val={val}, but {source} has splits of its own ({', '.join(top)}); leave --val out")
     roots = {split: f"{split}/" for split in SPLITS if split in top} if is_split else {"train": ""}
-    found = {
-        split: {name: list(_walk(source, root + name)) for name in _folders(source / root)}
-        for split, root in roots.items()
-    }
-    classes = tuple(sorted(set().union(*found.values())))
-    if not classes:
-        raise UserError(f"--src={source} has no class folders; put the files of every class in a folder of its name")
-    files = [id for split in found.values() for ids in split.values() for id in ids]
-    kind = _kind(files, source) if asked == "auto" else cast(Kind, asked)
-    depth = _pairs(files) if kind == "rgbd" else {}
-    splits = {
-        split: [id for ids in by_class.values() for id in ids if _is_sample(id, kind)]
-        for split, by_class in found.items()
-    }
-    samples = sum(map(len, splits.values()))
-    if not samples:
-        raise UserError(f"--src={source} has no files of kind {kind!r} in its {len(classes)} class folders; see --help")
-    if kind == "rgbd":
-        _check_pairs(splits, depth)
-    ignored = Counter(Path(id).suffix.lower() or Path(id).name for id in files if not _is_sample(id, kind))
-    listing = Listing(kind, classes, splits, depth, is_split, ignored - Counter(Path(d).suffix for d in depth.values()))
-    return listing if is_split or not val else _with_val(listing, val)
+    found = {split: _files(source, root) for split, root in roots.items()}
+    kind = _kind([id for ids in found.values() for id in ids], source) if asked == "auto" else cast(Kind, asked)
+    depth = _pairs(id for ids in found.values() for id in ids) if kind == "rgbd" else {}
+    ignored = Counter(
+        _suffix(id) or id.rpartition("/")[2] for ids in found.values() for id in ids if not _is_sample(id, kind)
+    )
+    ignored -= Counter(map(_suffix, depth.values()))
+    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in found.items()}
+    classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
+    listing = Listing(kind, classes, splits, depth, is_split, ignored)
+    _check(listing, source)
+    return _with_val(listing, val) if val else listing
+
+
+def _check(listing: Listing, source: Path) -> None:
+    if not listing.classes:
+        raise UserError(f"--src={source} has no class folders; put the files of every class into a folder of its name")
+    filled = {listing.class_of(id) for ids in listing.splits.values() for id in ids}
+    if not filled:
+        raise UserError(f"--src={source} has no files of kind {listing.kind!r} in its class folders; see --help")
+    empty = set(listing.classes) - filled
+    if empty:
+        raise UserError(
+            f"--src={source} has {len(empty)} folders without files of kind {listing.kind!r}, one is {min(empty)}: "
+            "every folder is a class; fill or remove them"
+        )
+    alone = [id for ids in listing.splits.values() for id in ids if id not in listing.depth]
+    if listing.kind == "rgbd" and alone:
+        raise UserError(
+            f"{len(alone)} pictures have no depth map, the first is {alone[0]}; put it at "
+            f"{os.path.splitext(alone[0])[0]}.depth.png (more ways in docs/data.md), or leave depth out: --kind=image"
+        )
+
+
+def _files(source: Path, root: str) -> list[str]:
+    """All files of a split, class by class."""
+    return [id for name in _folders(source / root) for id in _walk(source, root + name)]
 
 
 def _folders(folder: Path) -> list[str]:
@@ -112,6 +130,8 @@ def _kind(files: list[str], source: Path) -> Kind:
             f"--src={source} mixes kinds: {len(pictures)} pictures (as {pictures[0]}) and {len(clips)} clips (as "
             f"{clips[0]}); give --kind=image or --kind=video to take one of them"
         )
+    if files and not pictures and not clips:
+        raise UserError(f"--src={source} has no pictures and no clips in its class folders; see --help")
     if clips:
         return "video"
     return "rgbd" if any(map(_is_depth, pictures)) else "image"
@@ -155,16 +175,6 @@ def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
         there = next((maps[f"{scene}/{name}"] for name in ("depth", "Depth") if f"{scene}/{name}" in maps), {})
         return there.get(f"{stem}.png") or (next(iter(there.values())) if len(there) == 1 else None)
     return None
-
-
-def _check_pairs(splits: dict[str, list[str]], depth: dict[str, str]) -> None:
-    alone = [id for ids in splits.values() for id in ids if id not in depth]
-    if alone:
-        stem = os.path.splitext(alone[0])[0]
-        raise UserError(
-            f"{len(alone)} pictures have no depth map, the first is {alone[0]}; put it at {stem}.depth.png (more ways "
-            "in docs/data.md), or give --kind=image to leave depth out"
-        )
 
 
 def _with_val(listing: Listing, val: float) -> Listing:

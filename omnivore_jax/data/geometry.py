@@ -30,7 +30,7 @@ class Box(NamedTuple):
 
 def resize(
     frames: Frames, height: int, width: int, interpolation: Interpolation = "bilinear", *, antialias: bool = False
-) -> Frames:
+) -> Shaped[np.ndarray, "t height width c"]:
     """Resizes every frame.
 
     `antialias`: average over what a smaller pixel covers (Pillow), as the image recipes do; without it (OpenCV) the
@@ -48,7 +48,7 @@ def short_side(height: int, width: int, size: int) -> tuple[int, int]:
     return int(size * height / width), size
 
 
-def crop(frames: Frames, box: Box) -> Frames:
+def crop(frames: Frames, box: Box) -> Shaped[np.ndarray, "t height width c"]:
     """Cuts a box out of every frame."""
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 

@@ -105,13 +105,13 @@ def _parsed(held: Any, path: Path) -> Manifest:
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         found = held.get("format") if isinstance(held, dict) else type(held).__name__
         raise UserError(f"{path} has format {found!r}, this version reads {FORMAT}; prepare the dataset again")
+    if held.get("kind") not in KINDS:
+        raise UserError(f"{path} has kind {held.get('kind')!r}; use one of {', '.join(KINDS)}")
     try:
         splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in held["splits"].items()}
         manifest = Manifest(held["kind"], tuple(held["classes"]), splits, held["made"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); prepare the dataset again") from error
-    if manifest.kind not in KINDS:
-        raise UserError(f"{path} has kind {manifest.kind!r}; use one of {', '.join(KINDS)}")
     if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):
         raise UserError(f"{path} lists no classes, or one twice; prepare the dataset again")
     return manifest

@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict({"steps": 3, "rate": 0.1})
+"""
+COMMAND = """
+from ml_collections import config_flags
+from omnivore_jax.core.command import UserError, run
+
+CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+
+def main(argv):
+    if CONFIG.value.steps < 0:
+        raise UserError(f"config.steps={CONFIG.value.steps}; use a positive number")
+    if CONFIG.value.steps > 100:
+        raise ZeroDivisionError("a fault of ours")
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "says"),
+    [
+        ("--config.steps=4", 0, ""),
+        ("--config.stesp=4", 2, 'Did you mean "steps"'),
+        ("--config.rate=fast", 2, "could not convert string to float: 'fast'"),
+        ("--nosuch=1", 2, "Unknown command line flag 'nosuch'"),
+        ("--config.steps=-1", 2, "config.steps=-1; use a positive number"),
+        ("--config.steps=101", 1, "ZeroDivisionError: a fault of ours"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line_and_a_fault_of_ours_a_traceback(tmp_path, flag, code, says):
+    (tmp_path / "config.py").write_text(CONFIG)
+    call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", flag]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "") and says in done.stderr
+    assert code != 2 or done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpshort", "--helpfull"])
+def test_help_is_a_success(tmp_path, flag):
+    (tmp_path / "config.py").write_text(CONFIG)
+    call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", flag]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "flags:" in done.stdout

@@ -1,0 +1,122 @@
+import io
+
+import numpy as np
+import pytest
+from media import CHINA, CLIPS, VARYING, clip, depth_map, jpeg, number, png
+from PIL import Image
+
+from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_image
+
+SMALL = CHINA[:64, :96]
+
+
+def pillow(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [jpeg(SMALL), jpeg(SMALL, "L"), jpeg(SMALL, progressive=True), jpeg(SMALL, subsampling=0)]
+    + [png(SMALL), png(SMALL, "L"), png(SMALL, "P"), png(SMALL, "RGBA"), png(SMALL, "LA"), png(SMALL, "1")],
+)
+def test_pictures_of_any_colour_type_come_out_as_pillow_reads_them(data):
+    picture = decode_image(data)
+    assert picture.dtype == np.uint8 and np.array_equal(picture, pillow(data))
+
+
+def test_cmyk_is_converted_to_within_what_two_conversions_differ_by():
+    data = jpeg(SMALL, "CMYK")
+    assert np.abs(decode_image(data) - pillow(data)).mean() < 2
+
+
+def test_alpha_is_dropped_not_blended():
+    transparent = np.dstack([SMALL, np.full(SMALL.shape[:2], 10, np.uint8)])
+    assert np.array_equal(decode_image(png(transparent)), SMALL)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_as_its_exif_says_unless_told_otherwise(orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = png(SMALL, exif=exif)
+    turned = {3: lambda x: x[::-1, ::-1], 6: lambda x: np.rot90(x, -1), 8: np.rot90, 2: lambda x: x[:, ::-1]}
+    turned |= {1: lambda x: x, 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1)}
+    turned |= {7: lambda x: x[::-1, ::-1].swapaxes(0, 1)}
+    assert np.array_equal(decode_image(data), turned[orientation](SMALL))
+    assert np.array_equal(decode_image(data, upright=False), SMALL)
+
+
+def flipped(data: bytes) -> bytes:
+    at = len(data) // 2
+    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not a picture\n" * 9, jpeg(SMALL)[:900], jpeg(SMALL)[:-40], png(SMALL)[:-20], png(SMALL)[:50]]
+    + [flipped(png(SMALL)), jpeg(SMALL, progressive=True)[:-40], clip()],
+)
+def test_damaged_pictures_are_errors(data):
+    with pytest.raises(DecodeError, match="empty|damaged"):
+        decode_image(data)
+
+
+def test_depth_maps_keep_all_16_bits():
+    depth = np.arange(64 * 1024, dtype=np.uint16).reshape(64, 1024)
+    assert np.array_equal(decode_depth(png(depth)), depth)
+
+
+@pytest.mark.parametrize(("data", "says"), [(png(SMALL), "3 of 8"), (png(SMALL, "L"), "1 of 8"), (b"x", "damaged")])
+def test_a_depth_map_of_another_type_is_an_error(data, says):
+    with pytest.raises(DecodeError, match=says):
+        decode_depth(data)
+    assert decode_depth(png(depth_map(8, 8))).dtype == np.uint16
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_frame_k_is_frame_k_however_few_are_asked_for(name):
+    held = Clip(clip(name))
+    assert len(held) == 60
+    whole = held.frames(range(60))
+    assert [number(frame) for frame in whole] == list(range(60))
+    rng = np.random.default_rng(0)
+    for indices in [[59], [0], [11, 12, 13], *(rng.integers(60, size=3) for _ in range(4))]:
+        assert np.array_equal(held.frames(indices), whole[indices])
+
+
+def test_frames_may_repeat_in_any_order_and_are_changed_as_they_come():
+    frames = Clip(clip()).frames([30, 7, 7, 31], each=lambda frame: frame[::2, ::2])
+    assert [number(frame) for frame in frames] == [30, 7, 7, 31] and frames.shape == (4, 48, 64, 3)
+
+
+def test_times_are_those_at_which_the_frames_are_shown():
+    held = Clip(clip("h264 of varying rate"))
+    assert np.allclose(held.times, (np.array(VARYING) - VARYING[0]) / 1000, atol=1e-3)
+
+
+def test_colours_are_in_the_order_red_green_blue():
+    sky = Clip(clip()).frames([0])[0][20:60, 40:]
+    assert np.abs(sky.mean((0, 1)) - CHINA[20:60, 40:128].mean((0, 1))).max() < 6
+
+
+def test_a_clip_of_a_phone_held_upright_is_turned():
+    data = clip()
+    at = data.index(b"tkhd") + 44  # the matrix of the track: the second version of the box has 64-bit times
+    assert data[at : at + 4] == b"\x00\x01\x00\x00"
+    clockwise = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    turned = Clip(data[:at] + clockwise + data[at + 36 :]).frames([5])[0]
+    assert np.array_equal(turned, np.rot90(Clip(data).frames([5])[0], -1))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"not a clip\n" * 99, clip()[: len(clip()) // 2], clip("mpeg4 with B-frames")[:60_000]]
+)
+def test_clips_that_are_cut_short_empty_or_something_else_are_errors(data):
+    with pytest.raises(DecodeError):
+        Clip(data).frames([0])
+
+
+def test_a_clip_that_ends_early_in_a_whole_frame_is_a_shorter_clip_with_the_same_frames():
+    held = Clip(clip("vp9 without a frame count")[: len(clip("vp9 without a frame count")) // 2])
+    assert 10 < len(held) < 50
+    assert [number(frame) for frame in held.frames(range(len(held)))] == list(range(len(held)))
