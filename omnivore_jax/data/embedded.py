@@ -29,10 +29,10 @@ SAMPLES = {"train": 6000, "test": 1000}
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 DIGITS = {"demo_image": range(10), "demo_video": range(0, 10, 2), "demo_rgbd": range(10)}
 
-TRAVEL = 8.0
-"""Pixels that a clip's position has along either axis."""
-SCALES = (0.75, 1.2)
-"""Smallest and largest size in a clip."""
+TRAVEL, SPEED = 7.0, (1.5, 2.3)
+"""Of a clip: the pixels that its position runs through along either axis, and how many of them in a frame."""
+SCALES, GROWTH = (0.8, 1.2), (0.10, 0.15)
+"""Of a clip: the sizes that it runs through, and the growth (of the logarithm) in a frame."""
 CHUNK = 32
 """Samples drawn at once; more do not fit a processor's cache."""
 
@@ -160,12 +160,11 @@ def _clip_poses(motion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Position (x, y), size and angle in every frame [n, FRAMES, 4]; the motion moves one of the first three."""
     n = len(motion)
     smallest, largest = np.log(SCALES)
-    speed = rng.uniform(0.6, 1.2, n)  # pixels a frame; size changes by 7 % of that
     axis, direction = motion // 2, np.array([-1, 1, -1, 1, 1, -1])[motion]
-    rate = direction * speed * np.array([1 / TRAVEL, 1 / TRAVEL, 0.07 / (largest - smallest)])[axis]
+    move, grow = rng.uniform(*SPEED, n) / TRAVEL, rng.uniform(*GROWTH, n) / (largest - smallest)
     phase = np.repeat(rng.uniform(0, 1, (n, 1, 3)), FRAMES, axis=1)
-    phase[np.arange(n), :, axis] += rate[:, None] * np.arange(FRAMES)
-    phase %= 1
+    phase[np.arange(n), :, axis] += (direction * np.where(axis < 2, move, grow))[:, None] * np.arange(FRAMES)
+    phase %= 1  # at the end of its range it starts anew at the other end
     angle = np.repeat(rng.uniform(-12, 12, (n, 1, 1)), FRAMES, axis=1)
     x_and_y = SIDE / 2 + TRAVEL * (phase[..., :2] - 0.5)
     return np.concatenate([x_and_y, np.exp(smallest + (largest - smallest) * phase[..., 2:]), angle], axis=-1)
