@@ -75,7 +75,14 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2 or argv[1] not in commands:
         given = " ".join(argv[1:]) or "nothing"
         raise UserError(f"cannot prepare {given}; use: folder --src=DIR --out=DIR, or: verify --out=DIR")
-    commands[argv[1]](Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)}))
+    options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
+    try:
+        commands[argv[1]](options)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or options.out}: {error.strerror or error}; make room or mend the permissions, then run "
+            "the same command again"
+        ) from error
 
 
 def verify(options: Options) -> None:
@@ -155,7 +162,7 @@ def _show(summary: Mapping[str, Any], listing: Listing, parts: Mapping[Task, Par
     console, counts = Console(highlight=False), class_counts(parts)
     totals = [sum(counts[split][label] for split in counts) for label in range(len(listing.classes))]
     largest = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
-    table = Table("class", *counts, title=f"{summary['out']}: {summary['kind']}", title_justify="left")
+    table = Table("class", *counts)
     for label in largest[:MOST_CLASSES]:
         table.add_row(listing.classes[label], *(str(counts[split][label]) for split in counts))
     if len(largest) > MOST_CLASSES:
@@ -163,7 +170,8 @@ def _show(summary: Mapping[str, Any], listing: Listing, parts: Mapping[Task, Par
     table.add_section()
     table.add_row(f"all {len(totals)}", *(str(counts[split].total()) for split in counts))
     console.print(table)
-    print(f"{summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB, {summary['seconds']} s")
+    size = f"{summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB"
+    print(f"{summary['out']}: {summary['kind']}, {size}, {summary['seconds']} s")
     if summary["bad_files"]:
         print(f"{summary['bad_files']} files cannot be read and were left out: {summary['out']}/{BAD_FILES}")
     if summary["ignored"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omnivore_jax.core.command import UserError
 from omnivore_jax.data import manifest
-from omnivore_jax.data.manifest import Kind
+from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.pipeline import SHIFT, DatasetConfig, load_sample
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
@@ -98,6 +98,8 @@ def open_dataset(
     folder = data_root(str(root)) / name
     prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
+        if (folder / PLAN).exists():
+            raise UserError(f"dataset {name!r} in {folder} was begun but not ended; run the same prepare command again")
         raise UserError(f"dataset {name!r} is not in {folder}; make it with: {prepare}")
     held = manifest.read(folder)
     if held.kind != config.kind:

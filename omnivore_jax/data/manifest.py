@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from omnivore_jax.core.command import UserError
 
-FILE = "manifest.json"
+FILE, PLAN = "manifest.json", "plan.json"
 FORMAT = 1
 Kind = Literal["image", "video", "rgbd"]
 KINDS: tuple[str, ...] = get_args(Kind)

@@ -17,7 +17,7 @@ from omnivore_jax.data.shards import PARTS, Item, Part, plan_digest, read_part
 SHARD_ROWS = {"image": 4096, "rgbd": 1024, "video": 256}
 """Samples of a shard: some hundred megabytes, which is what a stopped run does again."""
 MOST_SHARDS = 512
-PLAN, BAD_FILES = "plan.json", "bad_files.jsonl"
+BAD_FILES = "bad_files.jsonl"
 
 
 class Task(NamedTuple):
@@ -78,7 +78,7 @@ def claim(out: Path, source: Path, listing: Listing, tasks: Sequence[Task], *, o
         "files": plan_digest(listing.kind, ids),
         "shards": [task.name for task in tasks],
     }
-    path = out / PLAN
+    path = out / manifest.PLAN
     old = json.loads(path.read_text()) if path.exists() else plan
     if old != plan:
         if not overwrite:

@@ -1,6 +1,6 @@
 """What a dataset gives: one sample as arrays, or the name of a record that cannot be read."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -27,6 +27,7 @@ class BadRecord(Exception):
         return BadRecord, (self.id, self.reason)
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """One split of a dataset; indices run from 0 to len - 1. It travels to worker processes, so it must pickle."""
 
