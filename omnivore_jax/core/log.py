@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,16 +83,18 @@ class MetricsWriter:
         self._close_files()
         kept = [line for number, line in _rows(path) if number <= step]
         part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with _one_line(path):
+            with part.open("wb") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
 
     def flush(self) -> None:
         """Brings everything to the disk; call it before a checkpoint, which must never be ahead of its rows."""
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for name, file in self._files.items():
+            with _one_line(self._folder / name):
+                os.fsync(file.fileno())
         if self._events is not None:
             self._events.flush()
 
@@ -111,32 +114,30 @@ class MetricsWriter:
         if not self._active:
             return
         plain = _plain({"step": step, **row}, f"{name}, step {step}")
-        try:
+        with _one_line(self._folder / name):
             if name not in self._files:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._files[name] = (self._folder / name).open("a", buffering=1, encoding="utf-8")
             self._files[name].write(json.dumps(plain, sort_keys=True, allow_nan=False) + "\n")
             if self._tensorboard:
                 self._scalars(step, plain)
-        except OSError as error:
-            raise UserError(
-                f"{self._folder / name} cannot be written ({error.strerror}); make room and start again"
-            ) from error
 
     def _scalars(self, step: int, plain: Row) -> None:
         if self._events is None:
             from tensorboardX import SummaryWriter
 
-            # TensorBoard forgets what an earlier process wrote from this step on
-            self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._restored + 1)
+            first = self._restored + 1  # TensorBoard forgets what an earlier process wrote from this step on
+            suffix = f".{os.getpid()}.{first}"  # two starts within a second must not share a file
+            self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=first, filename_suffix=suffix)
         for path, value in _flat(plain):
             if isinstance(value, int | float) and path != "step":
                 self._events.add_scalar(path, value, step)
 
     def _close_files(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        while self._files:
+            name, file = self._files.popitem()
+            with _one_line(self._folder / name):
+                file.close()
 
 
 class _Stderr:
@@ -150,6 +151,15 @@ class _Stderr:
 
     def close(self) -> None:
         """Stays open: it is not ours."""
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turns a fault of the disk into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); mend that and start again") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[int, bytes]]:

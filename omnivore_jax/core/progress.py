@@ -13,6 +13,9 @@ from absl import logging
 
 from omnivore_jax.core import dist
 
+REFRESH = 0.25
+"""Seconds between two drawings of the live line."""
+
 
 class _Moment(NamedTuple):
     """One step as it was reported."""
@@ -33,20 +36,19 @@ class Progress:
         self,
         total_steps: int,
         *,
-        start: int = 0,
         every: int = 100,
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`start`: steps done before, in an earlier process. `live`: by default, whether stderr is a terminal."""
+        """`live`: by default, whether stderr is a terminal."""
         if every < 1:
             raise ValueError(f"log.every={every}; use 1 or more steps")
-        self._total, self._start, self._every = total_steps, start, every
+        self._total, self._every = total_steps, every
         self._live = (sys.stderr.isatty() if live is None else live) and dist.is_primary()
         self._clock, self._idle = clock, 0.0
         self._window: deque[_Moment] = deque([_Moment(clock(), 0.0, {})], maxlen=every + 1)
         self._shown: dict[str, str] = {}
-        self._display = None
+        self._display, self._drawn = None, clock() - REFRESH
 
     def update(self, step: int, metrics: Mapping[str, Any], epoch: float, waited: float = 0.0) -> None:
         """Takes the figures of a step: what the train step returns, fetched from the device.
@@ -60,7 +62,7 @@ class Progress:
         """
         self._window.append(_Moment(self._now(), waited, metrics["datasets"]))
         if self._display is not None:
-            self._display.update(self._line(step, metrics, epoch))
+            self._draw(step, metrics, epoch)
         elif dist.is_primary() and (step % self._every == 0 or step == self._total):
             logging.info("%s", self._line(step, metrics, epoch))
 
@@ -97,6 +99,13 @@ class Progress:
             self._display.stop()
             self._display = None
 
+    def _draw(self, step: int, metrics: Mapping[str, Any], epoch: float) -> None:
+        from rich.text import Text
+
+        if self._display is not None and self._clock() - self._drawn >= REFRESH:
+            self._drawn = self._clock()
+            self._display.update(Text(self._line(step, metrics, epoch)))
+
     def _now(self) -> float:
         return self._clock() - self._idle
 
@@ -118,7 +127,7 @@ class Progress:
             self._shown[name] = _dataset(name, figures, seconds)
         left = (self._total - step) * seconds / max(steps, 1)
         parts = [
-            f"{step:,}/{self._total:,} epoch {epoch:.2f} lr {float(metrics['learning_rate']):.2e}",
+            f"{step:,}/{self._total:,} epoch {epoch:.1f} lr {float(metrics['learning_rate']):.1e}",
             *(self._shown[name] for name in sorted(self._shown)),
             f"wait {100 * waited / seconds:.0f}% {_memory_text()} eta {_duration(left)}",
         ]
@@ -134,14 +143,16 @@ def memory() -> dict[str, int]:
 
 def _dataset(name: str, figures: Mapping[str, float], seconds: float) -> str:
     count = max(figures["count"], 1)
-    return f"{name} {figures['loss'] / count:.3f} {figures['correct'] / count:.1%} {figures['count'] / seconds:,.0f}/s"
+    return f"{name} {figures['loss'] / count:.2f} {figures['correct'] / count:.0%} {figures['count'] / seconds:,.0f}/s"
 
 
 def _memory_text() -> str:
-    return " ".join(f"{key.removesuffix('_bytes')} {used / 2**30:.1f}G" for key, used in memory().items())
+    used = memory()
+    on_device = f"+{used['device_bytes'] / 2**30:.1f}" if "device_bytes" in used else ""
+    return f"mem {used['host_bytes'] / 2**30:.1f}{on_device}G"
 
 
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -38,16 +38,11 @@ class ParameterAccount:
 def parameter_account(model: ModelConfig, heads: Mapping[str, int], with_depth: Collection[str]) -> ParameterAccount:
     """Counts parameters; `with_depth` are the heads of datasets that have depth."""
     _, params = abstract_model(model, heads)
-
-    def alone(head: str) -> int:
-        config = model if head in with_depth else replace(model, depth_embed="none")
-        return _count(abstract_model(config, {head: heads[head]})[1])
-
-    return ParameterAccount(
-        trunk=_count(params["trunk"]),
-        heads={head: _count(params["heads"][head]) for head in heads},
-        separate={head: alone(head) for head in heads},
-    )
+    _, without = abstract_model(replace(model, depth_embed="none"), {})
+    trunk, colour_trunk = _count(params["trunk"]), _count(without["trunk"])
+    counts = {head: _count(params["heads"][head]) for head in heads}
+    separate = {head: n + (trunk if head in with_depth else colour_trunk) for head, n in counts.items()}
+    return ParameterAccount(trunk, counts, separate)
 
 
 def _count(params) -> int:
