@@ -47,7 +47,8 @@ def micro_batch(
     """Takes and augments micro-batch `number` of a divided batch; `key` is that of the dataset's part of the step."""
     at = number * split.micro + jnp.arange(split.micro)
     own, slots = _take(divided, split, at, number), _slots(split, at)
-    x = _augmented(own, slots, task, key)
+    uses = keys.sample_keys(key, slots)
+    x = _augmented(own, uses, task)
     targets = soft_targets(own.label, own.label, jnp.ones(own.label.shape), task.classes, task.smoothing)
     if task.mixes:
         blend = draw_blend(keys.group_keys(key, slots // split.group), task, x.shape[2:4])
@@ -57,7 +58,7 @@ def micro_batch(
         x = blend_pixels(x, other_x, blend)
         targets = soft_targets(own.label, other.label, blend.own, task.classes, task.smoothing)
     x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, BATCH))
-    return Inputs(x, targets, own.label, own.mask, keys.sample_keys(key, slots, keys.MODEL))
+    return Inputs(x, targets, own.label, own.mask, uses[keys.MODEL])
 
 
 def _slots(split: Split, at: Int[Array, "m"]) -> Int[Array, "b"]:
@@ -78,12 +79,12 @@ def _take(divided: Batch, split: Split, at: Int[Array, "m"], number: Int[Array, 
     return jax.tree.map(rows, divided)
 
 
-def _augmented(batch: Batch, slots: Int[Array, "b"], task: TaskConfig, key: PRNGKeyArray) -> Float[Array, "b t h w c"]:
+def _augmented(batch: Batch, uses: Key[Array, "uses b"], task: TaskConfig) -> Float[Array, "b t h w c"]:
     x = to_unit(batch, task.preprocessing)
-    x = photometric.colour(x, keys.sample_keys(key, slots, keys.PHOTOMETRIC), task)
-    x = photometric.erase(x, keys.sample_keys(key, slots, keys.ERASE), task.erase)
+    x = photometric.colour(x, uses[keys.COLOUR], task)
+    x = photometric.erase(x, uses[keys.ERASE], task.erase)
     x = standardise(x, task.preprocessing)
-    return photometric.drop_rgb(x, keys.sample_keys(key, slots, keys.RGB_DROP), task.rgb_drop)
+    return photometric.drop_rgb(x, uses[keys.RGB_DROP], task.rgb_drop)
 
 
 def _partner(x: Array, own: Batch, divided: Batch, split: Split, at: Array, task: TaskConfig, key: PRNGKeyArray):
@@ -96,7 +97,7 @@ def _partner(x: Array, own: Batch, divided: Batch, split: Split, at: Array, task
         return _reverse(x, split), Batch(None, None, _reverse(own.label, split), _reverse(own.mask, split))
     there = jnp.asarray(partners(split.local, split.group))[at]
     other = _take(divided, split, there)
-    return _augmented(other, _slots(split, there), task, key), other
+    return _augmented(other, keys.sample_keys(key, _slots(split, there)), task), other
 
 
 def _reverse(array: Array, split: Split) -> Array:

@@ -8,8 +8,8 @@ from zlib import crc32
 import jax
 from jaxtyping import Array, Int, Key, PRNGKeyArray
 
-MODEL, PHOTOMETRIC, ERASE, RGB_DROP = range(4)
-"""The uses of a sample's key; fold one in for each."""
+MODEL, COLOUR, ERASE, RGB_DROP = USES = range(4)
+"""What a sample needs a key for."""
 
 GROUPS = 2**31
 """Keeps the keys of groups apart from those of samples: no batch has so many."""
@@ -20,9 +20,9 @@ def dataset_key(seed: int, step: Int[Array, ""], dataset: str) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), crc32(dataset.encode()))
 
 
-def sample_keys(dataset: PRNGKeyArray, slots: Int[Array, "b"], use: int) -> Key[Array, "b"]:
-    """One key a sample for one use; `slots` are positions in the global batch."""
-    return jax.vmap(lambda slot: jax.random.fold_in(jax.random.fold_in(dataset, slot), use))(slots)
+def sample_keys(dataset: PRNGKeyArray, slots: Int[Array, "b"]) -> Key[Array, "uses b"]:
+    """Keys of each sample, one a use; `slots` are positions in the global batch."""
+    return jax.vmap(lambda slot: jax.random.split(jax.random.fold_in(dataset, slot), len(USES)), out_axes=1)(slots)
 
 
 def group_keys(dataset: PRNGKeyArray, groups: Int[Array, "b"]) -> Key[Array, "b"]:

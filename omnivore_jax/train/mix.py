@@ -50,19 +50,15 @@ def draw_blend(keys: Key[Array, "b"], task: TaskConfig, size: tuple[int, ...]) -
 
 
 def _draw(key: PRNGKeyArray, task: TaskConfig, size: tuple[int, ...]):
-    mix, switch, mixup, cutmix, centre = jax.random.split(key, 5)
+    mix, switch, *at = jax.random.uniform(jax.random.fold_in(key, 0), (4,))  # one draw for all that is uniform
     chance = task.switch_prob if task.mixup and task.cutmix else float(task.cutmix > 0)
-    paste = jax.random.bernoulli(switch, chance)
-    share = jnp.where(paste, _beta(cutmix, task.cutmix), _beta(mixup, task.mixup))
-    share = jnp.where(jax.random.bernoulli(mix, task.mix_prob), share, 1.0)
-    box = cut_box(share, jax.random.randint(centre, (2,), 0, jnp.array(size)), size)
+    paste = switch < chance
+    alpha = jnp.where(paste, task.cutmix, task.mixup)
+    share = jnp.where(mix < task.mix_prob, jax.random.beta(jax.random.fold_in(key, 1), alpha, alpha), 1.0)
+    box = cut_box(share, (jnp.stack(at) * jnp.array(size)).astype(jnp.int32), size)
     # lambda follows the box that the border clipped
     pasted = (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
     return jnp.where(paste, 1 - pasted, share), box, paste
-
-
-def _beta(key: PRNGKeyArray, alpha: float) -> Float[Array, ""]:
-    return jax.random.beta(key, alpha, alpha) if alpha > 0 else jnp.ones(())
 
 
 def cut_box(share: Float[Array, ""], centre: Int[Array, "2"], size: tuple[int, ...]) -> Int[Array, "4"]:

@@ -40,14 +40,13 @@ def colour(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig
     """Colour jitter, channel shuffle and gain of the RGB channels; depth, the fourth, is left alone."""
 
     def change(key, rgb):
-        jitter, shuffle, gain = jax.random.split(key, 3)
+        jitter, rest = jax.random.split(key)
         if any(task.jitter):
             rgb = apply_jitter(rgb, draw_jitter(jitter, task.jitter))
+        order, gain = jax.random.uniform(rest, (2, 3))
         if task.channel_shuffle:
-            rgb = jax.random.permutation(shuffle, rgb, axis=-1)
-        if task.gain:
-            rgb = jnp.clip(rgb * jax.random.uniform(gain, (3,), minval=1 - task.gain, maxval=1 + task.gain), 0, 1)
-        return rgb
+            rgb = rgb[..., jnp.argsort(order)]
+        return jnp.clip(rgb * (1 + task.gain * (2 * gain - 1)), 0, 1) if task.gain else rgb
 
     if not (any(task.jitter) or task.channel_shuffle or task.gain):
         return x
@@ -56,13 +55,14 @@ def colour(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig
 
 def draw_jitter(key: PRNGKeyArray, strength: tuple[float, float, float, float]) -> Jitter:
     """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue .. hue, and a random order of the four."""
-    factor, hue, order, after = jax.random.split(key, 4)
+    uniform = jax.random.uniform(key, (8,))  # one draw for all: it is a large part of a small program
     strengths = jnp.array(strength[:3])
+    low, high = jnp.maximum(1 - strengths, 0), 1 + strengths
     return Jitter(
-        factors=jax.random.uniform(factor, (3,), minval=jnp.maximum(1 - strengths, 0), maxval=1 + strengths),
-        hue=jax.random.uniform(hue, minval=-strength[3], maxval=strength[3]),
-        order=jax.random.permutation(order, 3),
-        hue_after=jax.random.randint(after, (), 0, 4),
+        factors=low + (high - low) * uniform[:3],
+        hue=strength[3] * (2 * uniform[3] - 1),
+        order=jnp.argsort(uniform[4:7]),
+        hue_after=(4 * uniform[7]).astype(jnp.int32),
     )
 
 
@@ -113,14 +113,14 @@ def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -
 
     Of ten attempts the first box that is smaller than the frame along both axes counts, as in torchvision.
     """
-    chance, area, ratio, corner = jax.random.split(key, 4)
-    frame = jnp.array(size)
-    areas = jax.random.uniform(area, (ATTEMPTS,), minval=AREA[0], maxval=AREA[1]) * (size[0] * size[1])
-    ratios = jnp.exp(jax.random.uniform(ratio, (ATTEMPTS,), minval=log(RATIO[0]), maxval=log(RATIO[1])))
+    uniform = jax.random.uniform(key, (3 + 2 * ATTEMPTS,))  # one draw for all
+    frame, (area, ratio) = jnp.array(size), uniform[3:].reshape(2, ATTEMPTS)
+    areas = (AREA[0] + (AREA[1] - AREA[0]) * area) * (size[0] * size[1])
+    ratios = jnp.exp(log(RATIO[0]) + (log(RATIO[1]) - log(RATIO[0])) * ratio)
     boxes = jnp.round(jnp.sqrt(jnp.stack([areas * ratios, areas / ratios], -1))).astype(jnp.int32)
     fits = (boxes < frame).all(-1)
-    box = jnp.where(jax.random.bernoulli(chance, probability) & fits.any(), boxes[jnp.argmax(fits)], 0)
-    start = jax.random.randint(corner, (2,), 0, frame - box + 1)
+    box = jnp.where((uniform[0] < probability) & fits.any(), boxes[jnp.argmax(fits)], 0)
+    start = (uniform[1:3] * (frame - box + 1)).astype(jnp.int32)
     return jnp.concatenate([start, start + box])
 
 
