@@ -26,8 +26,8 @@ from omnivore_jax.core.command import UserError, run
 from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.folder import Listing, list_folder
-from omnivore_jax.data.plan import BAD_FILES, Task, claim, class_counts, finish, items_of, tasks_of
-from omnivore_jax.data.shards import PARTS, Part, write_shard
+from omnivore_jax.data.plan import BAD_FILES, Made, claim, class_counts, finish, items_of, tasks_of
+from omnivore_jax.data.shards import PARTS, write_shard
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -110,12 +110,12 @@ def prepare_folder(options: Options) -> None:
     with ThreadPoolExecutor(options.threads) as pool, _progress(sum(t.stop - t.start for t in mine)) as advance:
         for task in mine:
             write_shard(out, task.name, items_of(listing, source, task, defaults), listing.kind, pool, advance)
-    parts, bad = finish(out, listing, tasks)
-    summary = _summary(out, listing, tasks, parts, bad) | {"seconds": round(time.monotonic() - began, 1)}
+    made = finish(out, listing, tasks)
+    summary = _summary(out, listing, len(tasks), made) | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
         print(json.dumps(summary))
     else:
-        _show(summary, listing, parts)
+        _show(summary, listing, made)
 
 
 def _given(options: Options, key: str) -> str:
@@ -139,27 +139,26 @@ def _make_folder(out: Path) -> None:
         raise UserError(f"--out={out} cannot be made ({error.strerror}); choose another folder") from error
 
 
-def _summary(
-    out: Path, listing: Listing, tasks: Sequence[Task], parts: Mapping[Task, Part], bad: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _summary(out: Path, listing: Listing, shards: int, made: Made) -> dict[str, Any]:
     return {
         "out": str(out),
         "kind": listing.kind,
         "classes": len(listing.classes),
-        "splits": {split: counts.total() for split, counts in class_counts(parts).items()},
-        "shards": len(parts),
-        "shards_missing": len(tasks) - len(parts),
-        "bytes": sum(part.shard.bytes for part in parts.values() if part.shard),
-        "bad_files": len(bad),
+        "splits": {split: counts.total() for split, counts in class_counts(made.parts).items()},
+        "shards": len(made.parts),
+        "shards_missing": shards - len(made.parts),
+        "bytes": sum(part.shard.bytes for part in made.parts.values() if part.shard),
+        "bad_files": len(made.bad),
+        "copies": len(made.copies),
         "ignored": dict(listing.ignored),
     }
 
 
-def _show(summary: Mapping[str, Any], listing: Listing, parts: Mapping[Task, Part]) -> None:
+def _show(summary: Mapping[str, Any], listing: Listing, made: Made) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console, counts = Console(highlight=False), class_counts(parts)
+    console, counts = Console(highlight=False), class_counts(made.parts)
     totals = [sum(counts[split][label] for split in counts) for label in range(len(listing.classes))]
     largest = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
     table = Table("class", *counts)
@@ -174,6 +173,11 @@ def _show(summary: Mapping[str, Any], listing: Listing, parts: Mapping[Task, Par
     print(f"{summary['out']}: {summary['kind']}, {size}, {summary['seconds']} s")
     if summary["bad_files"]:
         print(f"{summary['bad_files']} files cannot be read and were left out: {summary['out']}/{BAD_FILES}")
+    if made.copies:
+        held_out, train = made.copies[0]
+        print(
+            f"{len(made.copies)} training files are held out too, the first is {train} = {held_out}; remove one of each"
+        )
     if summary["ignored"]:
         print("ignored: " + ", ".join(f"{count} x {suffix}" for suffix, count in summary["ignored"].items()))
     if summary["shards_missing"]:

@@ -24,6 +24,7 @@ CLIPS = {
     "hevc": {"format": "mp4", "codec": "libx265", "options": {"x265-params": "log-level=none:open-gop=1"}},
     "vp9 without a frame count": {"format": "webm", "codec": "libvpx-vp9", "options": {"cpu-used": "8"}},
     "mpeg4 with B-frames": {"format": "avi", "codec": "mpeg4", "b_frames": 2},
+    "h264 with B-frames in AVI, which cannot time them": {"format": "avi", "codec": "libx264", "b_frames": 3},
     "msmpeg4": {"format": "avi", "codec": "msmpeg4"},
     "mpeg2": {"format": "mpeg", "codec": "mpeg2video", "b_frames": 2},
 }

@@ -161,6 +161,15 @@ def test_clips_and_pictures_with_depth_are_prepared_alike(tmp_path):
     assert record.depth == pairs["office/1.depth.png"] and record[5:] == (570.3, 0.095, 0.001, False)
 
 
+def test_a_file_that_is_in_both_splits_is_reported(tmp_path, capsys):
+    files = {f"train/cat/{k}.jpg": jpeg(part(k)) for k in range(4)} | {"val/cat/new.jpg": jpeg(part(5))}
+    prepare(lay(tmp_path / "src", files | {"val/cat/same.jpg": files["train/cat/3.jpg"]}), tmp_path / "out")
+    assert (
+        "1 training files are held out too, the first is train/cat/3.jpg = val/cat/same.jpg" in capsys.readouterr().out
+    )
+    assert manifest.read(tmp_path / "out").made["copies"] == 1
+
+
 def test_another_dataset_in_the_same_folder_is_not_touched_unless_asked(pictures, tmp_path):
     out = tmp_path / "out"
     prepare(pictures, out)

@@ -41,11 +41,6 @@ def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> 
     return rng.integers(edges[:-1], edges[1:], endpoint=True)
 
 
-def centre(n: int, frames: int, stride: int) -> Indices:
-    """One clip in the middle of the video."""
-    return by_stride(n, frames, stride, 0.5)
-
-
 def paper_views(times: Float[np.ndarray, " n"], frames: int = 32) -> list[Indices]:
     """The paper's 4 clips of a Kinetics video: they cover its first 10 s (take 3 crops of each: 12 views)."""
     n = int(np.searchsorted(times - times[0], PAPER_SECONDS))  # all frames of a shorter video

@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import av
@@ -41,7 +41,8 @@ class Clip:
 
     The frames are counted and timed by the packets of the file, because headers lie: each shown frame has one packet,
     and in the order of their times that is the order of display, with B-frames and varying rates too. Frames are
-    decoded from the last key frame before the first one that is wanted.
+    decoded from the last key frame before the first one that is wanted. Where a file does not say when its frames are
+    shown (H.264 with B-frames in AVI), all of them are decoded and counted.
     """
 
     def __init__(self, data: bytes):
@@ -65,6 +66,8 @@ class Clip:
     @property
     def times(self) -> Float[np.ndarray, " n"]:
         """Seconds from the first frame to each, in order."""
+        if not self._is_timed:
+            return np.arange(len(self)) / float(self._stream.average_rate or 25)
         return (np.asarray(self._pts, float) - self._pts[0]) * float(self._stream.time_base or 1)
 
     def frames(
@@ -82,11 +85,11 @@ class Clip:
         wanted = {self._pts[index]: index for index in indices}
         found: dict[int, np.ndarray] = {}
         try:
-            for frame in self._decode(self._start(min(wanted))):
-                if frame.pts in wanted:
+            for pts, frame in self._decode(self._start(min(wanted))):
+                if pts in wanted:
                     if frame.is_corrupt:
-                        raise DecodeError(f"frame {wanted[frame.pts]} is damaged")
-                    found[wanted[frame.pts]] = each(_upright(frame))
+                        raise DecodeError(f"frame {wanted[pts]} is damaged")
+                    found[wanted[pts]] = each(_upright(frame))
                     if len(found) == len(wanted):
                         return np.stack([found[index] for index in indices])
         except av.error.FFmpegError as error:
@@ -95,22 +98,42 @@ class Clip:
         raise DecodeError(f"frame {missing} of {len(self)} cannot be decoded")
 
     @cached_property
+    def _packet_pts(self) -> list[int | None]:
+        return [packet.pts for packet in self._packets if not packet.is_discard and _is_shown(packet)]
+
+    @cached_property
+    def _is_timed(self) -> bool:
+        """Whether the times of the packets are those at which their frames are shown."""
+        pts = [time for time in self._packet_pts if time is not None]
+        ascending = sorted(set(pts))
+        if len(ascending) < len(self._packet_pts):
+            return False  # some are missing or the same
+        reordered = self._stream.codec_context.has_b_frames and len(pts) > 2
+        return not (reordered and pts == ascending)  # then they only count the packets
+
+    @cached_property
     def _pts(self) -> list[int]:
-        shown = [packet for packet in self._packets if not packet.is_discard and _is_shown(packet)]
-        times = {packet.pts for packet in shown if packet.pts is not None}
-        if len(times) != len(shown):
-            raise DecodeError("the file does not say when its frames are shown")
-        return sorted(times)
+        """The time of every frame, in order; their numbers where there are no times."""
+        if self._is_timed:
+            return sorted(time for time in self._packet_pts if time is not None)
+        try:
+            return list(range(sum(1 for _ in self._decode(0))))
+        except av.error.FFmpegError as error:
+            raise DecodeError(_reason(error)) from error
 
     def _start(self, pts: int) -> int:
         """The last packet from which the frame at `pts` and all later ones can be decoded."""
+        if not self._is_timed:
+            return 0
         keys = (i for i, p in enumerate(self._packets) if p.is_keyframe and p.pts is not None and p.pts <= pts)
         return max(keys, default=0)
 
-    def _decode(self, start: int) -> Iterable[av.VideoFrame]:
+    def _decode(self, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
         decoder = self._stream.codec_context
         decoder.flush_buffers()
-        return itertools.chain.from_iterable(decoder.decode(packet) for packet in [*self._packets[start:], None])
+        packets = itertools.chain(self._packets[start:], [None])
+        for number, frame in enumerate(itertools.chain.from_iterable(map(decoder.decode, packets))):
+            yield frame.pts if self._is_timed else number, frame
 
 
 def _is_shown(packet: av.Packet) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from omnivore_jax.core.command import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.folder import Listing
-from omnivore_jax.data.manifest import Manifest
+from omnivore_jax.data.manifest import Manifest, Shard
 from omnivore_jax.data.shards import PARTS, Item, Part, plan_digest, read_part
 
 SHARD_ROWS = {"image": 4096, "rgbd": 1024, "video": 256}
@@ -93,8 +93,18 @@ def claim(out: Path, source: Path, listing: Listing, tasks: Sequence[Task], *, o
     manifest.write_json(path, plan)
 
 
-def finish(out: Path, listing: Listing, tasks: Sequence[Task]) -> tuple[dict[Task, Part], list[Mapping[str, Any]]]:
-    """Writes the list of unreadable files and, if all shards are there, the manifest; gives the parts and that list.
+class Made(NamedTuple):
+    """What is there of a dataset."""
+
+    parts: Mapping[Task, Part]
+    bad: Sequence[Mapping[str, Any]]
+    """Files that were left out."""
+    copies: Sequence[tuple[str, str]]
+    """Pairs (held out, training) of equal files, once all shards are there."""
+
+
+def finish(out: Path, listing: Listing, tasks: Sequence[Task]) -> Made:
+    """Writes the list of unreadable files and, if all shards are there, the manifest.
 
     Raises:
         UserError: all shards are there and no file could be read.
@@ -104,16 +114,32 @@ def finish(out: Path, listing: Listing, tasks: Sequence[Task]) -> tuple[dict[Tas
     bad = [row for part in parts.values() for row in part.bad]
     (out / BAD_FILES).write_text("".join(json.dumps(row) + "\n" for row in bad))
     if len(parts) < len(tasks):
-        return parts, bad
+        return Made(parts, bad, [])
     splits = {
         split: tuple(part.shard for task, part in parts.items() if task.split == split and part.shard is not None)
         for split in listing.splits
     }
     if not any(splits.values()):
         raise UserError(f"none of the {len(bad)} files can be read, the first is {bad[0]['id']} ({bad[0]['reason']})")
-    made = {"by": "omnivore_jax.prepare folder", "bad_files": len(bad)}
+    same = copies(out, splits)
+    made = {"by": "omnivore_jax.prepare folder", "bad_files": len(bad), "copies": len(same)}
     manifest.write(out, Manifest(listing.kind, listing.classes, splits, made))
-    return parts, bad
+    return Made(parts, bad, same)
+
+
+def copies(out: Path, splits: Mapping[str, Sequence[Shard]]) -> list[tuple[str, str]]:
+    """Pairs (held out, training) of samples that are the same to the byte: what a model has seen tests nothing."""
+    held_out = {row["sha256"]: row["id"] for split in splits if split != "train" for row in _rows(out, splits[split])}
+    if not held_out:
+        return []
+    train = _rows(out, splits.get("train", ()))
+    return [(held_out[row["sha256"]], row["id"]) for row in train if row["sha256"] in held_out]
+
+
+def _rows(out: Path, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        with (out / shard.file).with_suffix(".jsonl").open() as file:
+            yield from map(json.loads, file)
 
 
 def class_counts(parts: Mapping[Task, Part]) -> dict[str, Counter[int]]:

@@ -67,7 +67,6 @@ def test_every_clip_lies_in_the_video_in_order_of_time_unless_it_wraps(n, frames
         clips.by_seconds(np.arange(n) / 25, frames, 2.0, where),
         clips.by_stride(n, frames, stride, where),
         clips.by_segments(n, frames),
-        clips.centre(n, frames, stride),
         *clips.paper_views(np.arange(n) / 25),
     ):
         assert picked.min() >= 0 and picked.max() < n
