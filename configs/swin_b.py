@@ -1,8 +1,8 @@
 """Omnivore Swin-B, jointly trained on IN1K + K400 + SUN RGB-D (Table 2).
 
-    python -m omnivore_jax.main --config=configs/swin_b.py
-    python -m omnivore_jax.main --config=configs/swin_b.py:in21k    # with IN21K too (Table 4)
-    python -m omnivore_jax.main --config=configs/swin_b.py --mode=dry   # what would run, without running it
+python -m omnivore_jax.main --config=configs/swin_b.py
+python -m omnivore_jax.main --config=configs/swin_b.py:in21k    # with IN21K too (Table 4)
+python -m omnivore_jax.main --config=configs/swin_b.py --mode=dry   # what would run, without running it
 """
 
 from ml_collections import ConfigDict

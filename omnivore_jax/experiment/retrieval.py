@@ -10,7 +10,7 @@ from omnivore_jax.data.datasets import OpenDataset, open_dataset
 from omnivore_jax.data.embedded import digit_of
 from omnivore_jax.data.sample import Sample
 from omnivore_jax.eval.evaluator import Features, Mode
-from omnivore_jax.eval.knn import K, Knn, answerable, knn_accuracy, nearest
+from omnivore_jax.eval.knn import K, TAU, Knn, answerable, knn_accuracy, nearest
 from omnivore_jax.experiment.datasets import RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
@@ -33,10 +33,11 @@ class Part:
 class Pair(NamedTuple):
     """Pictures that ask and a gallery that answers, of another modality."""
 
-    title: str
     query: str
     gallery: str
     mode: Mode
+    shows: str
+    """What a gallery sample is, in words."""
 
 
 class Neighbours(NamedTuple):
@@ -61,17 +62,15 @@ def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
     for query in asking:
         for name, config in settings.datasets.items():
             if config.kind == "rgbd":
-                yield Pair("image -> depth only", query, name, "depth")
+                yield Pair(query, name, "depth", "depth maps")
             elif config.kind == "video":
-                yield Pair("image -> video", query, name, "all")
+                yield Pair(query, name, "all", "clips")
 
 
 def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Evaluator, params: Any) -> Neighbours:
     """Extracts features of both sides and compares them: validation pictures against training samples."""
     queries = Part(data.val[pair.query], settings.eval.retrieval)
-    unchanged = open_dataset(
-        pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False
-    )
+    unchanged = open_dataset(pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False)
     gallery = Part(unchanged, settings.eval.retrieval)
     asked = evaluator.features(pair.query, queries, params)
     found = evaluator.features(pair.gallery, gallery, params, pair.mode)
@@ -83,7 +82,7 @@ def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Ev
         k = min(K, len(gallery))
         numbers = {c: i for i, c in enumerate(np.unique(np.concatenate([query_concepts, gallery_concepts])))}
         of = np.vectorize(numbers.__getitem__, otypes=[np.int64])
-        knn = knn_accuracy(asked.feature[can], of(query_concepts[can]), found.feature, of(gallery_concepts), k)
+        knn = knn_accuracy(asked.feature[can], of(query_concepts[can]), found.feature, of(gallery_concepts), k, TAU)
     indices, similarities = nearest(asked.feature, found.feature, min(5, len(gallery)))
     return Neighbours(pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn)
 

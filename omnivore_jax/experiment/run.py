@@ -1,5 +1,6 @@
 """A whole run, in the order in which things happen: settings, data, devices, folder, training, evaluation, report."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def run(config: Mapping[str, Any], workdir: Path, *, evaluate_only: bool, allow_
         Preempted: a SIGTERM came; the state is saved.
 
     """
+    began = time.perf_counter()
     settings = resolve(config)  # what is wrong with the config is said before anything is touched
     dist.initialize_from_flags()
     log.setup()
@@ -36,8 +38,8 @@ def run(config: Mapping[str, Any], workdir: Path, *, evaluate_only: bool, allow_
         raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
     open_workdir(workdir, config, allow_config_change)
     with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
-        seconds = 0.0 if evaluate_only else run_training(settings, data, mesh, workdir, manager)
-        return summarise(settings, config, data, mesh, workdir, manager, seconds)
+        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager)
+        return summarise(settings, data, mesh, workdir, manager, time.perf_counter() - began if whole else None)
 
 
 def _mesh(settings: Settings) -> jax.sharding.Mesh:

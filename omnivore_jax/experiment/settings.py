@@ -183,7 +183,9 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelCon
 def _check(settings: Settings) -> None:
     heads(settings.tasks)
     if settings.init_from:
-        raise builder.ConfigError(f"init_from={settings.init_from!r}: starting from a file is not built yet; leave it empty")
+        raise builder.ConfigError(
+            f"init_from={settings.init_from!r}: starting from a file is not built yet; leave it empty"
+        )
     if settings.model.depth_embed == "none":
         for name, dataset in settings.datasets.items():
             if dataset.kind == "rgbd":

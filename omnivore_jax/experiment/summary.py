@@ -1,8 +1,147 @@
-"""temporary"""
+"""The end of a run: the best EMA is evaluated in full, the report is written, the figures are returned."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import jax
+from absl import logging
+from jax.sharding import Mesh
+
+from omnivore_jax.checkpoint.manager import CheckpointManager
+from omnivore_jax.core import dist
+from omnivore_jax.core.command import UserError
+from omnivore_jax.eval import report as reports
+from omnivore_jax.eval.metrics import parameter_account
+from omnivore_jax.eval.render import summary_table, write_page
+from omnivore_jax.eval.report import DatasetResult, KnnResult, Report, RunInfo
+from omnivore_jax.experiment import pictures, retrieval
+from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.train.state import abstract_state, init_state
+
+
+@dataclass(frozen=True)
 class Summary:
-    def __init__(self, d): self.d = d
-    def json(self): return self.d
-    def text(self): return str(self.d)
-def summarise(settings, config, data, mesh, workdir, manager, seconds) -> Any:
-    return Summary({"seconds": seconds})
+    """What a run found."""
+
+    report: Report
+    page: Path
+    step: int
+    """Of the checkpoint whose EMA was evaluated."""
+
+    def json(self) -> dict[str, Any]:
+        """The figures, without pictures."""
+        return {
+            "page": str(self.page),
+            "step": self.step,
+            "datasets": [_figures(result) for result in self.report.datasets],
+            "knn": [_figures(result) for result in self.report.knn],
+        }
+
+    def text(self) -> str:
+        """A table for a terminal, and where the page is."""
+        return f"{summary_table(self.report)}\n\n{self.page}"
+
+
+def summarise(
+    settings: Settings, data: RunData, mesh: Mesh, workdir: Path, manager: CheckpointManager, seconds: float | None
+) -> Summary:
+    """Evaluates the best EMA of a run and writes its report; `seconds` is None where an earlier process did a part.
+
+    Raises:
+        UserError: there is no undamaged checkpoint.
+
+    """
+    step, params = _best(settings, mesh, manager)
+    evaluator = Evaluator(settings, data, mesh)
+    datasets = tuple(_dataset(name, settings, data, evaluator, params) for name in data.val)
+    found = _neighbours(settings, data, mesh, evaluator, params)
+    samples = tuple(pictures.training_samples(name, settings, data, mesh) for name in data.train)
+    earlier = reports.load(workdir)
+    if seconds is None and earlier is not None:
+        seconds = earlier.run.seconds
+    report = Report(
+        run=_info(settings, step, seconds),
+        datasets=datasets,
+        knn=tuple(result for _, result in found if result is not None),
+        samples=samples,
+        retrieval=pictures.retrieval_sheet([neighbours for neighbours, _ in found], data),
+        parameters=parameter_account(settings.model, settings.heads, _with_depth(settings)),
+    )
+    page = workdir / "report.html"
+    if dist.is_primary():
+        reports.save(report, workdir)
+        page = write_page(workdir)
+    return Summary(report, page, step)
+
+
+def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[int, Any]:
+    """The EMA with the highest mean top-1 among the undamaged checkpoints, else the newest."""
+    ema = {"ema": abstract_state(settings.model, settings.heads, mesh).ema}
+    best = manager.best_step()
+    if best is not None:
+        try:
+            restored = manager.restore_part(ema, best)
+            return best, restored.state["ema"]
+        except UserError as damage:
+            logging.error("%s; the newest checkpoint is evaluated instead", damage)
+    restored = manager.restore_part(ema)
+    return restored.step, restored.state["ema"]
+
+
+def _dataset(name: str, settings: Settings, data: RunData, evaluator: Evaluator, params: Any) -> DatasetResult:
+    kind, classes = settings.datasets[name].kind, data.val[name].classes
+    result = evaluator.classify(name, params)
+    if kind != "rgbd":
+        return reports.dataset_result(name, kind, classes, result)
+    depth, rgb = evaluator.classify(name, params, "depth"), evaluator.classify(name, params, "rgb")
+    return reports.dataset_result(name, kind, classes, result, depth, rgb)
+
+
+def _neighbours(settings: Settings, data: RunData, mesh: Mesh, evaluator: Evaluator, params: Any):
+    """What pictures find in other modalities, with the trained model and, for comparison, before training."""
+    if not settings.eval.retrieval:
+        return []
+    results, untrained = [], None
+    for pair in retrieval.pairs(settings, data):
+        found = retrieval.find_neighbours(pair, settings, data, evaluator, params)
+        result = None
+        if found.knn is not None:
+            if untrained is None:
+                untrained = init_state(settings.model, settings.heads, settings.train.seed, mesh).params
+            before = retrieval.find_neighbours(pair, settings, data, evaluator, untrained).knn
+            result = _knn_result(found, before)
+        results.append((found, result))
+    return results
+
+
+def _knn_result(found: retrieval.Neighbours, before: Any) -> KnnResult:
+    pair, knn = found.pair, found.knn
+    return KnnResult(
+        pair.query, pair.gallery, pair.shows, knn.n, knn.top1, knn.chance, before.top1, retrieval.K, retrieval.TAU
+    )
+
+
+def _info(settings: Settings, step: int, seconds: float | None) -> RunInfo:
+    return RunInfo(
+        name=settings.name,
+        config=settings.name,
+        seed=settings.train.seed,
+        steps=step,
+        batching=settings.train.batching,
+        device=f"{jax.devices()[0].platform} x {jax.device_count()}",
+        seconds=seconds,
+    )
+
+
+def _with_depth(settings: Settings) -> set[str]:
+    return {settings.tasks[name].head for name, config in settings.datasets.items() if config.kind == "rgbd"}
+
+
+def _figures(result: Any) -> Mapping[str, Any]:
+    rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return {name: value for name, value in rows.items() if name not in ("confusion", "classes")}

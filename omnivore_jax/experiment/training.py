@@ -1,6 +1,5 @@
 """Trains a run from start, or from where it stopped, to its last step."""
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -94,7 +93,9 @@ class RunWatch:
             self.manager.record_best(step, mean_top1(results), scores)
 
     def _evaluates(self, step: int) -> bool:
-        return step == self.mixture.total_steps or (self.settings.eval.every > 0 and step % self.settings.eval.every == 0)
+        return step == self.mixture.total_steps or (
+            self.settings.eval.every > 0 and step % self.settings.eval.every == 0
+        )
 
     def _saves(self, step: int) -> bool:
         return step % self.settings.checkpoint.every == 0
@@ -105,15 +106,16 @@ def _means(tally: Mapping[str, Any]) -> dict[str, float | int]:
     return {"loss": float(tally["loss"]) / count, "accuracy": int(tally["correct"]) / count, "n": int(tally["count"])}
 
 
-def run_training(settings: Settings, data: RunData, mesh: jax.sharding.Mesh, workdir: Path, manager: CheckpointManager) -> float:
-    """Trains to the last step, resuming from the newest undamaged checkpoint; returns the seconds that it took.
+def run_training(
+    settings: Settings, data: RunData, mesh: jax.sharding.Mesh, workdir: Path, manager: CheckpointManager
+) -> bool:
+    """Trains to the last step, resuming from the newest undamaged checkpoint; tells whether it began at step 0.
 
     Raises:
         Preempted: a SIGTERM came; the state is saved.
         UserError: damaged data or checkpoints, a full disk, a loss that is not finite.
 
     """
-    began = time.perf_counter()
     mixture, step_fn = plan(settings, data, mesh)
     preprocessing = {task.head: task.preprocessing for task in settings.tasks.values()}
     metadata = {"card": make_card(settings.model, settings.heads, preprocessing), "sizes": data.sizes}
@@ -124,17 +126,15 @@ def run_training(settings: Settings, data: RunData, mesh: jax.sharding.Mesh, wor
         writer.cut_back(start)
         if start == mixture.total_steps:
             logging.info("the run in %s is finished: %d steps", workdir, start)
-            return 0.0
+            return False
         loader = stack.enter_context(_loader(settings, data, mesh, mixture, workdir, start))
         progress = stack.enter_context(Progress(mixture.total_steps, start=start, every=settings.log.every))
         evaluator = Evaluator(settings, data, mesh)
-        watch = RunWatch(
-            settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
-        )
+        watch = RunWatch(settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata)
         with jax.transfer_guard("disallow"):
             train(state, loader, step_fn, watch)
         manager.wait()
-    return time.perf_counter() - began
+    return start == 0
 
 
 def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
@@ -172,7 +172,9 @@ def _begin(settings: Settings, mesh: jax.sharding.Mesh, manager: CheckpointManag
     return state, step
 
 
-def _loader(settings: Settings, data: RunData, mesh: jax.sharding.Mesh, mixture: Mixture, workdir: Path, start: int) -> TrainLoader:
+def _loader(
+    settings: Settings, data: RunData, mesh: jax.sharding.Mesh, mixture: Mixture, workdir: Path, start: int
+) -> TrainLoader:
     sharding = batch_sharding(mesh)
     return TrainLoader(
         mixture,

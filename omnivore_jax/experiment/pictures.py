@@ -1,0 +1,75 @@
+"""Pictures for the report: training samples as the model is given them, and what queries found."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from omnivore_jax.core.types import Batch
+from omnivore_jax.data.source import stack
+from omnivore_jax.eval import sheets
+from omnivore_jax.eval.report import Found, RetrievalSheet, SampleSheet
+from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.retrieval import Neighbours, Part
+from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.train.inputs import divide, micro_batch
+from omnivore_jax.train.keys import dataset_key
+from omnivore_jax.train.mesh import batch_sharding, batch_shards
+from omnivore_jax.train.microbatch import split_batch
+
+SAMPLES, QUERIES, ANSWERS = 8, 6, 4
+
+
+def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -> SampleSheet:
+    """Augments a few training samples exactly as a step does, evenly spread over the dataset."""
+    shards = batch_shards(mesh.shape)
+    count = -(-SAMPLES // shards) * shards
+    dataset = data.train[name]
+    batch = stack([dataset.load(i * len(dataset) // count, seed=i) for i in range(count)])
+    task = dataclasses.replace(settings.tasks[name], microbatch=0)
+    split = split_batch(name, count, shards, task, group=count // shards)
+
+    def augment(batch: Batch) -> jax.Array:
+        key = dataset_key(settings.train.seed, 0, name)
+        return micro_batch(divide(batch, split, mesh), split, 0, task, key, mesh).x
+
+    placed = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch)
+    x = jax.device_get(jax.jit(augment, out_shardings=NamedSharding(mesh, PartitionSpec()))(placed))[:SAMPLES]
+    kind, labels = settings.datasets[name].kind, batch.label[:SAMPLES]
+    return sheets.sample_sheet(name, kind, x, labels, dataset.classes, task.preprocessing)
+
+
+def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:
+    """Shows what the first picture of each of a few classes finds; None where nothing was looked for."""
+    if not found:
+        return None
+    first = found[0]
+    common = [c for c in np.unique(first.query_concepts) if all(c in n.gallery_concepts for n in found)]
+    of_class = {c: int(np.argmax(first.query_concepts == c)) for c in common or np.unique(first.query_concepts)}
+    chosen = np.array(list(of_class.values())[:QUERIES])
+    samples = stack([first.queries.load(i, 0) for i in chosen])
+    return RetrievalSheet(
+        query=first.pair.query,
+        names=tuple(first.query_concepts[chosen]),
+        pictures=sheets.thumbnails(samples.rgb),
+        found=tuple(_found(neighbours, chosen, data) for neighbours in found),
+        chosen="the first validation picture of each class that all galleries have",
+    )
+
+
+def _found(neighbours: Neighbours, chosen: np.ndarray, data: RunData) -> Found:
+    indices = neighbours.indices[chosen, :ANSWERS]
+    shown = [_shown(neighbours.gallery, row, neighbours.pair.mode) for row in indices]
+    right = neighbours.gallery_concepts[indices] == neighbours.query_concepts[chosen, None]
+    classes = data.train[neighbours.pair.gallery].classes
+    labels = [[classes[neighbours.gallery.load(int(i), 0).label] for i in row] for row in indices]
+    names = tuple(tuple(row) for row in labels)
+    return Found(neighbours.pair.gallery, neighbours.pair.shows, names, right, np.stack(shown))
+
+
+def _shown(gallery: Part, indices: np.ndarray, mode: str) -> np.ndarray:
+    """Pictures of some gallery samples: depth in false colours, clips as they are."""
+    batch = stack([gallery.load(int(i), 0) for i in indices])
+    return sheets.thumbnails(sheets.false_colours(batch.disparity) if mode == "depth" else batch.rgb)
