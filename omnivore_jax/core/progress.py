@@ -20,6 +20,7 @@ REFRESH = 0.25
 class _Moment(NamedTuple):
     """One step as it was reported."""
 
+    step: int
     seconds: float
     waited: float
     datasets: Mapping[str, Mapping[str, Any]]
@@ -36,17 +37,18 @@ class Progress:
         self,
         total_steps: int,
         *,
+        start: int = 0,
         every: int = 100,
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`live`: by default, whether stderr is a terminal."""
+        """`start`: steps done before, in an earlier process. `live`: by default, whether stderr is a terminal."""
         if every < 1:
             raise ValueError(f"log.every={every}; use 1 or more steps")
         self._total, self._every = total_steps, every
         self._live = (sys.stderr.isatty() if live is None else live) and dist.is_primary()
         self._clock, self._idle = clock, 0.0
-        self._window: deque[_Moment] = deque([_Moment(clock(), 0.0, {})], maxlen=every + 1)
+        self._window: deque[_Moment] = deque([_Moment(start, clock(), 0.0, {})], maxlen=every + 1)
         self._shown: dict[str, str] = {}
         self._display, self._drawn = None, clock() - REFRESH
 
@@ -60,7 +62,7 @@ class Progress:
             waited: seconds that the run has waited for data since it started (`TrainLoader.waited`).
 
         """
-        self._window.append(_Moment(self._now(), waited, metrics["datasets"]))
+        self._window.append(_Moment(step, self._now(), waited, metrics["datasets"]))
         if self._display is not None:
             self._draw(step, metrics, epoch)
         elif dist.is_primary() and (step % self._every == 0 or step == self._total):
@@ -119,7 +121,7 @@ class Progress:
                 total = sums.setdefault(name, {"loss": 0.0, "count": 0.0, "correct": 0.0})
                 for key in total:
                     total[key] += float(figures[key])
-        return len(rest), max(last.seconds - first.seconds, 1e-9), last.waited - first.waited, sums
+        return last.step - first.step, max(last.seconds - first.seconds, 1e-9), last.waited - first.waited, sums
 
     def _line(self, step: int, metrics: Mapping[str, Any], epoch: float) -> str:
         steps, seconds, waited, sums = self._totals()

@@ -214,11 +214,10 @@ params = jax.jit(lambda key: init_params(MODEL, HEADS, key), out_shardings=Named
 put = on_devices(NamedSharding(mesh, P(("data", "fsdp"))), {"digits": 32})
 place = lambda batch: put({"digits": batch})["digits"]
 shard = jax.process_index(), jax.process_count()
+predict, features = make_predict(MODEL, HEADS, "digit", SPEC, mesh=mesh), make_features(MODEL, HEADS, SPEC, mesh=mesh)
 with jax.transfer_guard("disallow"):
-    result = classify(make_predict(MODEL, HEADS, "digit", SPEC, mesh=mesh), params,
-                      eval_batches(Digits(), 16, shard), 10, place)
-    seen = extract_features(make_features(MODEL, HEADS, SPEC, mesh=mesh), params,
-                            eval_batches(Digits(), 16, shard), place)
+    result = classify(predict, params, eval_batches(Digits(), 16, shard), 10, place)
+    seen = extract_features(features, params, eval_batches(Digits(), 16, shard), place)
 assert np.array_equal(seen.label, result.label)
 print("result", result.n, len(result.ids), result.loss, *np.bincount(seen.label), flush=True)
 """
