@@ -25,12 +25,12 @@ def abstract_model(config: ModelConfig, heads: Mapping[str, int]) -> tuple[nnx.G
 def _abstract_model(config: ModelConfig, heads: tuple[tuple[str, int], ...]) -> tuple[nnx.GraphDef, Params]:
     structure = []
 
-    def make(key):
-        graphdef, state = nnx.split(Omnivore(config, dict(heads), key=key))
+    def make():
+        graphdef, state = nnx.split(Omnivore(config, dict(heads), key=jax.random.key(0)))
         structure.append(graphdef)
         return _string_keys(nnx.to_pure_dict(state))
 
-    params = jax.eval_shape(make, jax.random.key(0))
+    params = jax.eval_shape(make)
     return structure[0], params
 
 
