@@ -1,5 +1,6 @@
 """Runs as they lie in their folders, and what can be said of several side by side."""
 
+import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from omnivore_jax.core.command import UserError
 from omnivore_jax.eval.history import History, history, read_rows
-from omnivore_jax.eval.report import FOLDER, DatasetResult, Report, load
+from omnivore_jax.eval.report import DATA, FOLDER, DatasetResult, Report, load
 
 Relation = Literal["alone", "batching", "other"]
 
@@ -37,10 +38,8 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names in the order of the config, which also orders colours."""
-        rows = self.config.get("data", {})
-        known = [name for name, row in rows.items() if isinstance(row, Mapping)]
-        return [*known, *(name for name in [*self.results, *self.history.loss] if name not in known)]
+        """Names of those that have results or curves, in that order, which is also that of the colours."""
+        return list(dict.fromkeys([*self.results, *self.history.loss]))
 
 
 class Specialists(NamedTuple):
@@ -74,9 +73,14 @@ def read_run(workdir: Path) -> Run:
 
 
 def siblings(workdir: Path) -> list[Path]:
-    """Evaluated runs beside a run whose names go on from its own: demo-image, demo-mixed beside demo."""
+    """Evaluated runs beside a run: those whose names go on from its own, and the one from whose name its own goes on.
+
+    demo-image and demo-mixed for demo; demo for demo-mixed, so that the page of each says how the two compare.
+    """
     workdir = workdir.resolve()
-    return sorted(path.parents[1] for path in workdir.parent.glob(f"{workdir.name}-*/{FOLDER}/data.json"))
+    stem = workdir.name.rpartition("-")[0]
+    folders = [*workdir.parent.glob(f"{glob.escape(workdir.name)}-*"), *([workdir.parent / stem] if stem else [])]
+    return sorted(folder for folder in folders if (folder / FOLDER / DATA).exists())
 
 
 def relation(run: Run, other: Run) -> Relation:
