@@ -1,13 +1,103 @@
-"""Placeholder that the owner of this file replaces."""
+"""What a run will need, by formula alone: memory of a device and hours. For the dry run; touches no device."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
+from typing import Literal, NamedTuple
+
+from jaxtyping import PyTree
+
+from omnivore_jax.core.tree import flatten
+from omnivore_jax.train.mesh import partition_spec
+from omnivore_jax.train.microbatch import Split
+
+MEMORY_FORMULA = (
+    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 when accumulated) "
+    "+ micro-batch x bytes that a sample keeps for the backward pass + samples of the device x bytes of a sample"
+)
+HOURS_FORMULA = (
+    "hours = samples x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 where attention is) "
+    "/ (chips x teraflops x 1e12 x utilisation x 3600)"
+)
+PASSES = {"none": 3.0, "attention": 3.5, "block": 4.0}
+"""Forward and backward pass in forward passes: a backward pass costs two, and recomputation is forward again."""
 
 
 @dataclass(frozen=True)
 class HardwareConfig:
-    """Machine."""
+    """The machine that an estimate is for: the section `hardware`."""
 
     chips: int = 1
-    teraflops: float = 1.0
+    teraflops: float = 197.0
+    """Peak of a chip in the type that the model computes in."""
     utilisation: float = 0.3
+    """Share of the peak that training is assumed to reach."""
     memory_gib: float = 16.0
+    """Of a chip."""
+
+    def __post_init__(self):
+        if self.chips < 1:
+            raise ValueError(f"chips={self.chips}; use 1 or more")
+        if not 0 < self.utilisation <= 1:
+            raise ValueError(f"utilisation={self.utilisation}; use a share above 0, at most 1")
+        for name in ("teraflops", "memory_gib"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}; use a number above 0")
+
+
+class Memory(NamedTuple):
+    """Bytes on one device."""
+
+    parameters: int
+    gradients: int
+    moments: int
+    average: int
+    activations: int
+    batch: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+class Work(NamedTuple):
+    """What a whole run does with one dataset."""
+
+    samples: int
+    flops: float
+    """Of the forward pass of one sample."""
+    remat: Literal["none", "attention", "block"]
+
+
+def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
+    """Counts the parameters that a device holds, from their shapes and the sizes of the mesh (`mesh.mesh_shape`)."""
+
+    def share(path: str, shape: tuple[int, ...]) -> int:
+        axes = [axis for axis in partition_spec(tuple(path.split(".")), shape, mesh) if axis]
+        return prod(shape) // prod(mesh[axis] for axis in axes)
+
+    return sum(share(path, leaf.shape) for path, leaf in flatten(params).items())
+
+
+def memory(
+    params: PyTree, mesh: Mapping[str, int], split: Split, *, activation_bytes: int, sample_bytes: int
+) -> Memory:
+    """Estimates the memory of a device during a step, by `MEMORY_FORMULA`; an upper bound where groups are not trained.
+
+    `activation_bytes` is what one sample keeps for the backward pass, `sample_bytes` what it has as the host sends it.
+    """
+    held = elements_per_device(params, mesh)
+    return Memory(
+        parameters=4 * held,
+        gradients=(4 if split.count == 1 else 8) * held,
+        moments=8 * held,
+        average=4 * held,
+        activations=split.micro * activation_bytes,
+        batch=split.local * sample_bytes,
+    )
+
+
+def hours(work: Iterable[Work], hardware: HardwareConfig) -> float:
+    """Estimates the length of a run, by `HOURS_FORMULA`; waiting for data and evaluation come on top."""
+    flops = sum(part.samples * part.flops * PASSES[part.remat] for part in work)
+    return flops / (hardware.chips * hardware.teraflops * 1e12 * hardware.utilisation * 3600)

@@ -132,14 +132,15 @@ def _accumulate(
     key = dataset_key(trainer.seed, step, name)
     divided = divide(batch, split, mesh)
 
-    def loss(trained, number):
-        inputs = micro_batch(divided, split, number, task, key, mesh)
+    def loss(trained, inputs):
         model = merge(graphdef, opt.join_groups([*trained.values(), *fixed.values()]))
         logits = model(inputs.x, head=task.head, keys=inputs.keys, head_dropout=task.head_dropout, remat=task.remat)
         loss = cross_entropy_sum(logits, inputs.targets, inputs.mask)
         return loss, Tally(loss, inputs.mask.sum(), correct_count(logits, inputs.label, inputs.mask))
 
-    gradient = jax.grad(loss, has_aux=True)
+    def gradient(trained, number):
+        return jax.grad(loss, has_aux=True)(trained, micro_batch(divided, split, number, task, key, mesh))
+
     if split.count == 1:
         return gradient(trained, 0)
 

@@ -37,7 +37,7 @@ def tasks(microbatch: int = 0, **settings) -> dict[str, TaskConfig]:
         return TaskConfig(name, CLASSES[name], microbatch=microbatch, **settings)
 
     return {
-        "pictures": replace(task("pictures"), jitter=(0.4, 0.4, 0.4, 0.4), erase=0.25),
+        "pictures": task("pictures"),
         "clips": replace(task("clips"), head_dropout=0.5),
         "reliefs": replace(task("reliefs"), rgb_drop=0.5, erase=0.25),
     }
