@@ -17,7 +17,7 @@ PAPER = (
 )
 
 RATIOS = st.sampled_from([0.1, 0.3, 0.6, 1.0, 1.7, 10.0])
-SOURCES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 25), RATIOS), min_size=1, max_size=4).map(
+SOURCES = st.lists(st.tuples(st.integers(1, 40), st.integers(3, 25), RATIOS), min_size=1, max_size=4).map(
     lambda rows: tuple(Source(f"d{i}", *row) for i, row in enumerate(rows))
 )
 LENGTHS = st.sampled_from([{"epochs": 0.5}, {"epochs": 1.0}, {"epochs": 2.3}, {"steps": 83}])
