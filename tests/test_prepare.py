@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -104,6 +105,25 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(pictures, tmp_path, 
     prepare(pictures, stopped, val=0.2)
     assert len(seen) < 9 + 18  # the first shard was kept
     assert files_of(stopped) == files_of(whole)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_files(tmp_path):
+    files = {f"{c}/{k}.png": png(part(k % 20)) for c in ("cat", "dog") for k in range(300)}
+    source, whole, killed = lay(tmp_path / "src", files), tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "omnivore_jax.prepare", "folder", f"--src={source}", "--rows=20", "--threads=1"]
+    subprocess.run([*command, f"--out={whole}"], check=True, capture_output=True)
+    kills = 0
+    for shards_done in range(1, 30, 4):
+        run = subprocess.Popen([*command, f"--out={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and len(list(killed.glob("parts/*.json"))) < shards_done:
+            time.sleep(0.001)
+        kills += run.poll() is None
+        run.kill()
+        run.wait()
+    assert kills > 3 and not (killed / "manifest.json").exists()
+    subprocess.run([*command, f"--out={killed}"], check=True, capture_output=True)
+    assert files_of(killed) == files_of(whole)
 
 
 def test_machines_share_the_shards_and_the_last_one_writes_the_manifest(pictures, tmp_path):

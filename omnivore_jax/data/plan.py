@@ -1,5 +1,6 @@
 """What a prepared dataset will consist of: its shards, which every machine works out alike from the same files."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.folder import Listing
 from omnivore_jax.data.manifest import Manifest, Shard
-from omnivore_jax.data.shards import PARTS, Item, Part, plan_digest, read_part
+from omnivore_jax.data.shards import PARTS, Item, Part, read_part
 
 SHARD_ROWS = {"image": 4096, "rgbd": 1024, "video": 256}
 """Samples of a shard: some hundred megabytes, which is what a stopped run does again."""
@@ -70,12 +71,15 @@ def claim(out: Path, source: Path, listing: Listing, tasks: Sequence[Task], *, o
         UserError: it is for another dataset, or for other files, and `overwrite` is not given.
 
     """
-    ids = (Item(id, 0, Path()) for ids in listing.splits.values() for id in ids)
+    names = hashlib.sha256()
+    for ids in listing.splits.values():
+        for id in ids:
+            names.update(id.encode(errors="surrogateescape") + b"\0")
     plan = {
         "kind": listing.kind,
         "classes": len(listing.classes),
         "splits": {split: len(ids) for split, ids in listing.splits.items()},
-        "files": plan_digest(listing.kind, ids),
+        "files": names.hexdigest(),
         "shards": [task.name for task in tasks],
     }
     path = out / manifest.PLAN
