@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else Path("runs") / config["name"]
     try:
-        figures = run.run(config, workdir, evaluate_only=MODE.value == "eval", allow_config_change=ALLOW.value)
+        source = config_flags.get_config_filename(flags.FLAGS["config"])
+        options = {"evaluate_only": MODE.value == "eval", "allow_config_change": ALLOW.value}
+        figures = run.run(config, workdir, source, **options)
     except run.Preempted as stop:
         print(stop, file=sys.stderr)
         return run.PREEMPTED

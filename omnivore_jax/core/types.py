@@ -28,3 +28,12 @@ class Batch(NamedTuple):
     disparity: Any
     label: Any
     mask: Any
+
+
+class PlacedStep(NamedTuple):
+    """A step's samples on the device; the ids stay on the host, to name samples when something goes wrong."""
+
+    step: int
+    """Updates done before it."""
+    batches: dict[str, Batch]
+    ids: dict[str, list[str]]

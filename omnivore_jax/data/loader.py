@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Int64
 
-from omnivore_jax.core.types import Batch
+from omnivore_jax.core.types import Batch, PlacedStep
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.source import CheckedDataset, EvalSource, HostStep, StepSource
@@ -43,14 +43,6 @@ class LoaderConfig:
         for key, least in (("workers", 0), ("threads", 1), ("prefetch", 1)):
             if getattr(self, key) < least:
                 raise ValueError(f"{key}={getattr(self, key)}; use {least} or more")
-
-
-class PlacedStep(NamedTuple):
-    """A step's samples on the device; the ids stay on the host."""
-
-    step: int
-    batches: dict[str, Batch]
-    ids: dict[str, list[str]]
 
 
 class TrainLoader:

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.data.source import CheckedDataset
 from omnivore_jax.data.loader import eval_batches
+from omnivore_jax.data.source import CheckedDataset
 from omnivore_jax.eval import evaluator
 from omnivore_jax.eval.evaluator import Classification, Features, Mode
 from omnivore_jax.experiment.datasets import RunData

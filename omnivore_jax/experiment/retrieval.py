@@ -10,7 +10,7 @@ from omnivore_jax.data.datasets import OpenDataset, open_dataset
 from omnivore_jax.data.embedded import digit_of
 from omnivore_jax.data.sample import Sample
 from omnivore_jax.eval.evaluator import Features, Mode
-from omnivore_jax.eval.knn import K, TAU, Knn, answerable, knn_accuracy, nearest
+from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
 from omnivore_jax.experiment.datasets import RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings

@@ -20,8 +20,12 @@ from omnivore_jax.train.mesh import make_mesh
 __all__ = ["PREEMPTED", "Preempted", "Summary", "run"]
 
 
-def run(config: Mapping[str, Any], workdir: Path, *, evaluate_only: bool, allow_config_change: bool) -> Summary:
+def run(
+    config: Mapping[str, Any], workdir: Path, source: str, *, evaluate_only: bool, allow_config_change: bool
+) -> Summary:
     """Trains to the end (or from where the run in `workdir` stopped), evaluates and writes the report.
+
+    `source` is where the config comes from, for the report.
 
     Raises:
         UserError: a mistake in what the user gave.
@@ -39,7 +43,8 @@ def run(config: Mapping[str, Any], workdir: Path, *, evaluate_only: bool, allow_
     open_workdir(workdir, config, allow_config_change)
     with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
         whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager)
-        return summarise(settings, data, mesh, workdir, manager, time.perf_counter() - began if whole else None)
+        seconds = time.perf_counter() - began if whole else None
+        return summarise(settings, data, mesh, workdir, manager, source, seconds)
 
 
 def _mesh(settings: Settings) -> jax.sharding.Mesh:

@@ -14,6 +14,7 @@ from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist
 from omnivore_jax.core.command import UserError
 from omnivore_jax.eval import report as reports
+from omnivore_jax.eval.knn import Knn
 from omnivore_jax.eval.metrics import parameter_account
 from omnivore_jax.eval.render import summary_table, write_page
 from omnivore_jax.eval.report import DatasetResult, KnnResult, Report, RunInfo
@@ -48,7 +49,13 @@ class Summary:
 
 
 def summarise(
-    settings: Settings, data: RunData, mesh: Mesh, workdir: Path, manager: CheckpointManager, seconds: float | None
+    settings: Settings,
+    data: RunData,
+    mesh: Mesh,
+    workdir: Path,
+    manager: CheckpointManager,
+    source: str,
+    seconds: float | None,
 ) -> Summary:
     """Evaluates the best EMA of a run and writes its report; `seconds` is None where an earlier process did a part.
 
@@ -65,7 +72,7 @@ def summarise(
     if seconds is None and earlier is not None:
         seconds = earlier.run.seconds
     report = Report(
-        run=_info(settings, step, seconds),
+        run=_info(settings, source, step, seconds),
         datasets=datasets,
         knn=tuple(result for _, result in found if result is not None),
         samples=samples,
@@ -114,22 +121,29 @@ def _neighbours(settings: Settings, data: RunData, mesh: Mesh, evaluator: Evalua
             if untrained is None:
                 untrained = init_state(settings.model, settings.heads, settings.train.seed, mesh).params
             before = retrieval.find_neighbours(pair, settings, data, evaluator, untrained).knn
-            result = _knn_result(found, before)
+            result = _knn_result(pair, found.knn, before)
         results.append((found, result))
     return results
 
 
-def _knn_result(found: retrieval.Neighbours, before: Any) -> KnnResult:
-    pair, knn = found.pair, found.knn
+def _knn_result(pair: retrieval.Pair, knn: Knn, before: Knn | None) -> KnnResult:
     return KnnResult(
-        pair.query, pair.gallery, pair.shows, knn.n, knn.top1, knn.chance, before.top1, retrieval.K, retrieval.TAU
+        pair.query,
+        pair.gallery,
+        pair.shows,
+        knn.n,
+        knn.top1,
+        knn.chance,
+        before and before.top1,
+        retrieval.K,
+        retrieval.TAU,
     )
 
 
-def _info(settings: Settings, step: int, seconds: float | None) -> RunInfo:
+def _info(settings: Settings, source: str, step: int, seconds: float | None) -> RunInfo:
     return RunInfo(
         name=settings.name,
-        config=settings.name,
+        config=source,
         seed=settings.train.seed,
         steps=step,
         batching=settings.train.batching,

@@ -19,8 +19,8 @@ from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.eval.metrics import mean_top1
-from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards

@@ -14,8 +14,11 @@ from absl import logging
 from omnivore_jax.core import dist
 from omnivore_jax.core.command import UserError
 
-FREE = ("log.*", "checkpoint.*", "hardware.*", "mesh.*", "data.root", "data.bad_budget", "data.workers", "data.threads",
-        "data.prefetch", "data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val", "eval.batch_size")  # fmt: skip
+FREE = (
+    *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
+    *("data.root", "data.bad_budget", "data.workers", "data.threads", "data.prefetch"),
+    *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
+)
 """Keys that may change between two starts of a run: they cannot change what it computes (but for rounding)."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

@@ -6,12 +6,12 @@ the watch knows what.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 
 from omnivore_jax.core.command import UserError
-from omnivore_jax.core.types import Batch
+from omnivore_jax.core.types import Batch, PlacedStep
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,6 @@ class TrainConfig:
     def __post_init__(self):
         if self.epochs <= 0 and self.steps <= 0:
             raise ValueError(f"epochs={self.epochs} and train.steps={self.steps}: nothing to do; make one of them positive")
-
-
-class LoadedStep(NamedTuple):
-    """A step's samples on the device; `ids` stay on the host, to name samples when something goes wrong."""
-
-    step: int
-    batches: dict[str, Batch]
-    ids: dict[str, list[str]]
 
 
 class Watch(Protocol):
@@ -60,7 +52,7 @@ class NonFiniteLoss(UserError):
     """Training diverged; the last good checkpoint is untouched."""
 
 
-def train(state: Any, steps: Iterable[LoadedStep], step_fn: Callable[[Any, dict[str, Batch]], Any], watch: Watch) -> Any:
+def train(state: Any, steps: Iterable[PlacedStep], step_fn: Callable[[Any, dict[str, Batch]], Any], watch: Watch) -> Any:
     """Runs every step that the loader gives, one update each, and returns the last state.
 
     The figures of step n are fetched while step n + 1 runs, so that the device never waits for the host; only before a
@@ -84,14 +76,14 @@ def train(state: Any, steps: Iterable[LoadedStep], step_fn: Callable[[Any, dict[
     return state
 
 
-def _record(loaded: LoadedStep, metrics: Any, watch: Watch) -> None:
+def _record(loaded: PlacedStep, metrics: Any, watch: Watch) -> None:
     metrics = jax.device_get(metrics)
     if not metrics["finite"]:
         raise NonFiniteLoss(_diverged(loaded, metrics))
     watch.record(loaded.step + 1, metrics)
 
 
-def _diverged(loaded: LoadedStep, metrics: Mapping[str, Any]) -> str:
+def _diverged(loaded: PlacedStep, metrics: Mapping[str, Any]) -> str:
     ids = "; ".join(f"{name}: {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}" for name, ids in loaded.ids.items())
     return (
         f"the loss or the gradient is not finite at step {loaded.step + 1} (gradient norm {metrics['grad_norm']:.3g}), "

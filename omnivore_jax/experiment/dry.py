@@ -1,0 +1,181 @@
+"""What a config would run, from its figures alone: no data is opened, no device is asked for."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from omnivore_jax.core.command import UserError
+from omnivore_jax.data.mixture import Mixture
+from omnivore_jax.data.pipeline import DatasetConfig
+from omnivore_jax.experiment.settings import Settings, resolve
+from omnivore_jax.experiment.training import check_batches
+from omnivore_jax.model import cost
+from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.train import estimate
+from omnivore_jax.train.mesh import batch_shards, mesh_shape
+from omnivore_jax.train.microbatch import Split
+
+GIB = 2**30
+
+
+def plan(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Works out a run as plain JSON: datasets and steps, parameters, FLOPs, memory, hours, mesh, micro-batches, windows.
+
+    Raises:
+        UserError: names the key, the value and the remedy.
+
+    """
+    settings = resolve(config)
+    for name, dataset in settings.datasets.items():
+        if dataset.num_train < 1:
+            raise UserError(f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples")
+    try:
+        mixture = settings.mixture({name: dataset.num_train for name, dataset in settings.datasets.items()})
+        mesh = mesh_shape(settings.mesh, settings.hardware.chips)
+        splits = check_batches(settings, mixture, batch_shards(mesh))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    _, params = abstract_model(settings.model, settings.heads)
+    rows = {name: _dataset(name, settings, mixture, mesh, splits[name], params) for name in settings.datasets}
+    work = [
+        estimate.Work(row["samples"], row["gflops_forward"] * 1e9, settings.tasks[name].remat)
+        for name, row in rows.items()
+    ]
+    heads = {head: _count(tree) for head, tree in params["heads"].items()}
+    return {
+        "name": settings.name,
+        "model": dataclasses.asdict(settings.model),
+        "parameters": {"trunk": _count(params["trunk"]), "heads": heads, "total": _count(params)},
+        "steps": mixture.total_steps,
+        "steps_per_epoch": mixture.steps_per_epoch,
+        "batching": settings.train.batching,
+        "mesh": mesh,
+        "mesh_rule": "batch over data x fsdp; parameters over fsdp (largest axis) and tensor (columns, then rows)",
+        "datasets": rows,
+        "hours": estimate.hours(work, settings.hardware),
+        "hours_formula": estimate.HOURS_FORMULA,
+        "memory_formula": estimate.MEMORY_FORMULA,
+        "hardware": dataclasses.asdict(settings.hardware),
+        "config": dict(config),
+    }
+
+
+def _dataset(
+    name: str, settings: Settings, mixture: Mixture, mesh: Mapping[str, int], split: Split, params: Any
+) -> dict[str, Any]:
+    dataset, task = settings.datasets[name], settings.tasks[name]
+    size, channels = (dataset.frames, dataset.size, dataset.size), 4 if dataset.kind == "rgbd" else 3
+    batches = mixture.batches_before(mixture.total_steps)[name]
+    memory = estimate.memory(
+        params,
+        mesh,
+        split,
+        activation_bytes=cost.activation_bytes(settings.model, size, channels, task.remat),
+        sample_bytes=_sample_bytes(dataset),
+    )
+    return {
+        "kind": dataset.kind,
+        "head": task.head,
+        "classes": task.classes,
+        "num_train": dataset.num_train,
+        "ratio": dataset.ratio,
+        "batch_size": mixture.batch_sizes[name],
+        "steps_per_epoch": _steps_per_epoch(dataset, mixture, name),
+        "steps": batches,
+        "samples": batches * mixture.batch_sizes[name],
+        "micro_batch": split.micro,
+        "accumulation": split.count,
+        "mixing_group": split.group if task.mixes else None,
+        "input": [*size, channels],
+        "gflops_forward": cost.flops(settings.model, size, channels) / 1e9,
+        "memory_gib": {key: value / GIB for key, value in memory._asdict().items()} | {"total": memory.total / GIB},
+        "stages": [dataclasses.asdict(stage) for stage in cost.layout(settings.model, size)],
+    }
+
+
+def _steps_per_epoch(dataset: DatasetConfig, mixture: Mixture, name: str) -> float:
+    if mixture.mixed:
+        return mixture.steps_per_epoch
+    return dataset.ratio * dataset.num_train / mixture.batch_sizes[name]
+
+
+def _sample_bytes(dataset: DatasetConfig) -> int:
+    pixels = dataset.frames * dataset.size**2
+    return pixels * (3 + 4 * (dataset.kind == "rgbd"))
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def render(plan: Mapping[str, Any]) -> str:
+    """The plan as text, for a terminal of 120 columns."""
+    parameters, mesh, hardware = plan["parameters"], plan["mesh"], plan["hardware"]
+    heads = ", ".join(f"{head} {count:,}" for head, count in parameters["heads"].items())
+    devices = math.prod(mesh.values())
+    lines = [
+        f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, {plan['batching']} batches",
+        f"model {plan['model']['name']}: {parameters['total']:,} parameters = trunk {parameters['trunk']:,} + heads {heads}",
+        f"mesh {' x '.join(f'{axis} {size}' for axis, size in mesh.items())} = {devices} devices; {plan['mesh_rule']}",
+        "",
+        *_table([("dataset", "samples", "ratio", "batch", "steps/epoch", "steps", "micro x accum", "GFLOPs fwd", "GiB/device"),
+                 *(_row(name, row) for name, row in plan["datasets"].items())]),
+        "",
+        *(line for name, row in plan["datasets"].items() for line in _layout(name, row)),
+        f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} teraflops "
+        f"at {hardware['utilisation']:.0%}, memory {hardware['memory_gib']:g} GiB each",
+        f"  {plan['hours_formula']}",
+        f"  {plan['memory_formula']}",
+        "",
+        "config:",
+        *_config(plan["config"], "  "),
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name,
+        f"{row['num_train']:,}",
+        f"{row['ratio']:g}",
+        f"{row['batch_size']:,}",
+        f"{row['steps_per_epoch']:.2f}",
+        f"{row['steps']:,}",
+        f"{row['micro_batch']} x {row['accumulation']}",
+        f"{row['gflops_forward']:.2f}",
+        f"{row['memory_gib']['total']:.1f}",
+    )
+
+
+def _layout(name: str, row: Mapping[str, Any]) -> list[str]:
+    t, h, w, c = row["input"]
+    head = ("stage", "channels", "tokens", "window", "shift", "windows", "padding")
+    stages = [
+        (str(i), str(s["channels"]), _times(s["size"]), _times(s["window"]), _times(s["shift"]), str(s["windows"]), _times(s["padding"]))
+        for i, s in enumerate(row["stages"])
+    ]  # fmt: skip
+    return [f"{name}, head {row['head']} ({row['classes']:,} classes), {row['kind']} {t} x {h} x {w} x {c}",
+            *("  " + line for line in _table([head, *stages])), ""]  # fmt: skip
+
+
+def _times(extent: Any) -> str:
+    return "x".join(map(str, extent))
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+            for row in rows]  # fmt: skip
+
+
+def _config(tree: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{key}:", *_config(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key} = {value!r}")
+    return lines
