@@ -105,10 +105,14 @@ def _folders(folder: Path) -> list[str]:
 
 def _walk(source: Path, below: str) -> Iterator[str]:
     """All files below a class folder, in a fixed order; hidden ones are no one's data."""
-    for folder, folders, files in os.walk(source / below, followlinks=True):
+    for folder, folders, files in os.walk(source / below, onerror=_refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         prefix = Path(folder).relative_to(source).as_posix()
         yield from (f"{prefix}/{name}" for name in sorted(files) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk would leave the folder out without a word
 
 
 def _suffix(id: str) -> str:

@@ -116,6 +116,15 @@ def test_clips_that_are_cut_short_empty_or_something_else_are_errors(data):
         Clip(data).frames([0])
 
 
+@pytest.mark.parametrize("name", ["h264 with B-frames", "mpeg4 with B-frames"])
+def test_frames_that_the_decoder_had_to_patch_up_are_errors(name):
+    data = bytearray(clip(name))
+    for at in range(len(data) // 4, len(data) * 3 // 4, len(data) // 9):
+        data[at] ^= 0x5A
+    with pytest.raises(DecodeError, match=r"frame \d+ is damaged"):
+        Clip(bytes(data)).frames(range(60))
+
+
 def test_a_clip_that_ends_early_in_a_whole_frame_is_a_shorter_clip_with_the_same_frames():
     held = Clip(clip("vp9 without a frame count")[: len(clip("vp9 without a frame count")) // 2])
     assert 10 < len(held) < 50

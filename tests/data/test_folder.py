@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from omnivore_jax.core.command import UserError
@@ -101,6 +103,20 @@ def test_folders_that_hold_no_dataset_are_explained_in_one_line(tmp_path, files,
     with pytest.raises(UserError, match=says) as error:
         list_folder(tmp_path, kind)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_left_out(tmp_path, monkeypatch):
+    lay(tmp_path, "a/1.jpg", "b/x/2.jpg")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("x"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        list_folder(tmp_path)
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path):
