@@ -1,20 +1,86 @@
-"""What a checkpoint says about the model in it: enough to build it, feed it and read its answers."""
+"""What weights say about themselves: enough to build the model, feed it, read its answers and know where it came from."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omnivore_jax import config as builder
+from omnivore_jax.core.command import UserError
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import ModelConfig
 
+INTENDED_USE = "Classifying images, videos and single-view 3D (RGB-D), and as features for such tasks; for research."
+LIMITS = (
+    "Single-view 3D only: no voxels, no point clouds.",
+    "Depth is not scale invariant: feed it in the convention that the weights were trained with.",
+    "Visual modalities only; sound is not used.",
+    "Pre-trained by classification alone; structured prediction may want richer representations.",
+    "Look for ethical problems before deployment: performance that differs between groups of users, associations that "
+    "may be harmful to some, predictions that may propagate stereotypes.",
+)
+"""Paper, section 6."""
+NOT_CERTIFIED = {"status": "not run"}
 
-def make_card(model: ModelConfig, heads: Mapping[str, int], preprocessing: Mapping[str, Preprocessing]) -> dict[str, Any]:
-    """Describes a model as plain JSON; `preprocessing` is by head."""
+
+class Card(Mapping[str, Any]):
+    """A card as `model.card` shows it: a mapping that prints as JSON."""
+
+    def __init__(self, content: Mapping[str, Any]):
+        self._content = json.loads(json.dumps(content))  # a copy that nobody else holds
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __str__(self) -> str:
+        return json.dumps(self._content, indent=2)
+
+    __repr__ = __str__
+    __hash__ = object.__hash__  # a model is a static argument of jit, its card in it
+    __eq__ = object.__eq__
+
+
+def make_card(
+    model: ModelConfig,
+    heads: Mapping[str, int],
+    preprocessing: Mapping[str, Preprocessing],
+    *,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
+    licence: str = "",
+) -> dict[str, Any]:
+    """Describes a model as plain JSON; `preprocessing`, `classes` (their names, in order) and `inputs` are by head.
+
+    Raises:
+        ValueError: a head has another number of classes than names.
+
+    """
+    for head, names in (classes or {}).items():
+        if len(names) != heads.get(head):
+            raise ValueError(
+                f"classes: {len(names)} names for head {head!r}, which has {heads.get(head, 'no')} classes"
+            )
     return {
+        "format": "omnivore_jax weights",
+        "variant": model.name,
         "model": dataclasses.asdict(model),
         "heads": dict(heads),
+        "classes": {head: list(names) for head, names in (classes or {}).items()},
         "preprocessing": {head: dataclasses.asdict(spec) for head, spec in preprocessing.items()},
+        "inputs": dict(inputs or {}),
+        "source": dict(source or {}),
+        "licence": licence,
+        "intended_use": INTENDED_USE,
+        "limits": list(LIMITS),
+        "certificate": dict(NOT_CERTIFIED),
     }
 
 
@@ -22,3 +88,23 @@ def read_card(card: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, int], dic
     """Undoes `make_card`."""
     specs = {head: builder.build(Preprocessing, spec, head) for head, spec in card["preprocessing"].items()}
     return builder.build(ModelConfig, card["model"], "model"), dict(card["heads"]), specs
+
+
+def parse_card(text: str, where: Path) -> dict[str, Any]:
+    """Reads the card in the metadata of a file.
+
+    Raises:
+        UserError: it describes no model.
+
+    """
+    try:
+        card = json.loads(text)
+        read_card(card)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where}: its card describes no model of this version ({error}); convert it again") from error
+    return card
+
+
+def card_file(weights: Path) -> Path:
+    """The card's copy beside a file of weights."""
+    return weights.with_suffix(".json")

@@ -2,29 +2,54 @@
 
 from pathlib import Path
 
-from omnivore_jax.checkpoint.card import read_card
-from omnivore_jax.checkpoint.manager import CheckpointManager
+import jax.numpy as jnp
+
+from omnivore_jax.checkpoint.card import Card
+from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.source import OURS, RUN, Source, open_source
 from omnivore_jax.core.command import UserError
-from omnivore_jax.model.functional import abstract_model, merge
+from omnivore_jax.core.tree import flatten, unflatten
+from omnivore_jax.model.functional import Params, abstract_model, merge
 from omnivore_jax.model.omnivore import Omnivore
 
 
 def load(path: str | Path) -> Omnivore:
-    """Opens the EMA of a run's best checkpoint (the newest one where none was scored); `path` is the run's folder.
+    """Opens weights: a safetensors file of ours, or a run's folder (the EMA of its best checkpoint).
+
+    `model.card` says what the model is, how it is fed and where it comes from.
 
     Raises:
-        UserError: there is no such folder, or no undamaged checkpoint in it.
+        UserError: there is no such file or folder, it is damaged, or it is PyTorch's (convert it first).
 
     """
-    checkpoints = Path(path) / "checkpoints"
-    if not checkpoints.is_dir():
-        raise UserError(f"{path} holds no checkpoints/; give the folder of a run")
-    with CheckpointManager(checkpoints, read_only=True) as manager:
-        step = manager.best_step()
-        step = manager.latest_good_step() if step is None else step
-        if step is None:
-            raise UserError(f"{checkpoints} has no finished checkpoint; train first")
-        model, heads, _ = read_card(manager.metadata(step)["card"])
-        graphdef, params = abstract_model(model, heads)
-        restored = manager.restore_part({"ema": params}, step)
-    return merge(graphdef, restored.state["ema"])
+    source = open_source(path)
+    if source.card is None:
+        raise UserError(
+            f"{path} is a {source.layout} file; convert it: python -m omnivore_jax.convert from-torch {path} DST.safetensors"
+        )
+    graphdef, shapes = abstract_model(source.config, source.heads)
+    check_shapes(source, flatten(shapes))
+    model = merge(graphdef, read_params(source.arrays))
+    model.card = Card(source.card)
+    return model
+
+
+def read_params(arrays: dict[str, Lazy]) -> Params:
+    """Reads all arrays onto the default device, one after another."""
+    return unflatten({path: jnp.asarray(array.read()) for path, array in arrays.items()})
+
+
+def check_shapes(source: Source, wanted: dict) -> None:
+    """Raises UserError for the first parameter that is not as the card says."""
+    for path in {**wanted, **source.arrays}:
+        held = source.arrays.get(path)
+        found = None if held is None else (held.dtype, held.shape)
+        asked = (str(wanted[path].dtype), wanted[path].shape) if path in wanted else None
+        if found != asked:
+            words = ["nothing" if x is None else f"{x[0]}{list(x[1])}" for x in (found, asked)]
+            raise UserError(f"{source.path}: {path} is {words[0]} where the card says {words[1]}; convert it again")
+
+
+def is_ours(source: Source) -> bool:
+    """Says whether this program wrote a file."""
+    return source.layout == OURS or source.layout.startswith(RUN)

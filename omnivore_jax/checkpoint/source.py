@@ -1,0 +1,145 @@
+"""Any file or run with weights, opened: what model is in it and its arrays by our paths, not yet read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from omnivore_jax.checkpoint import geometry, layouts
+from omnivore_jax.checkpoint.card import parse_card, read_card
+from omnivore_jax.checkpoint.lazy import Lazy, lazy
+from omnivore_jax.checkpoint.torch_names import from_torch, path_of
+from omnivore_jax.checkpoint.weights import CARD, read_safetensors
+from omnivore_jax.core.command import UserError
+from omnivore_jax.core.types import Size
+from omnivore_jax.model.variants import ModelConfig
+
+RUN = "run of omnivore_jax"
+OURS = "omnivore_jax"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file of weights, or the checkpoint of a run."""
+
+    path: Path
+    layout: str
+    config: ModelConfig
+    """Of the model as it is in the file; a 2-D Swin is 1 long in time."""
+    heads: dict[str, int]
+    arrays: dict[str, Lazy]
+    """By our path, in our layout."""
+    names: dict[str, str]
+    """The file's key by our path."""
+    card: Mapping[str, Any] | None = None
+    buffers: list[str] = field(default_factory=list)
+    training: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+
+def open_source(
+    path: str | Path,
+    *,
+    variant: str | None = None,
+    prefix: str | None = None,
+    window: Size | None = None,
+    weights: Literal["ema", "params"] = "ema",
+) -> Source:
+    """Opens a run's folder, a safetensors file of ours or any PyTorch layout of FACTS 2, whatever its name.
+
+    Raises:
+        UserError: it is none of these, or damaged; one line says what was found.
+
+    """
+    path = Path(path)
+    if path.is_dir():
+        return open_run(path, weights)
+    if not path.is_file():
+        raise UserError(f"{path} is not there; give a file of weights or the folder of a run")
+    arrays, metadata, others = _read(path)
+    if CARD in metadata:
+        return _ours(path, arrays, parse_card(metadata[CARD], path))
+    return _theirs(path, arrays, others, variant, prefix, window)
+
+
+def _read(path: Path) -> tuple[dict[str, Lazy], dict[str, str], list[str]]:
+    """Tells the format by the first bytes."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:9] == b"{" and start[:4] != b"PK\x03\x04":
+        return *read_safetensors(path), []
+    if start[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise UserError(f"{path} is neither a safetensors nor a PyTorch file; get it again")
+    from omnivore_jax.checkpoint.torch_file import read_torch
+
+    tensors, others = read_torch(path)
+    return tensors, {}, others
+
+
+def _ours(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Source:
+    config, heads, _ = read_card(card)
+    return Source(path, OURS, config, heads, dict(arrays), {name: name for name in arrays}, card)
+
+
+def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
+    """Opens the best checkpoint of a run (the newest one where none was scored).
+
+    Raises:
+        UserError: there is none, or it is damaged.
+
+    """
+    from omnivore_jax.checkpoint.manager import CheckpointManager
+
+    checkpoints = folder / "checkpoints"
+    if not checkpoints.is_dir():
+        raise UserError(f"{folder} holds no checkpoints/; give the folder of a run")
+    with CheckpointManager(checkpoints, read_only=True) as manager:
+        step = manager.best_step()
+        step = manager.latest_good_step() if step is None else step
+        if step is None:
+            raise UserError(f"{checkpoints} has no finished checkpoint; train first")
+        shapes = {k: v for k, v in manager.saved_shapes(step).items() if k.startswith(f"{weights}.")}
+        state = manager.restore_part(shapes, step).state
+        card = manager.metadata(step)["card"]
+    arrays = {key.removeprefix(f"{weights}."): lazy(jax.device_get(value)) for key, value in state.items()}
+    config, heads, _ = read_card(card)
+    names = {path: f"{weights}.{path}" for path in arrays}
+    return Source(folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card)
+
+
+def _theirs(
+    path: Path,
+    tensors: Mapping[str, Lazy],
+    others: list[str],
+    variant: str | None,
+    prefix: str | None,
+    window: Size | None,
+) -> Source:
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    layout = layouts.detect(shapes, str(path), prefix)
+    named = {name: shapes[key] for name, key in layout.names.items()}
+    config = geometry.read_config(named, str(path), variant, geometry.window_tokens(shapes), window)
+    arrays, names, unknown = {}, {}, []
+    for name, key in layout.names.items():
+        try:
+            ours = path_of(name)
+        except ValueError:
+            unknown.append(key)
+            continue
+        arrays[ours], names[ours] = _transposed(name, tensors[key]), key
+    heads = {p.split(".")[1]: a.shape[-1] for p, a in arrays.items() if p.startswith("heads.") and p.endswith(".bias")}
+    training = [*layout.training, *(key for key in others if key.split(".", 1)[0] in layouts.TRAINING)]
+    unknown += [*layout.unknown]
+    return Source(path, layout.title, config, heads, arrays, names, None, layout.buffers, training, unknown)
+
+
+def _transposed(name: str, tensor: Lazy) -> Lazy:
+    """In our layout; a 2-D patch kernel becomes one that is 1 long in time."""
+    if name.endswith("patch_embed.proj.weight") and len(tensor.shape) == 4:
+        tensor = tensor.then((*tensor.shape[:2], 1, *tensor.shape[2:]), lambda array: array[:, :, None])
+    shape = tensor.shape
+    if name.endswith(".weight") and len(shape) in (2, 5):
+        shape = shape[::-1] if len(shape) == 2 else (*shape[2:], shape[1], shape[0])
+    return tensor.then(shape, lambda array: from_torch(name, array)[1])

@@ -1,0 +1,124 @@
+"""PyTorch's own files, the only place that imports torch: read without running anything that is in them."""
+
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.core.command import UserError
+
+DEEPEST = 16
+"""Dicts within dicts; a file that goes on below is not weights (a pickle can hold itself)."""
+DAMAGED = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OSError,
+    struct.error,
+    MemoryError,
+)
+"""What torch raises for a file that is cut off or no checkpoint at all."""
+
+
+def import_torch(purpose: str) -> Any:
+    """Gives the module.
+
+    Raises:
+        UserError: it is not installed.
+
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(f"{purpose} needs PyTorch; pip install -r requirements-torch.txt") from error
+    return torch
+
+
+def read_torch(path: Path) -> tuple[dict[str, Lazy], list[str]]:
+    """Opens a checkpoint: all its tensors by dotted key, and the keys of what is no tensor.
+
+    Pages of the file are read when an array is asked for, where PyTorch's newer format allows.
+
+    Raises:
+        UserError: PyTorch is missing, the file is damaged, or would run code.
+
+    """
+    torch = import_torch(f"reading {path}")
+    tensors, others = {}, []
+    for key, value in _leaves(path, _load(torch, path), "", 0):
+        if isinstance(value, torch.Tensor):
+            if key in tensors:
+                raise UserError(f"{path} has two tensors {key!r}; it is damaged")
+            tensors[key] = _lazy(torch, value.detach())
+        else:
+            others.append(key)
+    return tensors, others
+
+
+def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
+    """Saves nested dicts of arrays, as tensors; `path` is a draft (output.new_file)."""
+    torch = import_torch(f"writing {path}")
+
+    def tensors(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {key: tensors(value) for key, value in node.items()}
+        return torch.from_numpy(np.require(node, requirements=["C", "W", "O"]))
+
+    torch.save(tensors(tree), path)
+
+
+def _load(torch: Any, path: Path) -> Any:
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice about how the file was pickled
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        found = _unsafe(str(error))
+        raise UserError(
+            f"{path} asks to run code ({found}) and was not opened; save it again as a state dict of tensors"
+            if found
+            else f"{path} is not a checkpoint of PyTorch or damaged; get it again"
+        ) from error
+    except DAMAGED as error:
+        raise UserError(f"{path} is not a checkpoint of PyTorch or damaged; get it again") from error
+
+
+def _unsafe(message: str) -> str | None:
+    """What a refused pickle wanted, by torch's words ("Unsupported global: GLOBAL posix.system was not ...")."""
+    for mark in ("GLOBAL ", "Trying to load unsupported ", "unsupported operand "):
+        if mark in message:
+            return message.split(mark, 1)[1].split()[0]
+    return None
+
+
+def _leaves(path: Path, node: Any, key: str, depth: int):
+    if depth > DEEPEST:
+        raise UserError(f"{path} has dicts more than {DEEPEST} deep at {key[:80]!r}; this is no checkpoint")
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _leaves(path, value, f"{key}.{name}" if key else str(name), depth + 1)
+    else:
+        yield key, node
+
+
+def _lazy(torch: Any, tensor: Any) -> Lazy:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+
+    def read() -> np.ndarray:
+        if tensor.dtype != torch.bfloat16:
+            return tensor.numpy()
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+    return Lazy(tuple(tensor.shape), dtype, read)

@@ -1,0 +1,111 @@
+"""Weights files: safetensors whose metadata hold a card, so that a file alone is enough to build and feed its model.
+
+Read through the safetensors library. Written here, tensor by tensor: the library wants all of them in memory at once,
+and the certificate of a conversion enters the card when the tensors are in the file already.
+"""
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.core.command import UserError
+
+CARD = "card"
+ROOM = 1 << 16
+"""Bytes of the header that stay free for what enters the card later (the format allows spaces at its end)."""
+ALIGNMENT = 64
+DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+CODES = {name: code for code, name in DTYPES.items()}
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Lazy], dict[str, str]]:
+    """Opens a file; the arrays are read when they are asked for. Returns them and the metadata.
+
+    Raises:
+        UserError: it is no safetensors file, or its header does not fit its length.
+
+    """
+    try:
+        with safe_open(path, framework="numpy"):  # checks that the header describes just the bytes that are there
+            pass
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); get it again") from error
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__", None) or {}
+    return {name: _lazy(path, name, entry, 8 + length) for name, entry in header.items()}, metadata
+
+
+def _lazy(path: Path, name: str, entry: Mapping[str, Any], start: int) -> Lazy:
+    if entry["dtype"] not in DTYPES:
+        raise UserError(f"{path}: {name} is of type {entry['dtype']}; use one of {', '.join(DTYPES)}")
+    shape, code = tuple(entry["shape"]), DTYPES[entry["dtype"]]
+
+    def read() -> np.ndarray:
+        first, last = entry["data_offsets"]
+        with path.open("rb") as file:
+            file.seek(start + first)
+            content = file.read(last - first)
+        return np.frombuffer(content, np.dtype(code)).reshape(shape)
+
+    return Lazy(shape, code, read)
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> None:
+    """Writes arrays and their card; holds one array at a time. `path` is a draft (output.new_file).
+
+    Raises:
+        ValueError: an array is not what it said.
+
+    """
+    header, position = {}, 0
+    for name, array in arrays.items():
+        size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
+        offsets = [position, position + size]
+        header[name] = {"dtype": CODES[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
+        position += size
+    with path.open("wb") as file:
+        file.write(_header(header, card, 0))
+        for name, array in arrays.items():
+            content = np.ascontiguousarray(array.read())
+            if (content.shape, str(content.dtype)) != (array.shape, array.dtype):
+                raise ValueError(f"{name} is {content.dtype}{content.shape} instead of {array.dtype}{array.shape}")
+            file.write(content.tobytes() if content.dtype == "bfloat16" else content.data)
+
+
+def replace_card(path: Path, card: Mapping[str, Any]) -> None:
+    """Writes another card into a file that `write_safetensors` made; the arrays stay where they are."""
+    with path.open("rb+") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        del header["__metadata__"]
+        new = _header(header, card, length)
+        file.seek(0)
+        file.write(new)
+
+
+def _header(entries: Mapping[str, Any], card: Mapping[str, Any], length: int) -> bytes:
+    """The first bytes of a file; `length`: what they must fill, 0 to leave room."""
+    text = json.dumps({"__metadata__": {CARD: json.dumps(card)}, **entries}).encode()
+    length = length or -(-(len(text) + ROOM + 8) // ALIGNMENT) * ALIGNMENT - 8
+    if len(text) > length:
+        raise ValueError(f"the card has grown by more than {ROOM} bytes")
+    return struct.pack("<Q", length) + text.ljust(length)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,150 @@
+"""Takes weights in from PyTorch and out to it, and looks into them.
+
+    python -m omnivore_jax.convert from-torch SRC DST.safetensors [--classes=image=timm] [--allow-missing=PATTERN,...]
+    python -m omnivore_jax.convert adapt SRC DST.safetensors [--window=8,12,12] [--heads=image,mine:20] [--position_bias=joint]
+    python -m omnivore_jax.convert to-torch SRC DST.torch|DST_FOLDER [--raw]
+    python -m omnivore_jax.convert inspect FILE [--json]
+    python -m omnivore_jax.convert diff A B [--json]
+
+from-torch reads the layouts of Omnivore, Swin, Video Swin, timm and torchvision (docs/weights.md) and says which one it
+found; adapt does the same to files of ours and to the folder of a run. Both account for every parameter and write
+DST.safetensors with its card, also beside it as DST.json; or they write nothing. to-torch writes the released layout, or,
+where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect and diff is a file or the folder of a run.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from omnivore_jax.core.command import UserError, run
+
+ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image")
+"""Flags that may be written with - as well."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for beside the files; the flags of the same names."""
+
+    variant: str | None = None
+    prefix: str | None = None
+    heads: list[str] | None = None
+    classes: tuple[str, ...] = ()
+    window: list[str] | None = None
+    position_bias: str | None = None
+    depth_embed: str | None = None
+    allow_missing: tuple[str, ...] = ()
+    allow_unused: tuple[str, ...] = ()
+    allow_lossy: bool = False
+    allow_nonfinite: bool = False
+    keep_image: bool = False
+    licence: str | None = None
+    seed: int = 0
+    raw: bool = False
+    certify: bool = False
+    json: bool = False
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("variant", None, "Model that the file must be; its shapes tell, and this is checked.")
+    flags.DEFINE_string("prefix", None, "Which model to take from a file that holds several: how its keys begin.")
+    flags.DEFINE_list("heads", None, "Heads of the result: NAME keeps, NEW=OLD renames, NAME:CLASSES may be fresh.")
+    flags.DEFINE_multi_string("classes", (), "HEAD=FILE, HEAD=timm or HEAD=torchvision: names of its classes.")
+    flags.DEFINE_list("window", None, "Window t,h,w of the result; tables are resized.")
+    flags.DEFINE_enum("position_bias", None, ["joint", "factored"], "Form of the position bias of the result.")
+    flags.DEFINE_enum("depth_embed", None, ["summed", "separate", "shared", "none"], "How the result embeds depth.")
+    flags.DEFINE_list("allow_missing", (), "Patterns of parameters that may be drawn afresh.")
+    flags.DEFINE_list("allow_unused", (), "Patterns of the file's keys that may be left out.")
+    flags.DEFINE_bool("allow_lossy", False, "Make factored tables out of joint ones, as near as they come.")
+    flags.DEFINE_bool("keep_image", False, "With --allow-lossy: keep the bias within a frame exactly.")
+    flags.DEFINE_bool("allow_nonfinite", False, "Convert weights that hold NaN or infinity.")
+    flags.DEFINE_string("licence", None, "Licence of the weights, where the card should say another.")
+    flags.DEFINE_integer("seed", 0, "Of what is drawn afresh.")
+    flags.DEFINE_bool("raw", False, "Of a run, the parameters themselves instead of their EMA.")
+    flags.DEFINE_bool("certify", False, "Fail where outputs differ from PyTorch's.")
+    flags.DEFINE_bool("json", False, "Print the result as JSON.")
+    for name in ALIASES:
+        flags.DEFINE_alias(name.replace("_", "-"), name)
+
+
+def main(argv: Sequence[str]) -> int:
+    commands = {
+        "from-torch": (from_torch, 2), "adapt": (from_torch, 2), "to-torch": (to_torch, 2), "inspect": (inspect, 1),
+        "diff": (diff, 2),
+    }  # fmt: skip
+    command, files = (commands.get(argv[1]) if len(argv) > 1 else None) or (None, 0)
+    if command is None or len(argv) != 2 + files:
+        given = " ".join(argv[1:]) or "nothing"
+        raise UserError(
+            f"cannot convert {given}; use from-torch SRC DST, adapt SRC DST, to-torch SRC DST, inspect F or diff A B"
+        )
+    options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
+    return command(options, *map(Path, argv[2:]))
+
+
+def from_torch(options: Options, src: Path, dst: Path) -> int:
+    """Turns any file of weights into one of ours."""
+    from omnivore_jax.checkpoint import conversion
+
+    done = conversion.convert(
+        src,
+        dst,
+        conversion.Request(
+            variant=options.variant,
+            prefix=options.prefix,
+            heads=options.heads,
+            classes=dict(_pair(text) for text in options.classes),
+            window=_window(options.window),
+            position_bias=options.position_bias,  # pyright: ignore[reportArgumentType]
+            depth_embed=options.depth_embed,  # pyright: ignore[reportArgumentType]
+            allow_missing=tuple(options.allow_missing),
+            allow_unused=tuple(options.allow_unused),
+            allow_lossy=options.allow_lossy,
+            allow_nonfinite=options.allow_nonfinite,
+            keep="image" if options.keep_image else "all",
+            licence=options.licence,
+            seed=options.seed,
+            weights="params" if options.raw else "ema",
+        ),
+    )
+    print(json.dumps(done.json()) if options.json else done.text())
+    return 0
+
+
+def to_torch(options: Options, src: Path, dst: Path) -> int:
+    """Writes weights for PyTorch."""
+    raise NotImplementedError
+
+
+def inspect(options: Options, file: Path) -> int:
+    """Says what is in a file."""
+    raise NotImplementedError
+
+
+def diff(options: Options, one: Path, other: Path) -> int:
+    """Compares two files or runs; 1 where they differ."""
+    raise NotImplementedError
+
+
+def _pair(text: str) -> tuple[str, str]:
+    head, sign, given = text.partition("=")
+    if not (head and sign and given):
+        raise UserError(f"--classes={text}; write HEAD=FILE, HEAD=timm or HEAD=torchvision")
+    return head, given
+
+
+def _window(given: list[str] | None) -> Any:
+    if given is None:
+        return None
+    if len(given) != 3 or not all(side.isdecimal() and int(side) for side in given):
+        raise UserError(f"--window={','.join(given)}; write three numbers, t,h,w, for example 8,12,12")
+    return tuple(int(side) for side in given)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run(main)
