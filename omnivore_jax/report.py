@@ -12,7 +12,6 @@ from pathlib import Path
 from absl import flags
 
 from omnivore_jax.core.command import UserError, run
-from omnivore_jax.eval import render, report
 
 COMPARE = flags.DEFINE_list("compare", None, "Folders of other runs; those beside WORKDIR by default.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
@@ -21,6 +20,8 @@ JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 def main(argv: Sequence[str]) -> int:
     if len(argv) != 2:
         raise UserError(f"{len(argv) - 1} folders given; name one: python -m omnivore_jax.report WORKDIR")
+    from omnivore_jax.eval import render, report  # a second of imports that --help and mistakes need not wait for
+
     workdir = Path(argv[1])
     page = render.write_page(workdir, None if COMPARE.value is None else [Path(path) for path in COMPARE.value])
     found = report.load(workdir)

@@ -18,10 +18,10 @@ POINTS = 160
 class Series:
     """Points of one curve."""
 
-    step: list[float] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
+    step: list[int | float] = field(default_factory=list)
+    value: list[int | float] = field(default_factory=list)
 
-    def add(self, step: float, value: float | None) -> None:
+    def add(self, step: int | float, value: int | float | None) -> None:
         """Adds a point; a figure that was not finite is null in the file and left out here."""
         if value is not None:
             self.step.append(step)
@@ -68,6 +68,13 @@ def averaged(series: Series, steps: int, points: int = POINTS) -> Series:
     count = np.bincount(span, minlength=points)
     at, value = (np.bincount(span, x, points)[count > 0] / count[count > 0] for x in (series.step, series.value))
     return Series(at.tolist(), value.tolist())
+
+
+def thinned(series: Series, points: int = POINTS) -> Series:
+    """Some points at equal distances, the first and the last among them; what is smooth keeps its true values."""
+    last = len(series.step) - 1
+    kept = np.unique(np.linspace(0, max(last, 0), points).round().astype(int)).tolist() if last >= 0 else []
+    return Series([series.step[i] for i in kept], [series.value[i] for i in kept])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 from numpy import isfinite
 
-from omnivore_jax.eval.history import History, Series, averaged
+from omnivore_jax.eval.history import History, Series, averaged, thinned
 
 INK, FAINT = "#010101", "#020202"
 SERIES = [f"#0{i}0303" for i in range(1, 7)]
@@ -47,13 +48,17 @@ STYLE: dict[Any, Any] = {
 
 def curves(history: History, names: Sequence[str]) -> dict[str, str]:
     """Draws loss, accuracy, learning rate and gradient norm over steps; `names` fixes the colours of the datasets."""
+    steps = history.steps
+    loss = {name: averaged(series, steps) for name, series in history.loss.items()}
+    accuracy = {name: averaged(series, steps) for name, series in history.accuracy.items()}
+    rate, norm = thinned(history.learning_rate), averaged(history.grad_norm, steps)
     drawn = {
-        "loss": lambda axes: _by_dataset(axes, history.loss, names, history.steps),
-        "accuracy": lambda axes: _accuracy(axes, history, names),
-        "learning_rate": lambda axes: _one(axes, history.learning_rate, history.steps),
-        "grad_norm": lambda axes: _one(axes, history.grad_norm, history.steps),
+        "loss": (lambda axes: _by_dataset(axes, loss, names), _ends("Training loss", loss)),
+        "accuracy": (lambda axes: _accuracy(axes, accuracy, history, names), _ends("Accuracy", history.validation)),
+        "learning_rate": (lambda axes: _one(axes, rate), _ends("Learning rate", {"": rate})),
+        "grad_norm": (lambda axes: _one(axes, norm), _ends("Gradient norm", {"": norm})),
     }
-    return {name: _figure(draw, name) for name, draw in drawn.items()}
+    return {name: _figure(draw, name, label) for name, (draw, label) in drawn.items()}
 
 
 def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: str) -> str:
@@ -76,20 +81,26 @@ def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: s
         axes.grid(False, axis="y")
         axes.set_axisbelow(True)
 
-    return _figure(draw, name, height=0.6 + 0.24 * len(groups) * (len(runs) + 0.8), width=6.4)
+    values = "; ".join(f"{g}: {', '.join(f'{run} {v:.1%}' for run, v in group.items())}" for g, group in groups.items())
+    return _figure(draw, name, f"Top-1 of {values}", height=0.6 + 0.24 * len(groups) * (len(runs) + 0.8), width=6.4)
 
 
-def _by_dataset(axes: Axes, series: Mapping[str, Series], names: Sequence[str], steps: int) -> None:
+def _ends(title: str, series: Mapping[str, Series]) -> str:
+    """Says in words where curves begin and end."""
+    ranges = [f"{n} from {s.value[0]:.3g} to {s.value[-1]:.3g}".strip() for n, s in series.items() if s.value]
+    return f"{title}: {'; '.join(ranges) or 'no values'}"
+
+
+def _by_dataset(axes: Axes, series: Mapping[str, Series], names: Sequence[str]) -> None:
     for name, colour, dash in zip(names, cycle(SERIES), cycle(DASHES)):
         if name in series:
-            curve = averaged(series[name], steps)
-            axes.plot(curve.step, curve.value, color=colour, linestyle=dash)
+            axes.plot(series[name].step, series[name].value, color=colour, linestyle=dash)
     _over_steps(axes)
 
 
-def _accuracy(axes: Axes, history: History, names: Sequence[str]) -> None:
+def _accuracy(axes: Axes, training: Mapping[str, Series], history: History, names: Sequence[str]) -> None:
     """Training accuracy as a line, validation as points."""
-    _by_dataset(axes, history.accuracy, names, history.steps)
+    _by_dataset(axes, training, names)
     for name, colour, marker in zip(names, cycle(SERIES), cycle(MARKERS)):
         if name in history.validation:
             points = history.validation[name]
@@ -98,8 +109,7 @@ def _accuracy(axes: Axes, history: History, names: Sequence[str]) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
-def _one(axes: Axes, series: Series, steps: int) -> None:
-    curve = averaged(series, steps)
+def _one(axes: Axes, curve: Series) -> None:
     axes.plot(curve.step, curve.value, color=INK)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
     _over_steps(axes)
@@ -113,22 +123,22 @@ def _over_steps(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _figure(draw: Callable[[Axes], None], name: str, width: float = 4.6, height: float = 2.7) -> str:
+def _figure(draw: Callable[[Axes], None], name: str, label: str, width: float = 4.6, height: float = 2.7) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height))
         draw(figure.subplots())
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _for_page(text.getvalue(), name)
+    return _for_page(text.getvalue(), name, label)
 
 
-def _for_page(svg: str, name: str) -> str:
+def _for_page(svg: str, name: str, label: str) -> str:
     """Leaves the drawing alone: no fixed size, font or style of its own, no id that another figure has too."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r'<svg aria-hidden="true" \1>', svg, count=1)
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg).replace("xlink:href", "href")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", svg)
     for drawn, shown in PAGE_COLOURS.items():
         svg = svg.replace(drawn, shown)
-    return svg
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from omnivore_jax.core.command import UserError
 from omnivore_jax.eval import plots, sheets
-from omnivore_jax.eval.report import DatasetResult, Report
+from omnivore_jax.eval.report import DatasetResult, KnnResult, Report
 from omnivore_jax.eval.runs import Run, config_lines, read_run, relation, siblings, specialists
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,7 +67,9 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "neighbours": _neighbours,
         "percent": percent,
+        "points": lambda share: f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}"),
         "duration": duration,
         "png": png,
         "strip": strip,
@@ -81,6 +83,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         curves={name: Markup(svg) for name, svg in plots.curves(run.history, run.datasets).items()},
         config=list(config_lines(run.config)),
         uncertainty=uncertainty,
+        noise=lambda results: 100 * math.sqrt(2) * max(map(uncertainty, results)),
         confused=confused,
         most_labelled=MOST_LABELLED,
         most_bad=MOST_BAD,
@@ -106,6 +109,13 @@ def _comparison(run: Run, others: Sequence[Run]) -> dict[str, Any]:
         "other_runs": [other for other in others if relation(run, other) == "other"],
         "drawn": drawn,
     }
+
+
+def _neighbours(run: Run, line: KnnResult) -> float | None:
+    """What another run got where this one has a line."""
+    lines = run.report.knn if run.report else ()
+    same = [r.top1 for r in lines if (r.query, r.gallery, r.shows) == (line.query, line.gallery, line.shows)]
+    return same[0] if same else None
 
 
 def _batching(run: Run) -> str:
@@ -142,7 +152,7 @@ def _confused(matrix: Int[np.ndarray, "classes classes"], names: Sequence[str], 
         true, predicted = np.unravel_index(at, wrong.shape)
         count = int(wrong[true, predicted])
         if count:
-            yield Confused(names[true], names[predicted], count, count / int(matrix[true].sum()))
+            yield Confused(names[int(true)], names[int(predicted)], count, count / int(matrix[true].sum()))
 
 
 def strip(frames: UInt8[np.ndarray, "t h w 3"], most: int) -> UInt8[np.ndarray, "h w2 3"]:

@@ -117,7 +117,7 @@ class RetrievalSheet:
     pictures: UInt8[np.ndarray, "q t h w 3"]
     found: tuple[Found, ...]
     chosen: str
-    """How the queries were chosen, in words."""
+    """How the queries were chosen: "the first validation picture of every class"."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def load(workdir: Path) -> Report | None:
         data = json.loads((folder / DATA).read_text(encoding="utf-8"))
         if data.pop("format", None) != FORMAT:
             raise ValueError("it was written by another version")
-        with np.load(folder / ARRAYS) as arrays:
+        with (folder / ARRAYS).open("rb") as file, np.load(file) as arrays:
             return build(Report, _with_arrays(data, arrays), "report")
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"{folder} cannot be read ({error}); evaluate the run again with --mode=eval") from error

@@ -48,6 +48,8 @@ class Specialists(NamedTuple):
     joint: dict[str, DatasetResult]
     alone: dict[str, DatasetResult]
     """Each from the run that was trained on that dataset only."""
+    steps: dict[str, int]
+    """Of those runs."""
 
 
 def read_run(workdir: Path) -> Run:
@@ -95,9 +97,11 @@ def relation(run: Run, other: Run) -> Relation:
 
 def specialists(run: Run, others: Sequence[Run]) -> Specialists | None:
     """Compares a run with those of its datasets alone; None where there are none."""
-    alone = {name: result for o in others if relation(run, o) == "alone" for name, result in o.results.items()}
-    joint = run.results
-    return Specialists(joint, {name: alone[name] for name in joint if name in alone}) if alone else None
+    found = {name: (result, o) for o in others if relation(run, o) == "alone" for name, result in o.results.items()}
+    known = {name: found[name] for name in run.results if name in found}
+    alone = {name: result for name, (result, _) in known.items()}
+    steps = {name: other.report.run.steps for name, (_, other) in known.items() if other.report}
+    return Specialists(run.results, alone, steps) if alone else None
 
 
 def config_lines(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
