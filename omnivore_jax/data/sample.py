@@ -40,5 +40,6 @@ class Dataset(Protocol):
 
         Raises:
             BadRecord: the record is damaged.
+
         """
         ...
