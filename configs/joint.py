@@ -1,4 +1,4 @@
-"""The paper's joint pre-training recipe (section 4 and Appendix A), shared by swin_t.py, swin_s.py, swin_b.py and swin_l.py.
+"""The paper's joint pre-training recipe (section 4 and Appendix A), shared by swin_t, swin_s, swin_b and swin_l.
 
 Sources: P = the paper; C = the released training YAML, where the paper gives no number; K = general knowledge.
 """

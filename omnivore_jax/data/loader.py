@@ -19,7 +19,8 @@ from jaxtyping import Int64
 from omnivore_jax.core.types import Batch, PlacedStep
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.mixture import Mixture
-from omnivore_jax.data.source import CheckedDataset, EvalSource, HostStep, StepSource
+from omnivore_jax.data.sample import Dataset
+from omnivore_jax.data.source import EvalSource, HostStep, StepSource
 
 Place = Callable[[dict[str, Batch]], dict[str, Batch]]
 """Puts a host's part of a step (numpy) on its devices."""
@@ -54,7 +55,7 @@ class TrainLoader:
     def __init__(
         self,
         mixture: Mixture,
-        datasets: Mapping[str, CheckedDataset],
+        datasets: Mapping[str, Dataset],
         config: LoaderConfig,
         *,
         start: int = 0,
@@ -111,7 +112,7 @@ class TrainLoader:
 
 
 def eval_batches(
-    dataset: CheckedDataset, batch_size: int, shard: tuple[int, int] = (0, 1), threads: int = 2
+    dataset: Dataset, batch_size: int, shard: tuple[int, int] = (0, 1), threads: int = 2
 ) -> Iterator[tuple[Batch, list[str]]]:
     """Yields a split's batches (numpy) with the ids of their samples: every sample once, in one of n shards (i, n).
 

@@ -7,7 +7,7 @@ travel. A damaged record is replaced in training and an error in evaluation.
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -19,11 +19,6 @@ from omnivore_jax.data.sample import BadRecord, Dataset, Sample
 
 MOST_REPLACEMENTS = 20
 """Damaged records that one slot may meet before the dataset counts as unreadable."""
-
-
-@runtime_checkable
-class CheckedDataset(Dataset, Protocol):
-    """A `Dataset`, in a form that annotations can be checked against at run time."""
 
 
 class BadRow(NamedTuple):
@@ -50,7 +45,7 @@ class StepSource:
     def __init__(
         self,
         mixture: Mixture,
-        datasets: Mapping[str, CheckedDataset],
+        datasets: Mapping[str, Dataset],
         rows: Mapping[str, Int64[np.ndarray, " rows"]],
         threads: int,
     ):
@@ -95,7 +90,7 @@ class StepSource:
 class EvalSource:
     """The batches of a split, every sample once; shard i of n takes every n-th sample from the i-th on."""
 
-    def __init__(self, dataset: CheckedDataset, batch_size: int, shard: tuple[int, int], threads: int):
+    def __init__(self, dataset: Dataset, batch_size: int, shard: tuple[int, int], threads: int):
         self.dataset = dataset
         self.batch_size = batch_size
         self.shard = shard

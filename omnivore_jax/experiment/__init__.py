@@ -1,1 +1,1 @@
-"""Puts a run together: settings, data, mesh, state, checkpoints, evaluation and report. Commands call it; no library does."""
+"""Puts a run together: settings, data, mesh, state, checkpoints, evaluation, report. Called by commands alone."""

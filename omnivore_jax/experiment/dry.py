@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ GIB = 2**30
 
 
 def plan(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Works out a run as plain JSON: datasets and steps, parameters, FLOPs, memory, hours, mesh, micro-batches, windows.
+    """Works out a run as plain JSON: steps, parameters, FLOPs, memory, hours, mesh, micro-batches, windows.
 
     Raises:
         UserError: names the key, the value and the remedy.
@@ -114,15 +114,16 @@ def _count(tree: Any) -> int:
 def render(plan: Mapping[str, Any]) -> str:
     """The plan as text, for a terminal of 120 columns."""
     parameters, mesh, hardware = plan["parameters"], plan["mesh"], plan["hardware"]
-    heads = ", ".join(f"{head} {count:,}" for head, count in parameters["heads"].items())
-    devices = math.prod(mesh.values())
+    heads = " + ".join(f"{head} {count:,}" for head, count in parameters["heads"].items())
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.items())
+    columns = ("dataset", "samples", "ratio", "batch", "steps/epoch", "steps", "micro x accum", "GFLOPs", "GiB/device")
     lines = [
         f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, {plan['batching']} batches",
-        f"model {plan['model']['name']}: {parameters['total']:,} parameters = trunk {parameters['trunk']:,} + heads {heads}",
-        f"mesh {' x '.join(f'{axis} {size}' for axis, size in mesh.items())} = {devices} devices; {plan['mesh_rule']}",
+        f"model {plan['model']['name']}: {parameters['total']:,} parameters",
+        f"  = trunk {parameters['trunk']:,} + {heads}",
+        f"mesh {axes} = {math.prod(mesh.values())} devices: {plan['mesh_rule']}",
         "",
-        *_table([("dataset", "samples", "ratio", "batch", "steps/epoch", "steps", "micro x accum", "GFLOPs fwd", "GiB/device"),
-                 *(_row(name, row) for name, row in plan["datasets"].items())]),
+        *_table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
         "",
         *(line for name, row in plan["datasets"].items() for line in _layout(name, row)),
         f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} teraflops "
@@ -132,7 +133,7 @@ def render(plan: Mapping[str, Any]) -> str:
         "",
         "config:",
         *_config(plan["config"], "  "),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
@@ -151,24 +152,22 @@ def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _layout(name: str, row: Mapping[str, Any]) -> list[str]:
-    t, h, w, c = row["input"]
-    head = ("stage", "channels", "tokens", "window", "shift", "windows", "padding")
-    stages = [
-        (str(i), str(s["channels"]), _times(s["size"]), _times(s["window"]), _times(s["shift"]), str(s["windows"]), _times(s["padding"]))
-        for i, s in enumerate(row["stages"])
-    ]  # fmt: skip
-    return [f"{name}, head {row['head']} ({row['classes']:,} classes), {row['kind']} {t} x {h} x {w} x {c}",
-            *("  " + line for line in _table([head, *stages])), ""]  # fmt: skip
+    """The layout of tokens and windows per stage, for one dataset."""
+    rows = [("stage", "channels", "tokens", "window", "shift", "windows", "padding")]
+    for number, stage in enumerate(row["stages"]):
+        extents = [_times(stage[key]) for key in ("size", "window", "shift")]
+        rows.append((str(number), str(stage["channels"]), *extents, str(stage["windows"]), _times(stage["padding"])))
+    title = f"{name}: {row['kind']} {_times(row['input'])}, head {row['head']} ({row['classes']:,} classes)"
+    return [title, *("  " + line for line in _table(rows)), ""]
 
 
-def _times(extent: Any) -> str:
+def _times(extent: Sequence[int]) -> str:
     return "x".join(map(str, extent))
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-            for row in rows]  # fmt: skip
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 def _config(tree: Mapping[str, Any], indent: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data.loader import eval_batches
-from omnivore_jax.data.source import CheckedDataset
+from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval import evaluator
 from omnivore_jax.eval.evaluator import Classification, Features, Mode
 from omnivore_jax.experiment.datasets import RunData
@@ -44,7 +44,7 @@ class Evaluator:
             self._functions[key], params, self._batches(self._data.val[name]), task.classes, self._place
         )
 
-    def features(self, name: str, dataset: CheckedDataset, params: Params, mode: Mode = "all") -> Features:
+    def features(self, name: str, dataset: Dataset, params: Params, mode: Mode = "all") -> Features:
         """Pooled, L2-normalised features of a split; `name` says how its samples are standardised."""
         key = "features", name, mode
         if key not in self._functions:
@@ -53,7 +53,7 @@ class Evaluator:
             self._functions[key] = evaluator.make_features(model, heads, preprocessing, mode, self._mesh)
         return evaluator.extract_features(self._functions[key], params, self._batches(dataset), self._place)
 
-    def _batches(self, dataset: CheckedDataset) -> Iterator[tuple[Batch, list[str]]]:
+    def _batches(self, dataset: Dataset) -> Iterator[tuple[Batch, list[str]]]:
         shard = jax.process_index(), jax.process_count()
         return eval_batches(dataset, self._batch_size, shard, self._settings.loader.threads)
 

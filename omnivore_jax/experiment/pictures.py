@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -32,7 +33,7 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     split = split_batch(name, count, shards, task, group=count // shards)
 
     def augment(batch: Batch) -> jax.Array:
-        key = dataset_key(settings.train.seed, 0, name)
+        key = dataset_key(settings.train.seed, jnp.int32(0), name)
         return micro_batch(divide(batch, split, mesh), split, 0, task, key, mesh).x
 
     placed = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch)

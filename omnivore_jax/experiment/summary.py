@@ -128,15 +128,15 @@ def _neighbours(settings: Settings, data: RunData, mesh: Mesh, evaluator: Evalua
 
 def _knn_result(pair: retrieval.Pair, knn: Knn, before: Knn | None) -> KnnResult:
     return KnnResult(
-        pair.query,
-        pair.gallery,
-        pair.shows,
-        knn.n,
-        knn.top1,
-        knn.chance,
-        before and before.top1,
-        retrieval.K,
-        retrieval.TAU,
+        query=pair.query,
+        gallery=pair.gallery,
+        shows=pair.shows,
+        n=knn.n,
+        top1=knn.top1,
+        chance=knn.chance,
+        untrained=None if before is None else before.top1,
+        k=retrieval.K,
+        tau=retrieval.TAU,
     )
 
 

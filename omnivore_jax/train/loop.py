@@ -1,7 +1,7 @@
 """The training loop: takes steps from the loader, runs them, and stops where the run asks for it.
 
-What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a `Watch`: the loop knows when,
-the watch knows what.
+What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a `Watch`: the loop knows
+when, the watch knows what.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.epochs <= 0 and self.steps <= 0:
-            raise ValueError(f"epochs={self.epochs} and train.steps={self.steps}: nothing to do; make one of them positive")
+            raise ValueError(f"epochs={self.epochs}, steps={self.steps}: nothing to do; make one of them positive")
 
 
 class Watch(Protocol):
@@ -52,7 +52,9 @@ class NonFiniteLoss(UserError):
     """Training diverged; the last good checkpoint is untouched."""
 
 
-def train(state: Any, steps: Iterable[PlacedStep], step_fn: Callable[[Any, dict[str, Batch]], Any], watch: Watch) -> Any:
+def train(
+    state: Any, steps: Iterable[PlacedStep], step_fn: Callable[[Any, dict[str, Batch]], Any], watch: Watch
+) -> Any:
     """Runs every step that the loader gives, one update each, and returns the last state.
 
     The figures of step n are fetched while step n + 1 runs, so that the device never waits for the host; only before a
@@ -60,6 +62,7 @@ def train(state: Any, steps: Iterable[PlacedStep], step_fn: Callable[[Any, dict[
 
     Raises:
         NonFiniteLoss: names step, dataset and samples.
+
     """
     pending = None
     for loaded in steps:
@@ -86,6 +89,6 @@ def _record(loaded: PlacedStep, metrics: Any, watch: Watch) -> None:
 def _diverged(loaded: PlacedStep, metrics: Mapping[str, Any]) -> str:
     ids = "; ".join(f"{name}: {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}" for name, ids in loaded.ids.items())
     return (
-        f"the loss or the gradient is not finite at step {loaded.step + 1} (gradient norm {metrics['grad_norm']:.3g}), "
-        f"samples {ids}; lower optimizer.peak, set optimizer.clip, or look at these samples; the last checkpoint is good"
+        f"loss or gradient is not finite at step {loaded.step + 1} (gradient norm {metrics['grad_norm']:.3g}), "
+        f"samples {ids}; lower optimizer.peak, set optimizer.clip or look at the samples; the last checkpoint is untouched"
     )
