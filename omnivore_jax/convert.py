@@ -1,20 +1,20 @@
 """Takes weights in from PyTorch and out to it, and looks into them.
 
     python -m omnivore_jax.convert from-torch SRC DST.safetensors [--classes=image=timm] [--allow-missing=PATTERN,...]
-    python -m omnivore_jax.convert adapt SRC DST.safetensors [--window=8,12,12] [--heads=image,mine:20] [--position_bias=joint]
+    python -m omnivore_jax.convert adapt SRC DST.safetensors [--window=8,12,12] [--heads=image,mine:20] [--raw]
     python -m omnivore_jax.convert to-torch SRC DST.torch|DST_FOLDER [--raw]
     python -m omnivore_jax.convert inspect FILE [--json]
     python -m omnivore_jax.convert diff A B [--json]
 
 from-torch reads the layouts of Omnivore, Swin, Video Swin, timm and torchvision (docs/weights.md) and says which one it
 found; adapt does the same to files of ours and to the folder of a run. Both account for every parameter and write
-DST.safetensors with its card, also beside it as DST.json; or they write nothing. to-torch writes the released layout, or,
-where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect and diff is a file or the folder of a run.
+DST.safetensors with its card, also beside it as DST.json; or they write nothing. to-torch writes the released layout,
+or, where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect and diff is a file or a run's folder.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ from omnivore_jax.core.command import UserError, run
 
 ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image")
 """Flags that may be written with - as well."""
+TORCH_SUFFIXES = (".torch", ".pth", ".pt")
+MOST_LINES = 50
+"""Differing tensors that `diff` shows; --json lists all."""
 
 
 @dataclass(frozen=True)
@@ -88,46 +91,63 @@ def main(argv: Sequence[str]) -> int:
 
 def from_torch(options: Options, src: Path, dst: Path) -> int:
     """Turns any file of weights into one of ours."""
-    from omnivore_jax.checkpoint import conversion
+    from omnivore_jax.checkpoint.conversion import convert
 
-    done = conversion.convert(
-        src,
-        dst,
-        conversion.Request(
-            variant=options.variant,
-            prefix=options.prefix,
-            heads=options.heads,
-            classes=dict(_pair(text) for text in options.classes),
-            window=_window(options.window),
-            position_bias=options.position_bias,  # pyright: ignore[reportArgumentType]
-            depth_embed=options.depth_embed,  # pyright: ignore[reportArgumentType]
-            allow_missing=tuple(options.allow_missing),
-            allow_unused=tuple(options.allow_unused),
-            allow_lossy=options.allow_lossy,
-            allow_nonfinite=options.allow_nonfinite,
-            keep="image" if options.keep_image else "all",
-            licence=options.licence,
-            seed=options.seed,
-            weights="params" if options.raw else "ema",
-        ),
-    )
+    done = convert(src, dst, _request(options))
     print(json.dumps(done.json()) if options.json else done.text())
     return 0
 
 
 def to_torch(options: Options, src: Path, dst: Path) -> int:
-    """Writes weights for PyTorch."""
-    raise NotImplementedError
+    """Writes weights for PyTorch: a file in the released layout, or a folder for torch.hub where DST has no suffix."""
+    from omnivore_jax.checkpoint import released
+
+    if not dst.suffix:
+        raise NotImplementedError
+    if dst.suffix not in TORCH_SUFFIXES:
+        raise UserError(f"{dst} should end in {' or '.join(TORCH_SUFFIXES)}, or in nothing for a folder of torch.hub")
+    done = released.write_released(src, dst, replace(_request(options), position_bias="joint"))
+    print(json.dumps(done.json()) if options.json else done.text())
+    return 0
 
 
 def inspect(options: Options, file: Path) -> int:
     """Says what is in a file."""
-    raise NotImplementedError
+    from omnivore_jax.checkpoint import inspection
+    from omnivore_jax.checkpoint.source import open_source
+
+    source = open_source(file, variant=options.variant, prefix=options.prefix, window=_window(options.window))
+    found = inspection.inspect(source)
+    print(json.dumps(found) if options.json else inspection.text(found))
+    return 0
 
 
 def diff(options: Options, one: Path, other: Path) -> int:
     """Compares two files or runs; 1 where they differ."""
-    raise NotImplementedError
+    from omnivore_jax.checkpoint import diff as differences
+
+    rows = differences.compare(one, other)
+    unequal = [row for row in rows if row.verdict != "equal"]
+    if options.json:
+        print(json.dumps({"summary": differences.summary(rows), "tensors": [row._asdict() for row in rows]}))
+    else:
+        print("\n".join([*map(differences.text, unequal[:MOST_LINES]), differences.summary(rows)]))
+    return 1 if unequal else 0
+
+
+def _request(options: Options) -> Any:
+    from omnivore_jax.checkpoint.conversion import Request
+
+    given: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(Request) if hasattr(options, f.name)}
+    given |= {
+        "classes": dict(_pair(text) for text in options.classes),
+        "window": _window(options.window),
+        "allow_missing": tuple(options.allow_missing),
+        "allow_unused": tuple(options.allow_unused),
+        "keep": "image" if options.keep_image else "all",
+        "weights": "params" if options.raw else "ema",
+    }
+    return Request(**given)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -45,14 +45,22 @@ def check_accounted(
             raise UserError(f"{where} {words[0]} {listed}{more}; permit it by --allow-{words[1]}=PATTERN,PATTERN")
 
 
+def lines(rows: Iterable[Row]) -> list[str]:
+    """The table for people: a line for every kind and rule."""
+    return [
+        f"  {kind:<12}{count:>6,}  {name}{f'  ({rule})' if rule else ''}" for kind, count, rule, name in summary(rows)
+    ]
+
+
 def summary(rows: Iterable[Row]) -> list[tuple[str, int, str, str]]:
-    """Lists (kind, number, rule, example) of all that share a kind and a rule; the first fresh and unused one by one."""
+    """Lists (kind, number, rule, example) of all that share a kind and a rule; few fresh and unused ones singly."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.kind, row.rule), []).append(row)
-    lines = []
-    for (kind, rule), members in sorted(groups.items(), key=lambda group: KINDS.index(group[0][0])):  # pyright: ignore
-        shown = members[:NAMED] if kind in ("fresh", "unused") else members[:1]
-        singly = kind in ("fresh", "unused") and len(members) <= NAMED
-        lines += [(kind, 1 if singly else len(members), rule, row.name) for row in (shown if singly else shown[:1])]
-    return lines
+    table = []
+    for (kind, rule), members in sorted(groups.items(), key=lambda group: KINDS.index(group[1][0].kind)):
+        if kind in ("fresh", "unused") and len(members) <= NAMED:
+            table += [(kind, 1, rule, row.name) for row in members]
+        else:
+            table.append((kind, len(members), rule, members[0].name))
+    return table

@@ -29,7 +29,7 @@ def factored_tables(
 ) -> tuple[Float[np.ndarray, "s k"], Float[np.ndarray, "t k"]]:
     """Spatial and temporal tables whose sum is nearest to a joint one in least squares.
 
-    `keep="image"`: nearest among those that agree with it where the temporal offset is 0, so that stills score the same.
+    `keep="image"`: nearest among those that agree with it where the temporal offset is 0: stills score the same.
     """
     table = joint.astype(np.float64).reshape(2 * window[0] - 1, -1, joint.shape[1])
     spatial = table.mean(0) if keep == "all" else table[window[0] - 1]

@@ -1,4 +1,4 @@
-"""What weights say about themselves: enough to build the model, feed it, read its answers and know where it came from."""
+"""What weights say about themselves: enough to build and feed the model, read its answers and know its origin."""
 
 import dataclasses
 import json

@@ -17,8 +17,8 @@ TIMM = {1000: "imagenet_synsets.txt", 21841: "imagenet22k_synsets.txt"}
 def class_names(given: str, classes: int) -> list[str]:
     """Reads the names of a head's classes: `given` is `torchvision`, `timm` or a file.
 
-    Files (FACTS 2.1): JSON as a list, {"0": "name"}, {"0": ["n01440764", "tench"]} (ImageNet) or {"name": 0} (Kinetics);
-    CSV of "verb,noun" rows (EPIC-Kitchens); else text, one name a line.
+    Files (FACTS 2.1): JSON as a list, {"0": "name"}, {"0": ["n01440764", "tench"]} (ImageNet) or {"name": 0}
+    (Kinetics); CSV of "verb,noun" rows (EPIC-Kitchens); else text, one name a line.
 
     Raises:
         UserError: the file or library is not there or has another number of names.
@@ -67,10 +67,7 @@ def _from_json(held: Any) -> list[str]:
 def _from_torchvision(classes: int) -> list[str]:
     """Reads them without importing the library, whose operators need not load."""
     path = _inside("torchvision", "models/_meta.py")
-    scope: dict[str, Any] = {}
-    for name, value in _lists(path).items():
-        scope[name] = value
-    return _of(scope, TORCHVISION, classes, "torchvision")
+    return _of(_lists(path), TORCHVISION, classes, "torchvision")
 
 
 def _lists(path: Path) -> Mapping[str, list[str]]:

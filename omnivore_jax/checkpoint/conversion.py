@@ -1,11 +1,13 @@
 """A whole conversion into a file of ours: opened, planned, every tensor accounted for, written with its card."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from omnivore_jax import config as builder
 from omnivore_jax.checkpoint import accounts, provenance
 from omnivore_jax.checkpoint.bias_forms import Keep
 from omnivore_jax.checkpoint.card import card_file, make_card
@@ -14,13 +16,17 @@ from omnivore_jax.checkpoint.digests import write_at_once
 from omnivore_jax.checkpoint.output import check_output, new_file
 from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.checkpoint.surgery import Plan, check_finite, choose_heads, make_plan, parameter_count, target_config
-from omnivore_jax.checkpoint.weights import sha256, write_safetensors
+from omnivore_jax.checkpoint.weights import read_safetensors, replace_card, sha256, write_safetensors
 from omnivore_jax.core.command import UserError
+from omnivore_jax.core.tree import unflatten
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.embed import DepthEmbed
+from omnivore_jax.model.functional import Params
 from omnivore_jax.model.preprocess import Preprocessing
 
 SUFFIX = ".safetensors"
+Certify = Callable[[Params, Mapping[str, Any]], dict[str, Any]]
+"""Compares a model with PyTorch's and says how far apart they are; raises UserError where that is too far."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Done:
             f"{self.source.path}: {self.source.layout}, {config.name}",
             f"window {config.window}, {config.position_bias} position bias, heads {heads or 'none'}, "
             f"{parameter_count(self.plan):,} parameters",
-            *account_lines(self.plan),
+            *accounts.lines(self.plan.rows),
         ]
         skipped = f"{len(self.source.buffers)} buffers, {len(self.source.training)} entries of the trainer"
         certificate = self.card["certificate"].get("status", "")
@@ -80,36 +86,39 @@ class Done:
         )
 
 
-def account_lines(plan: Plan) -> list[str]:
-    """The table of what became of every parameter, a line for each kind and rule."""
-    return [
-        f"  {kind:<12}{count:>6,}  {name}{f'  ({rule})' if rule else ''}"
-        for kind, count, rule, name in accounts.summary(plan.rows)
-    ]
-
-
-def convert(src: Path, dst: Path, request: Request) -> Done:
-    """Writes DST and the card beside it, or nothing.
+def convert(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Done:
+    """Writes DST and the card beside it, or nothing; `certify` makes the certificate from parameters and card.
 
     Raises:
         UserError: something is wrong with the file, the request or the destination.
 
     """
-    began = time.monotonic()
     if dst.suffix != SUFFIX:
         raise UserError(f"{dst} should end in {SUFFIX}")
     for path in (dst, card_file(dst)):
         check_output(path)
-    source = open_source(
-        src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
-    )
-    plan = plan_for(source, request)
-    card = card_for(source, plan, request)
-    arrays = check_finite(plan, src, request.allow_nonfinite)
-    with new_file(dst) as draft:
-        write_safetensors(draft, arrays, card)
-    write_at_once(card_file(dst), card)
-    return Done(source, plan, card, time.monotonic() - began)
+    with timed() as seconds:
+        source = open_source(
+            src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
+        )
+        plan = plan_for(source, request)
+        card = card_for(source, plan, request)
+        with new_file(dst) as draft:
+            write_safetensors(draft, check_finite(plan, src, request.allow_nonfinite), card)
+            if certify:
+                params = {path: array.read() for path, array in read_safetensors(draft)[0].items()}
+                card["certificate"] = certify(unflatten(params), card)
+                replace_card(draft, card)
+        write_at_once(card_file(dst), card)
+    return Done(source, plan, card, seconds[0])
+
+
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """Measures how long a block takes; the list holds it afterwards."""
+    began, seconds = time.monotonic(), []
+    yield seconds
+    seconds.append(time.monotonic() - began)
 
 
 def plan_for(source: Source, request: Request) -> Plan:
@@ -158,5 +167,5 @@ def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
 
 
 def _preprocessing(card: Mapping[str, Any], head: str) -> Preprocessing:
-    held = card.get("preprocessing", {}).get(head, {})
-    return Preprocessing(**{key: tuple(v) if isinstance(v, list) else v for key, v in held.items()})
+    """The source's, or that of released weights."""
+    return builder.build(Preprocessing, card.get("preprocessing", {}).get(head, {}), head)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from omnivore_jax.checkpoint.torch_names import BUFFER, TABLE
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.types import Size
+from omnivore_jax.model.embed import DepthEmbed
 from omnivore_jax.model.variants import VARIANTS, ModelConfig, model_config
 
 Shapes = Mapping[str, tuple[int, ...]]
-DEPTH_KINDS = {1: "summed", 4: "separate"}
+DEPTH_KINDS: dict[int, DepthEmbed] = {1: "summed", 4: "separate"}
 """By the channels of the embedding of its own that depth has."""
 
 
@@ -105,7 +106,7 @@ def _windows(rows: int, flat: bool, tokens: int | None, where: str) -> list[Size
     return [window for window in fits if window[1] > 1] or fits
 
 
-def _depth_embed(shapes: Shapes):
+def _depth_embed(shapes: Shapes) -> DepthEmbed:
     if any(name.startswith("trunk.patch_embed.var_proj.") for name in shapes):
         return "shared"
     own = shapes.get("trunk.depth_patch_embed.proj.weight")

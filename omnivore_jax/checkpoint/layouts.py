@@ -16,8 +16,10 @@ NUMBERED_HEADS = {"0": "image", "1": "rgbd", "2": "video"}
 """Order of the heads in the released trainer's files: IN1K, SUN RGB-D, K400."""
 EPIC_HEAD = "epic"
 BUFFERS = (BUFFER, "attn_mask")
-TRAINING = ("optimizer", "scaler", "lr_scheduler", "scheduler", "meta", "epoch", "loss", "steps", "config", "max_accuracy",
-            "classy_state_dict", "phase_idx", "iteration", "train_phase_idx")  # fmt: skip
+TRAINING = (
+    "optimizer", "scaler", "lr_scheduler", "scheduler", "meta", "epoch", "loss", "steps", "config", "max_accuracy",
+    "classy_state_dict", "phase_idx", "iteration", "train_phase_idx",
+)  # fmt: skip
 """Parts of a trainer's file beside the model: they are no weights."""
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from omnivore_jax.checkpoint.card import Card
 from omnivore_jax.checkpoint.lazy import Lazy
-from omnivore_jax.checkpoint.source import OURS, RUN, Source, open_source
+from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.model.functional import Params, abstract_model, merge
@@ -25,12 +25,13 @@ def load(path: str | Path) -> Omnivore:
     source = open_source(path)
     if source.card is None:
         raise UserError(
-            f"{path} is a {source.layout} file; convert it: python -m omnivore_jax.convert from-torch {path} DST.safetensors"
+            f"{path} is a {source.layout} file; convert it first: "
+            f"python -m omnivore_jax.convert from-torch {path} DST.safetensors"
         )
     graphdef, shapes = abstract_model(source.config, source.heads)
     check_shapes(source, flatten(shapes))
     model = merge(graphdef, read_params(source.arrays))
-    model.card = Card(source.card)
+    model.card = Card(source.card)  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 
@@ -48,8 +49,3 @@ def check_shapes(source: Source, wanted: dict) -> None:
         if found != asked:
             words = ["nothing" if x is None else f"{x[0]}{list(x[1])}" for x in (found, asked)]
             raise UserError(f"{source.path}: {path} is {words[0]} where the card says {words[1]}; convert it again")
-
-
-def is_ours(source: Source) -> bool:
-    """Says whether this program wrote a file."""
-    return source.layout == OURS or source.layout.startswith(RUN)

@@ -21,8 +21,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "rgbd": {"modality": "rgbd", "frames": 1, **_CENTRE, "views": "1", "disparity": DISPARITY},
     "video": {
         "modality": "video", **_VIDEO,
-        "views": "4 x 3: 160 frames evenly over the first 10 s, 32 consecutive from 0, 40, 80, 120; 3 crops of 224 along "
-        "the longer side; mean of the logits",
+        "views": "4 x 3: 160 frames evenly over the first 10 s, 32 consecutive from 0, 40, 80, 120; 3 crops of 224 "
+        "along the longer side; mean of the logits",
     },
     "epic": {"modality": "video", **_VIDEO, "views": "1 x 3: the middle frames of 32 equal segments; 3 crops of 224"},
 }  # fmt: skip

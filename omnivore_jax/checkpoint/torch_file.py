@@ -36,7 +36,7 @@ def import_torch(purpose: str) -> Any:
 
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{purpose} needs PyTorch; pip install -r requirements-torch.txt") from error
     return torch
@@ -67,10 +67,14 @@ def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
     """Saves nested dicts of arrays, as tensors; `path` is a draft (output.new_file)."""
     torch = import_torch(f"writing {path}")
 
+    made: dict[int, Any] = {}
+
     def tensors(node: Any) -> Any:
         if isinstance(node, Mapping):
             return {key: tensors(value) for key, value in node.items()}
-        return torch.from_numpy(np.require(node, requirements=["C", "W", "O"]))
+        if id(node) not in made:  # an array that is there often is stored once
+            made[id(node)] = torch.from_numpy(np.require(node, requirements=["C", "W"]))
+        return made[id(node)]
 
     torch.save(tensors(tree), path)
 

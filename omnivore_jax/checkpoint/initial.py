@@ -1,0 +1,58 @@
+"""Where a training run begins: the weights of a file or of another run, fitted to the model that is to be trained."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from omnivore_jax.checkpoint.accounts import Row, check_accounted
+from omnivore_jax.checkpoint.source import open_source
+from omnivore_jax.checkpoint.surgery import Head, check_finite, make_plan
+from omnivore_jax.core.command import UserError
+from omnivore_jax.core.tree import unflatten
+from omnivore_jax.model.functional import Params
+from omnivore_jax.model.variants import ModelConfig
+
+MAY_BE_FRESH = ("heads.*", "trunk.depth_patch_embed.*", "trunk.patch_embed.var_proj.*")
+"""What other people's weights need not have: heads for our datasets, an embedding for depth."""
+
+
+def initial_params(
+    path: str | Path,
+    config: ModelConfig,
+    heads: Mapping[str, int],
+    *,
+    position_bias: Literal["auto", "factored", "joint"] = "auto",
+    seed: int = 0,
+) -> tuple[Params, ModelConfig, list[Row]]:
+    """Reads the weights to start from: a file of ours or PyTorch's, or a run's folder (its EMA).
+
+    Returns the parameters (numpy, nested), the model with the position bias and the window index of the file, and what
+    became of every tensor (`accounts.lines`). Heads are taken where name and classes agree, else fresh; so is an
+    embedding for depth that the file lacks. A 2-D trunk is inflated, another window resized. `position_bias`: "auto"
+    follows the file; "joint" makes it joint, which is exact.
+
+    Raises:
+        UserError: the file cannot be used, lacks anything else, or has something that would be lost.
+
+    """
+    source = open_source(path, window=config.window)
+    bias = source.config.position_bias if position_bias == "auto" else position_bias
+    if (source.config.position_bias, bias) == ("joint", "factored"):
+        raise UserError(
+            f"model.position_bias='factored', but {path} has joint tables; use 'auto', or project them first: "
+            "python -m omnivore_jax.convert adapt SRC DST --position_bias=factored --allow-lossy"
+        )
+    config = replace(config, position_bias=bias, window_index=source.config.window_index)
+    taken = {n: Head(count, n if source.heads.get(n) == count else None) for n, count in heads.items()}
+    plan = make_plan(source, config, taken, seed=seed)
+    others = tuple(source.names[path] for path in source.arrays if path.startswith(_optional(config)))
+    check_accounted(plan.rows, source.path, MAY_BE_FRESH, others)
+    arrays = check_finite(plan, path, False)
+    return unflatten({path: array.read() for path, array in arrays.items()}), config, plan.rows
+
+
+def _optional(config: ModelConfig) -> tuple[str, ...]:
+    """Parts of a file that a model may leave out: heads, and what embeds depth where it takes none."""
+    depth = ("trunk.depth_patch_embed.", "trunk.patch_embed.var_proj.")
+    return ("heads.", *(depth if config.depth_embed == "none" else ()))
