@@ -21,14 +21,13 @@ class Call(NamedTuple):
     dtype: str
     masked: bool
     dropout: bool
-    platform: str
 
 
 class Backend(NamedTuple):
     """A way to compute window attention."""
 
     attend: Callable
-    """Takes (q, k, v, bias, mask_classes, class_ids, keep) as `attend_xla` does."""
+    """Takes (qkv, bias, mask_classes, class_ids, keep) as `attend_xla` does."""
     refuses: Callable[[Call], str | None]
     """Says why it cannot take a call, None where it can."""
 
@@ -56,13 +55,9 @@ def window_attention(
         ValueError: the backend is not known or does not support the call.
 
     """
-    g, n, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    heads = bias.shape[0]
-    masked = mask_classes is not None
-    call = Call(n, heads, c // heads, str(qkv.dtype), masked, keep is not None, "cpu" if cpu_forms() else "other")
-    q, k, v = jnp.moveaxis(qkv.reshape(g, n, 3, heads, c // heads), (2, 3), (0, 2))
-    out = BACKENDS[choose(backend, call)].attend(q, k, v, bias, mask_classes, class_ids, keep)
-    return jnp.swapaxes(out, 1, 2).reshape(g, n, c)
+    n, heads, head_dim = qkv.shape[1], bias.shape[0], qkv.shape[2] // 3 // bias.shape[0]
+    call = Call(n, heads, head_dim, str(qkv.dtype), mask_classes is not None, keep is not None)
+    return BACKENDS[choose(backend, call)].attend(qkv, bias, mask_classes, class_ids, keep)
 
 
 def choose(backend: str, call: Call) -> str:
@@ -78,28 +73,34 @@ def choose(backend: str, call: Call) -> str:
 
 
 def attend_xla(
-    q: Float[Array, "g k n d"],
-    k: Float[Array, "g k n d"],
-    v: Float[Array, "g k n d"],
+    qkv: Float[Array, "g n c3"],
     bias: Float[Array, "k n n"],
     mask_classes: Float[np.ndarray, "m n n"] | None,
     class_ids: Int[np.ndarray, "windows"] | None,
     keep: Float[Array, "g k n n"] | None,
-) -> Float[Array, "g k n d"]:
+) -> Float[Array, "g n c"]:
     """Attends with matrix products and a softmax, which XLA fuses as it can."""
-    attend = _attend_cpu if cpu_forms() else _attend
-    return attend(q, k, v, bias, mask_classes, class_ids, keep)[0]
+    attend = _attend_by_hand if cpu_forms() else _attend
+    return attend(qkv, bias, mask_classes, class_ids, keep)
 
 
-def _attend(q, k, v, bias, mask_classes, class_ids, keep):
-    """Returns the output and, for the gradient, the weights before dropout, not yet divided, and their sums."""
-    logits = jnp.matmul(q, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+def _attend(qkv, bias, mask_classes, class_ids, keep):
+    return _attend_forward(qkv, bias, mask_classes, class_ids, keep)[0]
+
+
+def _attend_forward(qkv, bias, mask_classes, class_ids, keep):
+    """Returns the output and what its gradient needs; the exponentials among that are not yet divided by their sum."""
+    g, n, c3 = qkv.shape
+    heads = bias.shape[0]
+    q, k, v = qkv.reshape(g, n, 3, heads, c3 // 3 // heads).transpose(2, 0, 3, 1, 4)
+    logits = jnp.matmul(q, _flip(k), preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     logits = _add_bias(logits, bias, mask_classes, class_ids)
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
     total = weights.sum(-1, keepdims=True)
     kept = weights if keep is None else weights * keep
     out = jnp.matmul(kept.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (out / total).astype(v.dtype), weights, total  # divided last: n x d numbers instead of n x n
+    out = (out / total).astype(v.dtype)  # divided last: n x d numbers instead of n x n
+    return _join_heads(out), (q, k, v, keep, out, weights, total)
 
 
 def _add_bias(logits, bias, mask_classes, class_ids):
@@ -110,27 +111,22 @@ def _add_bias(logits, bias, mask_classes, class_ids):
     return (split + by_window).reshape(logits.shape)
 
 
-_attend_cpu = jax.custom_vjp(_attend)
-
-
-def _attend_forward(q, k, v, bias, mask_classes, class_ids, keep):
-    out, weights, total = _attend(q, k, v, bias, mask_classes, class_ids, keep)
-    return (out, weights, total), (q, k, v, keep, out, weights, total)
-
-
-def _attend_backward(saved, cotangents):
+def _attend_backward(saved, dout):
     q, k, v, keep, out, weights, total = saved
-    dout = cotangents[0]
-    probabilities = weights / total
-    kept = probabilities if keep is None else probabilities * keep
-    dv = jnp.matmul(jnp.swapaxes(kept, -1, -2).astype(dout.dtype), dout)
-    dkept = jnp.matmul(dout, jnp.swapaxes(v, -1, -2), preferred_element_type=jnp.float32)
-    dprobabilities = dkept if keep is None else dkept * keep
-    mean = (dout.astype(jnp.float32) * out).sum(-1, keepdims=True)  # sum of probabilities times their gradients
-    dlogits = probabilities * (dprobabilities - mean)
-    scaled = (dlogits * q.shape[-1] ** -0.5).astype(q.dtype)
-    dq, dk = jnp.matmul(scaled, k), jnp.matmul(jnp.swapaxes(scaled, -1, -2), q)
-    return dq, dk, dv, _sum_windows(dlogits), None, None, None
+    g, heads, n, d = q.shape
+    dout = dout.reshape(g, n, heads, d).swapaxes(1, 2)
+    divided = dout.astype(jnp.float32) / total  # what is divided here need not be divided where it is n x n
+    narrow = divided.astype(v.dtype)
+    kept = weights if keep is None else weights * keep
+    dv = jnp.matmul(_flip(kept).astype(v.dtype), narrow)
+    dweights = jnp.matmul(narrow, _flip(v), preferred_element_type=jnp.float32)
+    dweights = dweights if keep is None else dweights * keep
+    mean = (divided * out).sum(-1, keepdims=True)  # of dweights, weighted with the attention weights
+    dlogits = weights * (dweights - mean)
+    scaled = (dlogits * d**-0.5).astype(q.dtype)
+    dq, dk = jnp.matmul(scaled, k), jnp.matmul(_flip(scaled), q)
+    dqkv = jnp.concatenate([_join_heads(x) for x in (dq, dk, dv)], axis=-1)
+    return dqkv, _sum_windows(dlogits), None, None, None
 
 
 def _sum_windows(x: Float[Array, "g k n n"]) -> Float[Array, "k n n"]:
@@ -139,5 +135,14 @@ def _sum_windows(x: Float[Array, "g k n n"]) -> Float[Array, "k n n"]:
     return jnp.matmul(jnp.ones((1, x.shape[0]), x.dtype), flat).reshape(x.shape[1:])
 
 
-_attend_cpu.defvjp(_attend_forward, _attend_backward)
+def _flip(x: Float[Array, "g k n d"]) -> Float[Array, "g k d n"]:
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _join_heads(x: Float[Array, "g k n d"]) -> Float[Array, "g n c"]:
+    return jnp.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+_attend_by_hand = jax.custom_vjp(_attend)
+_attend_by_hand.defvjp(_attend_forward, _attend_backward)
 BACKENDS["xla"] = Backend(attend_xla, lambda call: None)

@@ -1,3 +1,5 @@
+# ruff: noqa
+# fmt: off
 """Golden references for omnivore_jax: the rule that rebuilds weights and inputs, in numpy only.
 
 The outputs in <model>.npz (fill "n02") and <model>_fanin.npz (fill "fanin") were computed in float32 by the released
