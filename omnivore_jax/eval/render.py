@@ -25,8 +25,8 @@ MOST_LABELLED = 40
 """More classes are not drawn as a matrix: only the pairs that are confused most are listed."""
 MOST_PAIRS = 8
 MOST_BAD = 20
-FRAMES = {"samples": 8, "retrieval": 4}
-"""Of a clip, side by side."""
+LARGE = 64
+"""Rows from which on a picture is a photograph: JPEG is many times smaller, and its faults are not seen."""
 
 
 class Confused(NamedTuple):
@@ -71,7 +71,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         "percent": percent,
         "points": lambda share: f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}"),
         "duration": duration,
-        "png": png,
+        "address": address,
         "strip": strip,
         "number": lambda value: f"{value:,}",
     }
@@ -79,7 +79,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         run=run,
         report=run.report,
         kinds=KINDS,
-        frames=FRAMES,
+        frames=sheets.FRAMES,
         curves={name: Markup(svg) for name, svg in plots.curves(run.history, run.datasets).items()},
         config=list(config_lines(run.config)),
         uncertainty=uncertainty,
@@ -162,11 +162,11 @@ def strip(frames: UInt8[np.ndarray, "t h w 3"], most: int) -> UInt8[np.ndarray, 
     return np.concatenate(list(padded), axis=1)[:, :-1]
 
 
-def png(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+def address(picture: UInt8[np.ndarray, "h w 3"]) -> str:
     """A picture as the address of itself."""
-    data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(data, "PNG")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    kind, data = "JPEG" if len(picture) >= LARGE else "PNG", io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(data, kind, quality=88)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def summary_table(report: Report) -> str:

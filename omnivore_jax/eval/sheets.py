@@ -10,8 +10,10 @@ from PIL import Image
 from omnivore_jax.eval.report import Kind, SampleSheet
 from omnivore_jax.model.preprocess import Preprocessing
 
-LONGEST = 160
+LONGEST = 128
 """Pixels of the longer side of a stored picture."""
+FRAMES = {"samples": 8, "retrieval": 4}
+"""Of a clip, side by side on the page: more need not be stored."""
 COLOURS = "viridis"
 """For disparity; perceptually uniform, also in print and for the colour-blind: bright is near."""
 
@@ -33,8 +35,8 @@ def sample_sheet(
         kind,
         names=tuple(str(classes[label]) for label in labels),
         notes=tuple("colours dropped" if hidden else "" for hidden in dropped),
-        rgb=thumbnails((rgb * 255 + 0.5).astype(np.uint8)),
-        depth=thumbnails(false_colours(x[..., 3:])) if x.shape[-1] == 4 else None,
+        rgb=thumbnails(some_frames((rgb * 255 + 0.5).astype(np.uint8), FRAMES["samples"])),
+        depth=thumbnails(some_frames(false_colours(x[..., 3:]), FRAMES["samples"])) if x.shape[-1] == 4 else None,
     )
 
 

@@ -1,10 +1,14 @@
+import base64
 import dataclasses
+import io
 import re
 from html.parser import HTMLParser
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
 
 from omnivore_jax.core.command import UserError
 from omnivore_jax.eval import render, report
@@ -168,6 +172,17 @@ def test_the_table_for_a_terminal_says_figures_and_chance_in_straight_columns():
     assert all(top1 in line and "899" in line for line in lines[2:5])
     assert lines[-1].split() == "pictures -> reliefs, depth maps 93.8 % 10.0 % 12.5 % 899".split()
     assert len({len(line) for line in lines[:5]}) == 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("flower.jpg", "jpeg"), ("digit", "png")])
+def test_a_picture_is_its_own_address(name, kind):
+    picture = load_digits().images[0][..., None].repeat(3, -1).astype(np.uint8) * 15
+    if name == "flower.jpg":
+        picture = load_sample_image(name)[::4, ::4]
+    head, data = render.address(picture).split(",")
+    assert head == f"data:image/{kind};base64"
+    back = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    assert np.abs(back.astype(float) - picture).mean() < (4 if kind == "jpeg" else 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,17 @@ def test_a_sample_is_shown_as_it_was_before_it_was_standardised():
     sheet = sheets.sample_sheet("reliefs", "rgbd", x, load_digits().target[:4], small_report.CLASSES, SPEC)
     seen = np.round(load_digits().images[0] / 16 * 255)
     np.testing.assert_allclose(sheet.rgb[0, 0, ..., 1], seen, atol=1)
+    assert (
+        sheets.sample_sheet("clips", "video", x[..., :3].repeat(32, 1), np.zeros(4, int), ["a"], SPEC).rgb.shape[1] == 8
+    )
     assert sheet.notes == ("", "colours dropped", "", "") and sheet.names[1] == "<b>one</b>"
     assert len(np.unique(sheet.rgb[1].reshape(-1, 3), axis=0)) == 1
+
+
+def test_no_more_frames_are_stored_than_are_shown():
+    clip = small_report.standardised(4, SPEC, depth=False).repeat(32, axis=1)
+    sheet = sheets.sample_sheet("clips", "video", clip, np.zeros(4, int), small_report.CLASSES, SPEC)
+    assert sheet.rgb.shape == (4, 8, 8, 8, 3) and sheet.depth is None
 
 
 def test_near_is_bright_and_far_is_dark_in_false_colours():
