@@ -64,7 +64,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
     config.mix = ConfigDict({"group": 32})
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
     config.checkpoint = ConfigDict({"every": 700, "keep_last": 2, "keep_best": True})
-    config.eval = ConfigDict({"every": 2100, "batch_size": 250})
+    config.eval = ConfigDict({"every": 2100, "batch_size": 250, "retrieval": 6000})
     config.log = ConfigDict({"every": 50, "tensorboard": True})
     config.hardware = ConfigDict({"chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0})  # 2 CPU cores
     return config

@@ -132,7 +132,7 @@ def joint(name: str, *, model: str, drop_path: float, in21k: bool, microbatch: d
 
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all remaining devices
     config.checkpoint = ConfigDict({"every": 500, "keep_last": 2, "keep_best": True})
-    config.eval = ConfigDict({"every": 2000, "batch_size": 256})  # steps; about 5 epochs
+    config.eval = ConfigDict({"every": 2000, "batch_size": 256, "retrieval": 6000})  # steps; about 3 epochs
     config.log = ConfigDict({"every": 20, "tensorboard": True})
     config.hardware = ConfigDict({"chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0})  # TPU v5e
     return config

@@ -6,7 +6,7 @@ when, the watch knows what.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 
@@ -32,6 +32,7 @@ class TrainConfig:
             raise ValueError(f"epochs={self.epochs}, steps={self.steps}: nothing to do; make one of them positive")
 
 
+@runtime_checkable
 class Watch(Protocol):
     """What a run does around its steps. Steps count updates: step n is the state after n updates."""
 
@@ -90,5 +91,5 @@ def _diverged(loaded: PlacedStep, metrics: Mapping[str, Any]) -> str:
     ids = "; ".join(f"{name}: {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}" for name, ids in loaded.ids.items())
     return (
         f"loss or gradient is not finite at step {loaded.step + 1} (gradient norm {metrics['grad_norm']:.3g}), "
-        f"samples {ids}; lower optimizer.peak, set optimizer.clip or look at the samples; the last checkpoint is untouched"
+        f"samples {ids}; lower optimizer.peak, set optimizer.clip or look at these; the last checkpoint is untouched"
     )
