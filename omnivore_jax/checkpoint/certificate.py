@@ -1,0 +1,173 @@
+"""The proof of a conversion: our model and a PyTorch one with the same weights, side by side on the same inputs."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from omnivore_jax.checkpoint.hub import torch_state
+from omnivore_jax.model.functional import Params, abstract_model, merge
+from omnivore_jax.model.heads import classify
+from omnivore_jax.model.variants import ModelConfig
+
+LIMITS = {"logits": 1e-5, "features": 2e-5, "stages": 2e-5}
+"""Largest difference that passes, in float32, of values up to 1; of larger ones in proportion to the largest."""
+MISSING = "not run: torch missing"
+PASSED, FAILED = "passed", "failed"
+SEED = 0
+
+Outputs = dict[str, Any]
+"""By path: "features", "logits.image", "stages.interim0"; channels are last."""
+
+
+def certify(
+    params: Params, config: ModelConfig, heads: Mapping[str, int], state: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
+    """Runs both sides on seeded inputs (`make_inputs`) and records the largest differences per stage and head.
+
+    `state` is what PyTorch runs, by released name: `params` translated where it is not given, the file itself where a
+    conversion changed nothing. Parameters that are JAX arrays on a CPU are not copied.
+
+    Returns "status" ("passed", "failed" or why it was not run), "over" (what is over its limit), the differences as
+    "features", "logits" by head and "stages" by map, the same by input, and the versions. With the geometric window
+    index also "as_released": how far the released code, which reads clamped windows otherwise, is off on each input.
+    """
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return {"status": MISSING}
+    config = replace(config, dtype="float32", attention_backend="auto")
+    inputs = make_inputs(config)
+    ours = {name: jax.device_get(outputs) for name, outputs in _run_jax(params, config, heads, inputs)}
+    translated = torch_state(params) if state is None else state
+    theirs = dict(_run_torch(torch, translated, config, heads, inputs))
+    report = _report(inputs, ours, theirs)
+    if config.window_index == "geometric":
+        released = _run_torch(torch, translated, replace(config, window_index="released"), heads, inputs)
+        report["as_released"] = {
+            name: _rounded(_difference(theirs[name]["features"], outputs["features"])) for name, outputs in released
+        }
+    versions = {name: metadata.version(name) for name in ("jax", "torch")}
+    return report | {"limits": LIMITS, "seed": SEED, "versions": versions}
+
+
+def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]]:
+    """Draws an image, a clip, an RGB-D picture and a clip smaller than the window.
+
+    Sizes follow from those of patch and window, so that in every variant windows shift, are filled up and are clamped.
+    """
+    (p, q, r), (t, h, w) = config.patch, config.window
+    shapes = {
+        "image": (1, 4 * h * q, 4 * w * r, 3),
+        "video": (t * p + 1, (2 * h - 1) * q, (2 * w + 1) * r, 3),
+        "rgbd": (1, 2 * h * q + 1, 2 * w * r - 1, 4),
+        "small": (2 * p - 1, max(1, h - 2) * q, max(1, w - 3) * r, 3),
+    }
+    if config.depth_embed == "none":
+        del shapes["rgbd"]
+    rng = np.random.default_rng(SEED)
+    return {name: rng.standard_normal((1, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def _run_jax(
+    params: Params, config: ModelConfig, heads: Mapping[str, int], inputs: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, Outputs]]:
+    device = _cpu()
+    params = jax.device_put(params, device)
+    graphdef = abstract_model(config, heads)[0]
+    with jax.default_device(device), jax.default_matmul_precision("highest"):
+        for name, x in inputs.items():
+            yield name, _outputs(graphdef, params, x)
+
+
+def _cpu() -> Any:
+    """The CPU; another device where there is none to compute on."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
+
+
+# A program that runs once is not worth optimising: it compiles three times faster without.
+@partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def _outputs(graphdef: Any, params: Params, x: Float[Array, "b t h w c"]) -> Outputs:
+    model = merge(graphdef, params)
+    feature, maps = model.trunk(x, stages=_stages(model.config))
+    outputs = {"features": feature, "stages.embedding": model.trunk.embed(x)}
+    outputs |= {f"stages.{name}": value for name, value in maps.items()}
+    return outputs | {f"logits.{name}": classify(feature, model.heads, name, None, 0.0) for name in model.heads}
+
+
+def _stages(config: ModelConfig) -> list[str]:
+    return [f"interim{i}" for i in range(len(config.depths))]
+
+
+def _run_torch(
+    torch: Any,
+    state: Mapping[str, np.ndarray],
+    config: ModelConfig,
+    heads: Mapping[str, int],
+    inputs: Mapping[str, np.ndarray],
+) -> Iterator[tuple[str, Outputs]]:
+    from omnivore_jax.checkpoint.hub.omnivore import Omnivore
+
+    with torch.device("meta"):  # the parameters are those of `state`, not copies
+        model = Omnivore({"model": asdict(config), "heads": heads}).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that arrays of JAX must not be written to
+        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in state.items()}
+    model.load_state_dict(tensors, assign=True)
+    for name, x in inputs.items():
+        with torch.no_grad():
+            trunk = model.trunk
+            feature, maps = trunk(torch.from_numpy(x), _stages(config))
+            outputs = {"features": feature, "stages.embedding": trunk.embed(torch.from_numpy(x))}
+            outputs |= {f"stages.{stage}": value for stage, value in maps.items()}
+            outputs |= {f"logits.{head}": layer(feature) for head, layer in model.heads.items()}
+        yield name, {path: value.numpy() for path, value in outputs.items()}
+
+
+def _report(
+    inputs: Mapping[str, np.ndarray], ours: Mapping[str, Outputs], theirs: Mapping[str, Outputs]
+) -> dict[str, Any]:
+    by_input, largest, over = {}, {}, []
+    for name, outputs in theirs.items():
+        differences = {path: _difference(ours[name][path], value) for path, value in outputs.items()}
+        for path, difference in differences.items():
+            size = max(1.0, float(np.abs(outputs[path]).max()))
+            if not difference <= LIMITS[path.split(".")[0]] * size:  # so that NaN is over it
+                over.append(f"{path} of {name}")
+            largest[path] = _worse(largest.get(path, 0.0), difference)
+        by_input[name] = {"shape": list(inputs[name].shape), **_nested(differences)}
+    return {"status": FAILED if over else PASSED, "over": over, **_nested(largest), "inputs": by_input}
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
+
+
+def _worse(one: float, other: float) -> float:
+    return math.nan if math.isnan(one) or math.isnan(other) else max(one, other)
+
+
+def _nested(differences: Mapping[str, float]) -> dict[str, Any]:
+    report: dict[str, Any] = {"logits": {}, "stages": {}}
+    for path, difference in differences.items():
+        kind, _, name = path.partition(".")
+        if name:
+            report[kind][name] = _rounded(difference)
+        else:
+            report[kind] = _rounded(difference)
+    return report
+
+
+def _rounded(difference: float) -> float | None:
+    """Three digits; None for NaN, which JSON does not have."""
+    return None if math.isnan(difference) else float(f"{difference:.3g}")
