@@ -14,7 +14,7 @@ or, where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect an
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Options:
     licence: str | None = None
     seed: int = 0
     raw: bool = False
+    certificate: bool = True
     certify: bool = False
     json: bool = False
 
@@ -68,6 +69,7 @@ def define_flags() -> None:
     flags.DEFINE_string("licence", None, "Licence of the weights, where the card should say another.")
     flags.DEFINE_integer("seed", 0, "Of what is drawn afresh.")
     flags.DEFINE_bool("raw", False, "Of a run, the parameters themselves instead of their EMA.")
+    flags.DEFINE_bool("certificate", True, "Compare the result with PyTorch's, where that is installed.")
     flags.DEFINE_bool("certify", False, "Fail where outputs differ from PyTorch's.")
     flags.DEFINE_bool("json", False, "Print the result as JSON.")
     for name in ALIASES:
@@ -93,22 +95,36 @@ def from_torch(options: Options, src: Path, dst: Path) -> int:
     """Turns any file of weights into one of ours."""
     from omnivore_jax.checkpoint.conversion import convert
 
-    done = convert(src, dst, _request(options))
-    print(json.dumps(done.json()) if options.json else done.text())
-    return 0
+    return _show(options, convert(src, dst, _request(options), _certifier(options)))
 
 
 def to_torch(options: Options, src: Path, dst: Path) -> int:
     """Writes weights for PyTorch: a file in the released layout, or a folder for torch.hub where DST has no suffix."""
     from omnivore_jax.checkpoint import released
 
-    if not dst.suffix:
-        raise NotImplementedError
-    if dst.suffix not in TORCH_SUFFIXES:
+    if dst.suffix not in ("", *TORCH_SUFFIXES):
         raise UserError(f"{dst} should end in {' or '.join(TORCH_SUFFIXES)}, or in nothing for a folder of torch.hub")
-    done = released.write_released(src, dst, replace(_request(options), position_bias="joint"))
+    write = released.write_released if dst.suffix else released.write_hub_folder
+    return _show(options, write(src, dst, _request(options), _certifier(options)))
+
+
+def _show(options: Options, done: Any) -> int:
     print(json.dumps(done.json()) if options.json else done.text())
     return 0
+
+
+def _certifier(options: Options) -> Any:
+    """What runs the result and PyTorch's side by side."""
+    from omnivore_jax.checkpoint.certificate import PASSED, certify
+
+    def certified(job: Any, params: Any) -> dict[str, Any]:
+        found = certify(params, job.plan.config, job.plan.heads, job.untouched())
+        if options.certify and found["status"] != PASSED:
+            where = ", ".join(found.get("over", [])) or "pip install -r requirements-torch.txt"
+            raise UserError(f"{job.source.path} is not certified: {found['status']} ({where}); nothing was written")
+        return found
+
+    return certified if options.certificate else None
 
 
 def inspect(options: Options, file: Path) -> int:

@@ -1,32 +1,34 @@
 """A whole conversion into a file of ours: opened, planned, every tensor accounted for, written with its card."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from omnivore_jax import config as builder
 from omnivore_jax.checkpoint import accounts, provenance
 from omnivore_jax.checkpoint.bias_forms import Keep
 from omnivore_jax.checkpoint.card import card_file, make_card
 from omnivore_jax.checkpoint.class_names import class_names
-from omnivore_jax.checkpoint.digests import write_at_once
-from omnivore_jax.checkpoint.output import check_output, new_file
+from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.load import read_params
+from omnivore_jax.checkpoint.output import new_file
 from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.checkpoint.surgery import Plan, check_finite, choose_heads, make_plan, parameter_count, target_config
+from omnivore_jax.checkpoint.torch_names import torch_name
 from omnivore_jax.checkpoint.weights import read_safetensors, replace_card, sha256, write_safetensors
 from omnivore_jax.core.command import UserError
-from omnivore_jax.core.tree import unflatten
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.embed import DepthEmbed
 from omnivore_jax.model.functional import Params
 from omnivore_jax.model.preprocess import Preprocessing
 
 SUFFIX = ".safetensors"
-Certify = Callable[[Params, Mapping[str, Any]], dict[str, Any]]
-"""Compares a model with PyTorch's and says how far apart they are; raises UserError where that is too far."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,26 @@ class Request:
     weights: Literal["ema", "params"] = "ema"
 
 
-@dataclass(frozen=True)
-class Done:
-    """What was converted."""
+@dataclass
+class Conversion:
+    """What is converted, and how."""
 
     source: Source
     plan: Plan
     card: dict[str, Any]
-    seconds: float
+    seconds: float = 0.0
+
+    @property
+    def arrays(self) -> dict[str, Lazy]:
+        """All parameters of the result, by path."""
+        return self.plan.arrays
+
+    def untouched(self) -> dict[str, np.ndarray] | None:
+        """The tensors of a PyTorch file by released name, where the result has all of them as they are."""
+        taken = {row.path for row in self.plan.rows if row.kind == "matched"}
+        if not self.source.tensors or taken != self.arrays.keys() or self.plan.heads != self.source.heads:
+            return None
+        return {torch_name(path): tensor.read() for path, tensor in self.source.tensors.items() if path in taken}
 
     def json(self) -> dict[str, Any]:
         """All of it, for programs."""
@@ -86,8 +100,12 @@ class Done:
         )
 
 
-def convert(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Done:
-    """Writes DST and the card beside it, or nothing; `certify` makes the certificate from parameters and card.
+Certify = Callable[[Conversion, Params], dict[str, Any]]
+"""Compares the result, whose parameters it is given, with PyTorch's; raises UserError where that is asked and fails."""
+
+
+def convert(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
+    """Writes DST and the card beside it, or nothing.
 
     Raises:
         UserError: something is wrong with the file, the request or the destination.
@@ -95,30 +113,39 @@ def convert(src: Path, dst: Path, request: Request, certify: Certify | None = No
     """
     if dst.suffix != SUFFIX:
         raise UserError(f"{dst} should end in {SUFFIX}")
-    for path in (dst, card_file(dst)):
-        check_output(path)
-    with timed() as seconds:
-        source = open_source(
-            src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
-        )
-        plan = plan_for(source, request)
-        card = card_for(source, plan, request)
-        with new_file(dst) as draft:
-            write_safetensors(draft, check_finite(plan, src, request.allow_nonfinite), card)
-            if certify:
-                params = {path: array.read() for path, array in read_safetensors(draft)[0].items()}
-                card["certificate"] = certify(unflatten(params), card)
-                replace_card(draft, card)
-        write_at_once(card_file(dst), card)
-    return Done(source, plan, card, seconds[0])
+    with started(src, request) as job, new_weights(dst, job.card) as draft:
+        write_safetensors(draft, job.arrays, job.card)
+        if certify:
+            job.card["certificate"] = certify(job, read_params(read_safetensors(draft)[0]))
+            replace_card(draft, job.card)
+    return job
 
 
 @contextmanager
-def timed() -> Iterator[list[float]]:
-    """Measures how long a block takes; the list holds it afterwards."""
-    began, seconds = time.monotonic(), []
-    yield seconds
-    seconds.append(time.monotonic() - began)
+def started(src: Path, request: Request) -> Iterator[Conversion]:
+    """Opens and plans a conversion; knows afterwards how long the block took.
+
+    Raises:
+        UserError: something is wrong with the file or the request.
+
+    """
+    began = time.monotonic()
+    source = open_source(
+        src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
+    )
+    plan = plan_for(source, request)
+    arrays = check_finite(plan, src, request.allow_nonfinite)
+    job = Conversion(source, replace(plan, arrays=arrays), card_for(source, plan, request))
+    yield job
+    job.seconds = time.monotonic() - began
+
+
+@contextmanager
+def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
+    """Gives a draft for a file of weights (output.new_file); both it and the card beside it come about, or neither."""
+    with new_file(card_file(dst)) as beside, new_file(dst) as draft:
+        yield draft
+        beside.write_text(json.dumps(card, indent=1) + "\n")
 
 
 def plan_for(source: Source, request: Request) -> Plan:

@@ -1,24 +1,21 @@
 """Our weights as the released PyTorch code wants them: its names and layouts, its buffers, what it cannot say."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from omnivore_jax.checkpoint.card import card_file
-from omnivore_jax.checkpoint.conversion import Done, Request, card_for, plan_for, timed
-from omnivore_jax.checkpoint.digests import write_at_once
+from omnivore_jax.checkpoint.conversion import Certify, Conversion, Request, new_weights, started
 from omnivore_jax.checkpoint.layouts import EPIC_HEAD
 from omnivore_jax.checkpoint.lazy import Lazy
-from omnivore_jax.checkpoint.output import check_output, new_file
-from omnivore_jax.checkpoint.source import open_source
-from omnivore_jax.checkpoint.surgery import check_finite
+from omnivore_jax.checkpoint.load import read_params
 from omnivore_jax.checkpoint.torch_names import BUFFER, TABLE, to_torch
 from omnivore_jax.model.position_bias import offset_rows
 from omnivore_jax.model.variants import HUB_NAMES, VARIANTS, ModelConfig, model_config
 
 
-def write_released(src: Path, dst: Path, request: Request) -> Done:
+def write_released(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
     """Writes {"trunk", "heads"} as torch.save does, loaded strictly by the released code, and the card beside it.
 
     Raises:
@@ -27,18 +24,29 @@ def write_released(src: Path, dst: Path, request: Request) -> Done:
     """
     from omnivore_jax.checkpoint.torch_file import write_torch
 
-    for path in (dst, card_file(dst)):
-        check_output(path)
-    with timed() as seconds:
-        source = open_source(src, variant=request.variant, prefix=request.prefix, weights=request.weights)
-        plan = plan_for(source, request)
-        card = card_for(source, plan, request)
-        card["certificate"]["differences"] = differences(plan.config)
-        tree = released_state(plan.config, check_finite(plan, src, request.allow_nonfinite))
-        with new_file(dst) as draft:
-            write_torch(draft, tree)
-        write_at_once(card_file(dst), card)
-    return Done(source, plan, card, seconds[0])
+    with started(src, replace(request, position_bias="joint")) as job, new_weights(dst, job.card) as draft:
+        write_torch(draft, released_state(job.plan.config, job.arrays))
+        if certify:
+            job.card["certificate"] = certify(job, read_params(job.arrays))
+        job.card["certificate"]["differences"] = differences(job.plan.config)
+    return job
+
+
+def write_hub_folder(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
+    """Writes a folder that `torch.hub.load(DST, name, source="local")` opens without anything of ours installed.
+
+    Raises:
+        UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
+
+    """
+    from omnivore_jax.checkpoint.hub import write_hub
+
+    with started(src, request) as job:
+        params = read_params(job.arrays)
+        if certify:
+            job.card["certificate"] = certify(job, params)
+        write_hub(dst, params, job.card)
+    return job
 
 
 def released_state(config: ModelConfig, arrays: Mapping[str, Lazy]) -> dict[str, dict[str, np.ndarray]]:

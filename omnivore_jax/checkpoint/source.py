@@ -33,6 +33,8 @@ class Source:
     """By our path, in our layout."""
     names: dict[str, str]
     """The file's key by our path."""
+    tensors: dict[str, Lazy] = field(default_factory=dict)
+    """By our path, as PyTorch lays them out; empty where the file is ours."""
     card: Mapping[str, Any] | None = None
     buffers: list[str] = field(default_factory=list)
     training: list[str] = field(default_factory=list)
@@ -80,7 +82,7 @@ def _read(path: Path) -> tuple[dict[str, Lazy], dict[str, str], list[str]]:
 
 def _ours(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Source:
     config, heads, _ = read_card(card)
-    return Source(path, OURS, config, heads, dict(arrays), {name: name for name in arrays}, card)
+    return Source(path, OURS, config, heads, dict(arrays), {name: name for name in arrays}, card=card)
 
 
 def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
@@ -106,7 +108,7 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
     arrays = {key.removeprefix(f"{weights}."): lazy(jax.device_get(value)) for key, value in state.items()}
     config, heads, _ = read_card(card)
     names = {path: f"{weights}.{path}" for path in arrays}
-    return Source(folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card)
+    return Source(folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card=card)
 
 
 def _theirs(
@@ -121,18 +123,18 @@ def _theirs(
     layout = layouts.detect(shapes, str(path), prefix)
     named = {name: shapes[key] for name, key in layout.names.items()}
     config = geometry.read_config(named, str(path), variant, geometry.window_tokens(shapes), window)
-    arrays, names, unknown = {}, {}, []
+    arrays, names, held, unknown = {}, {}, {}, []
     for name, key in layout.names.items():
         try:
             ours = path_of(name)
         except ValueError:
             unknown.append(key)
             continue
-        arrays[ours], names[ours] = _transposed(name, tensors[key]), key
+        arrays[ours], names[ours], held[ours] = _transposed(name, tensors[key]), key, tensors[key]
     heads = {p.split(".")[1]: a.shape[-1] for p, a in arrays.items() if p.startswith("heads.") and p.endswith(".bias")}
     training = [*layout.training, *(key for key in others if key.split(".", 1)[0] in layouts.TRAINING)]
     unknown += [*layout.unknown]
-    return Source(path, layout.title, config, heads, arrays, names, None, layout.buffers, training, unknown)
+    return Source(path, layout.title, config, heads, arrays, names, held, None, layout.buffers, training, unknown)
 
 
 def _transposed(name: str, tensor: Lazy) -> Lazy:

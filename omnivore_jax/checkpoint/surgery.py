@@ -1,7 +1,7 @@
 """From the weights that a file has to those that a model needs, every parameter accounted for.
 
-A plan says of each parameter where it comes from: taken as it is, changed by a rule, or drawn afresh; and of each tensor
-of the file whether it was used. Nothing is read until the plan is carried out.
+A plan says of each parameter where it comes from: taken as it is, changed by a rule, or drawn afresh; and of each
+tensor of the file whether it was used. Nothing is read until the plan is carried out.
 """
 
 import math
