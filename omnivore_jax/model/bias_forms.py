@@ -12,7 +12,7 @@ from jaxtyping import Float
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.position_bias import offset_rows, table_rows
 
-Table = Float[np.ndarray, "offsets k"]
+Table = Float[np.ndarray, "_ k"]
 LEAF = "relative_position_bias_table"
 
 

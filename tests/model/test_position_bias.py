@@ -1,0 +1,88 @@
+import jax
+import numpy as np
+import pytest
+
+from omnivore_jax.model.bias_forms import (
+    convert_position_bias,
+    factored_to_joint,
+    joint_to_factored,
+    released_to_geometric,
+    same_index,
+)
+from omnivore_jax.model.position_bias import FactoredBias, JointBias, offset_rows
+
+KEY = jax.random.key(0)
+
+
+def test_rows_of_the_released_index():
+    rows = offset_rows((8, 7, 7), (8, 7, 7))
+    assert rows.shape == (392, 392) and set(np.diag(rows)) == {1267}
+    still = offset_rows((8, 7, 7), (1, 7, 7))
+    assert (still.min(), still.max()) == (1183, 1351)
+    assert offset_rows((16, 7, 7), (16, 7, 7))[0, 0] == 2619
+
+
+@pytest.mark.parametrize(
+    ("window", "same"),
+    [((4, 7, 7), True), ((1, 4, 7), True), ((1, 4, 4), False), ((1, 7, 4), False), ((2, 4, 7), False)],
+    ids=str,
+)
+def test_where_the_corner_is_the_geometry(window, same):
+    assert same_index((8, 7, 7), window) is same
+
+
+def test_a_row_is_that_of_the_offset_query_minus_key():
+    """By hand, against operator precedence and the order of the axes: time slowest, width fastest."""
+    rows, window = offset_rows((4, 5, 3), (2, 5, 3)), (2, 5, 3)
+    for query, key in [((0, 0, 0), (1, 4, 2)), ((1, 4, 0), (0, 0, 2)), ((1, 2, 1), (1, 2, 2))]:
+        dt, dh, dw = np.subtract(query, key)
+        n, m = np.ravel_multi_index(query, window), np.ravel_multi_index(key, window)
+        assert rows[n, m] == (dt + 3) * 9 * 5 + (dh + 4) * 5 + (dw + 2)
+
+
+@pytest.mark.parametrize("window", [(4, 7, 7), (1, 7, 7), (2, 3, 3)], ids=str)
+@pytest.mark.parametrize("corner", [False, True])
+def test_factored_bias_has_an_exact_joint_form(window, corner):
+    factored = FactoredBias((4, 7, 7), heads=2, corner=corner, key=KEY)
+    joint = JointBias((4, 7, 7), heads=2, corner=corner, key=KEY)
+    joint.joint[...] = factored_to_joint(np.asarray(factored.spatial[...]), np.asarray(factored.temporal[...]))
+    np.testing.assert_array_equal(joint(window), factored(window))
+
+
+def test_bias_of_a_pair_is_its_spatial_plus_its_temporal_entry():
+    bias = FactoredBias((4, 3, 3), heads=2, key=KEY)
+    query, key = (1, 0, 2), (3, 1, 0)
+    n = np.ravel_multi_index(np.array([query, key]).T, (4, 3, 3))
+    dt, dh, dw = np.subtract(query, key)
+    by_hand = bias.spatial[(dh + 2) * 5 + dw + 2] + bias.temporal[dt + 3]
+    np.testing.assert_allclose(bias((4, 3, 3))[:, n[0], n[1]], by_hand, rtol=1e-6)
+
+
+def test_projection_on_the_factored_form_is_the_least_squares_solution():
+    window = (2, 2, 3)
+    joint = np.random.default_rng(0).standard_normal((3 * 3 * 5, 1))
+    spatial, temporal, residual = joint_to_factored(joint, window)
+    design = np.concatenate([np.tile(np.eye(15), (3, 1)), np.repeat(np.eye(3), 15, 0)], 1)
+    best = design @ np.linalg.lstsq(design, joint, rcond=None)[0]
+    np.testing.assert_allclose(factored_to_joint(spatial, temporal), best, atol=1e-12)
+    assert residual == pytest.approx(np.sqrt(np.square(joint - best).mean()))
+
+
+def test_a_tree_goes_to_the_joint_form_and_back_without_loss():
+    rng = np.random.default_rng(1)
+    tables = {"spatial": rng.standard_normal((9, 2)), "temporal": rng.standard_normal((3, 2))}
+    tree = {"attn": {"relative_position_bias_table": tables, "qkv": {"bias": np.ones(3)}}}
+    joint, residuals = convert_position_bias(tree, (2, 2, 2), "joint")
+    assert not residuals and joint["attn"]["qkv"]["bias"] is tree["attn"]["qkv"]["bias"]
+    back, residuals = convert_position_bias(joint, (2, 2, 2), "factored")
+    again, _ = convert_position_bias(back, (2, 2, 2), "joint")
+    assert residuals["attn.relative_position_bias_table"] < 1e-12
+    table = "relative_position_bias_table"
+    np.testing.assert_allclose(again["attn"][table]["joint"], joint["attn"][table]["joint"], atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [(1, 7, 7), (1, 4, 4)], ids=str)
+def test_a_table_moves_to_the_geometric_index_exactly_where_the_two_agree(window):
+    joint = np.random.default_rng(0).standard_normal((7 * 13 * 13, 2))
+    table, residual = released_to_geometric(joint, (4, 7, 7), window)
+    assert np.allclose(table, joint, atol=1e-12) is (residual < 1e-12) is same_index((4, 7, 7), window)
