@@ -51,7 +51,7 @@ def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
         raise UserError(f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder") from error
     path = workdir / "config.json"
     if path.exists():
-        differences = config_differences(json.loads(path.read_text())["config"], config)
+        differences = config_differences(_stored(path), config)
         if differences and not allow_change:
             raise UserError(
                 f"the config differs from that of the run in {workdir}: {'; '.join(differences)}; "
@@ -66,6 +66,13 @@ def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}; make room or choose another workdir") from error
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the config of a run; put it back, or use another --workdir") from error
 
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

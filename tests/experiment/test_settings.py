@@ -1,0 +1,118 @@
+"""Every config resolves; every key that no library knows is an error that names it."""
+
+import importlib
+import math
+from pathlib import Path
+
+import jax
+import pytest
+
+from omnivore_jax.core.command import UserError
+from omnivore_jax.experiment.settings import SECTIONS, resolve
+from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.train.mesh import MeshConfig, make_mesh
+from omnivore_jax.train.state import abstract_state
+
+ARGUMENTS = {
+    "demo": ("", "joint", "mixed", "image", "video", "rgbd"),
+    "swin_t": ("",),
+    "swin_s": ("",),
+    "swin_b": ("", "in1k", "in21k"),
+    "swin_l": ("", "in1k", "in21k"),
+}
+LIBRARIES = {"joint"}
+"""Files in configs/ that others import."""
+FACTORED = {  # trunk + 3 heads (FACTS 1.5)
+    "swin_t": 28_620_603,
+    "swin_s": 49_940_667,
+    "swin_b": 88_219_979,
+    "swin_l": 197_200_875,
+}
+IN21K = 21_841
+
+
+def config_of(name, argument=""):
+    get = importlib.import_module(f"configs.{name}").get_config
+    return (get(argument) if argument else get()).to_dict()
+
+
+def test_no_config_is_left_out():
+    assert {path.stem for path in Path("configs").glob("*.py")} - {"__init__"} == ARGUMENTS.keys() | LIBRARIES
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, a) for name, rest in ARGUMENTS.items() for a in rest])
+def test_every_config_resolves_and_so_does_its_model(name, argument):
+    settings = resolve(config_of(name, argument))
+    _, params = abstract_model(settings.model, settings.heads)
+    assert params["heads"].keys() == settings.heads.keys()
+    if name in FACTORED:
+        large = settings.heads.get("image21k", 0)
+        assert large in (0, IN21K)
+        count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+        assert count == FACTORED[name] + (large and large * (settings.model.feature_dim + 1))
+    state = abstract_state(settings.model, settings.heads, make_mesh(MeshConfig()))
+    assert jax.tree.map(lambda leaf: leaf.shape, state.ema) == jax.tree.map(lambda leaf: leaf.shape, params)
+
+
+def test_names_of_runs_differ_so_that_their_workdirs_do():
+    names = [config_of(name, a)["name"] for name, rest in ARGUMENTS.items() for a in rest if a not in ("joint",)]
+    assert len(set(names)) == len(names) - 2  # swin_b:in1k and swin_l:in21k are what swin_b and swin_l are
+
+
+@pytest.mark.parametrize("section", ["", *SECTIONS, "model", "attention", "data", "data.demo_rgbd"])
+def test_a_key_that_nobody_knows_is_named_in_one_line(section):
+    config = config_of("demo")
+    inner = config
+    for key in filter(None, section.split(".")):
+        inner = inner[key]
+    inner["sede"] = 1
+    where = f"{section or 'config'}.sede"
+    with pytest.raises(UserError, match=rf"^{where} is not a known (key|section); (known|did you mean)") as mistake:
+        resolve(config)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("optimizer.peak", "fast", "optimizer.peak='fast' is a str; use a float"),
+        ("train.steps", 2.5, "train.steps=2.5 is a float; use a int"),
+        ("train.batching", "both", "train.batching='both'; use one of 'separate', 'mixed'"),
+        ("checkpoint.every", 0, "checkpoint.every=0; use at least 1"),
+        ("eval.batch_size", 0, "eval.batch_size=0; use 1 or more"),
+        ("log.every", 0, "log.every=0; use 1 or more"),
+        ("data.workers", -1, "data.workers=-1; use 0 or more"),
+        ("data.demo_image", 3, "data.demo_image"),
+        ("data.demo_image.frames", 8, "data.demo_image.frames=8; a dataset of kind 'image' has 1"),
+        ("data.demo_image.classes", 0, "data.demo_image.classes=0; use 1 or more"),
+        ("model.name", "swin_xl", "model 'swin_xl' is not known"),
+        ("init_from", "weights.safetensors", "init_from='weights.safetensors'"),
+        ("name", "", "config.name is missing; name the run"),
+        ("data", {"root": "", "workers": 0}, "data names no dataset; add one"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named_with_its_remedy(path, value, says):
+    config = config_of("demo")
+    *outer, last = path.split(".")
+    inner = config
+    for key in outer:
+        inner = inner[key]
+    inner[last] = value
+    with pytest.raises(UserError) as mistake:
+        resolve(config)
+    assert str(mistake.value).startswith(says) and "\n" not in str(mistake.value)
+
+
+def test_auto_is_the_papers_two_tables_until_a_checkpoint_says_otherwise():
+    assert config_of("swin_l")["model"]["position_bias"] == "auto"
+    assert resolve(config_of("swin_l")).model.position_bias == "factored"
+
+
+def test_the_plan_of_swin_l_takes_the_paper_at_its_word():
+    """Ratios .1 : 1 : 1 : 10 of the sizes, batches of 4,096, 500 epochs (paper, section 4)."""
+    settings = resolve(config_of("swin_l"))
+    sizes = {name: dataset.num_train for name, dataset in settings.datasets.items()}
+    mixture = settings.mixture(sizes)
+    passes = mixture.passes_before(mixture.total_steps)
+    wanted = {"imagenet21k": 50, "imagenet": 500, "kinetics400": 500, "sunrgbd": 5000}
+    assert passes == pytest.approx(wanted, rel=1e-3)
