@@ -137,10 +137,7 @@ class Trunk(nn.Module):
         x = self.embed(x)
         maps = {}
         for i, stage in enumerate(self.layers):
-            for block in stage.blocks:
-                x = block(x)
-            maps[f"premerge{i}"] = x
-            x = x if stage.downsample is None else stage.downsample(x)
+            maps[f"premerge{i}"], x = stage(x)
             maps[f"interim{i}"] = x
         normed = self.norm(x)
         for name in stages:
@@ -185,7 +182,13 @@ class Stage(nn.Module):
     def __init__(self, model: Mapping[str, Any], width: int, depth: int, heads: int, *, last: bool):
         super().__init__()
         self.blocks = nn.ModuleList(Block(model, width, heads, shifted=j % 2 == 1) for j in range(depth))
-        self.downsample = None if last else PatchMerging(width)
+        self.downsample = nn.Identity() if last else PatchMerging(width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the map before and after the merging."""
+        for block in self.blocks:
+            x = block(x)
+        return x, self.downsample(x)
 
 
 class Block(nn.Module):
