@@ -1,6 +1,6 @@
-"""Turns a section of a config into a frozen dataclass; an unknown or ill-typed key is an error that says how to mend it.
+"""Turns a section of a config into a frozen dataclass; an unknown or ill-typed key is an error that says the remedy.
 
-Generic: every library owns the dataclass of its section (`model.ModelConfig`, `train.OptimizerConfig`, ...); none lives here.
+Generic: every library owns the dataclass of its section (`train.optimizer.OptimizerConfig`, ...); none lives here.
 """
 
 import dataclasses

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -24,9 +25,7 @@ dist.define_flags()
 def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise command.UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
-    if CONFIG.value is None:
-        raise command.UserError("--config is missing; name one, --config=configs/demo.py for example")
-    config = CONFIG.value.to_dict()
+    config = _config()
     if MODE.value == "dry":
         from omnivore_jax.experiment import dry
 
@@ -45,6 +44,17 @@ def main(argv: Sequence[str]) -> int:
         return run.PREEMPTED
     print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
     return 0
+
+
+def _config() -> dict[str, Any]:
+    """The config with the changes of the command line; a file that is missing shows only when it is first read."""
+    try:
+        if CONFIG.value is None:
+            raise command.UserError("--config is missing; name one, --config=configs/demo.py for example")
+        return CONFIG.value.to_dict()
+    except OSError as error:
+        name = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise command.UserError(f"--config={name} cannot be read: No such file or directory") from error
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _dataset(
         params,
         mesh,
         split,
-        activation_bytes=cost.activation_bytes(settings.model, size, channels, task.remat),
+        activation_bytes=cost.activation_bytes(settings.model, size, task.remat),
         sample_bytes=_sample_bytes(dataset),
     )
     return {
@@ -90,9 +90,9 @@ def _dataset(
         "accumulation": split.count,
         "mixing_group": split.group if task.mixes else None,
         "input": [*size, channels],
-        "gflops_forward": cost.flops(settings.model, size, channels) / 1e9,
+        "gflops_forward": cost.flops(settings.model, size, channels, task.classes) / 1e9,
         "memory_gib": {key: value / GIB for key, value in memory._asdict().items()} | {"total": memory.total / GIB},
-        "stages": [dataclasses.asdict(stage) for stage in cost.layout(settings.model, size)],
+        "stages": [stage._asdict() for stage in cost.layout(settings.model, size)],
     }
 
 
@@ -153,10 +153,13 @@ def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _layout(name: str, row: Mapping[str, Any]) -> list[str]:
     """The layout of tokens and windows per stage, for one dataset."""
-    rows = [("stage", "channels", "tokens", "window", "shift", "windows", "padding")]
+    rows: list[tuple[str, ...]] = [
+        ("stage", "channels", "blocks", "heads", "tokens", "padded", "window", "shift", "windows")
+    ]
     for number, stage in enumerate(row["stages"]):
-        extents = [_times(stage[key]) for key in ("size", "window", "shift")]
-        rows.append((str(number), str(stage["channels"]), *extents, str(stage["windows"]), _times(stage["padding"])))
+        counts = [str(stage[key]) for key in ("channels", "blocks", "heads")]
+        extents = [_times(stage[key]) for key in ("size", "padded", "window", "shift")]
+        rows.append((str(number + 1), *counts, *extents, str(stage["windows"])))
     title = f"{name}: {row['kind']} {_times(row['input'])}, head {row['head']} ({row['classes']:,} classes)"
     return [title, *("  " + line for line in _table(rows)), ""]
 

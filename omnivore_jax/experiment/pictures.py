@@ -28,7 +28,7 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     shards = batch_shards(mesh.shape)
     count = -(-SAMPLES // shards) * shards
     dataset = data.train[name]
-    batch = stack([dataset.load(i * len(dataset) // count, seed=i) for i in range(count)])
+    batch = stack([dataset.load(i * len(dataset) // count + i, seed=i) for i in range(count)])
     task = dataclasses.replace(settings.tasks[name], microbatch=0)
     split = split_batch(name, count, shards, task, group=count // shards)
 
@@ -73,4 +73,5 @@ def _found(neighbours: Neighbours, chosen: np.ndarray, data: RunData) -> Found:
 def _shown(gallery: Part, indices: np.ndarray, mode: str) -> np.ndarray:
     """Pictures of some gallery samples: depth in false colours, clips as they are."""
     batch = stack([gallery.load(int(i), 0) for i in indices])
-    return sheets.thumbnails(sheets.false_colours(batch.disparity) if mode == "depth" else batch.rgb)
+    pictures = sheets.false_colours(batch.disparity) if mode == "depth" else batch.rgb
+    return sheets.thumbnails(sheets.some_frames(pictures, sheets.FRAMES["retrieval"]))

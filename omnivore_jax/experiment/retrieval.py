@@ -76,15 +76,19 @@ def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Ev
     found = evaluator.features(pair.gallery, gallery, params, pair.mode)
     query_concepts = concepts(pair.query, queries.whole, asked)
     gallery_concepts = concepts(pair.gallery, gallery.whole, found)
-    can = answerable(query_concepts, gallery_concepts)
-    knn = None
-    if can.any() and len(np.unique(gallery_concepts)) > 1:
-        k = min(K, len(gallery))
-        numbers = {c: i for i, c in enumerate(np.unique(np.concatenate([query_concepts, gallery_concepts])))}
-        of = np.vectorize(numbers.__getitem__, otypes=[np.int64])
-        knn = knn_accuracy(asked.feature[can], of(query_concepts[can]), found.feature, of(gallery_concepts), k, TAU)
+    knn = _knn(asked, found, query_concepts, gallery_concepts)
     indices, similarities = nearest(asked.feature, found.feature, min(5, len(gallery)))
     return Neighbours(pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn)
+
+
+def _knn(asked: Features, found: Features, query_concepts: np.ndarray, gallery_concepts: np.ndarray) -> Knn | None:
+    """Scores the queries whose concept the gallery has; None where there is none, or nothing to confuse it with."""
+    numbers = {concept: number for number, concept in enumerate(np.unique([*query_concepts, *gallery_concepts]))}
+    queries, gallery = (np.array([numbers[c] for c in of]) for of in (query_concepts, gallery_concepts))
+    can = answerable(queries, gallery)
+    if not can.any() or len(np.unique(gallery)) < 2:
+        return None
+    return knn_accuracy(asked.feature[can], queries[can], found.feature, gallery, min(K, len(gallery)), TAU)
 
 
 def concepts(name: str, dataset: OpenDataset, features: Features) -> np.ndarray:
