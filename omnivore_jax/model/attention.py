@@ -106,7 +106,8 @@ def _attend_forward(qkv, bias, mask_classes, class_ids, keep):
 def _add_bias(logits, bias, mask_classes, class_ids):
     if mask_classes is None:
         return logits + bias
-    by_window = bias + mask_classes[class_ids][:, None]
+    by_class = bias + jnp.asarray(mask_classes)[:, None]
+    by_window = by_class[class_ids]  # looked up on the device: a constant would hold a mask a window
     split = logits.reshape(-1, *by_window.shape)
     return (split + by_window).reshape(logits.shape)
 

@@ -13,6 +13,7 @@ from released import CONFIG, arrays, channels_last, weights
 from omnivore_jax.checkpoint.torch_names import to_torch
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.functional import abstract_model, merge
+from omnivore_jax.model.platform import use_forms
 
 FILLS = ("n02", "fanin")
 STAGES = tuple(f"interim{i}" for i in range(4))
@@ -56,6 +57,17 @@ def test_features_stages_and_logits_are_those_of_the_released_model(case):
 
 @pytest.mark.parametrize(("case", "head"), golden.GRAD_CASES["tiny"])
 def test_gradients_are_those_of_the_released_model(case, head):
+    check_gradients(case, head, gradient)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "head"), golden.GRAD_CASES["tiny"])
+def test_gradients_are_the_same_in_the_forms_for_other_platforms(case, head):
+    with use_forms("plain"):
+        check_gradients(case, head, jax.jit(gradient.__wrapped__, static_argnums=2))
+
+
+def check_gradients(case, head, gradient):
     x = channels_last(golden.make_input(case))
     for fill in FILLS:
         loss, grads = gradient(parameters(fill), x, head)

@@ -38,7 +38,7 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean_of_each_sample_by_its_key
 def test_a_dropped_branch_leaves_its_sample_and_a_kept_one_is_scaled():
     config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), drop_path=0.5, init_std=0.3)
     model = merge(abstract_model(config, {})[0], init_params(config, {}, jax.random.key(0)))
-    block = model.trunk.layers[0].blocks[1]
+    block = jax.jit(model.trunk.layers[0].blocks[1].__call__)
     x = jax.random.normal(jax.random.key(1), (2, 1, 4, 4, 8))
     out = block(x, drop_path=jnp.array([[0.0, 2.0], [0.0, 0.0]]))
     np.testing.assert_array_equal(out[0], x[0])
