@@ -74,7 +74,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return {k: _convert(v, arguments[1], f"{where}.{k}") if arguments else v for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is Any or (isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool))):
+    plain = hint is Any or isinstance(value, typing.cast(type, hint))
+    if plain and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise ConfigError(f"{where}={value!r} is a {type(value).__name__}; use a {_name(hint)}")
 

@@ -1,4 +1,4 @@
-"""Every test runs with the shape annotations of the package checked, on 8 simulated devices, with compiled programs kept."""
+"""Tests run with shape annotations checked, on 8 simulated devices, and keep compiled programs for the next time."""
 
 import os
 from pathlib import Path
