@@ -141,6 +141,19 @@ def test_bytes_become_what_our_preprocessing_makes_of_them(params, card, tmp_pat
         model.preprocess(picture, torch.zeros(32, 32))
 
 
+def test_the_lines_of_the_readme_run(params, card, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture = torch.from_numpy(draw("demo_image", "test").rgb[0, 0])
+    for heads in ({"image": 10}, {}):
+        held = {"trunk": params["trunk"], "heads": {head: params["heads"][head] for head in heads}}
+        write_hub(Path("hub"), held, card | {"heads": heads})
+        code = (tmp_path / "hub/README.md").read_text().split("```")[1].removeprefix("python\n")
+        exec(code, {"torch": torch, "picture": picture, "x": torch.zeros(1, 4, 1, 32, 32)})
+    model = torch.hub.load("hub", "demo", source="local")
+    with pytest.raises(ValueError, match="head='image' is not in this model; it has none"):
+        model.preprocess(picture)
+
+
 def test_an_older_folder_of_ours_is_replaced_and_others_are_refused(params, card, tmp_path):
     hub = tmp_path / "hub"
     hub.mkdir()

@@ -28,13 +28,20 @@ One model for images, videos and single-view 3D (RGB-D); heads: {heads}. It need
 
 ```python
 model = torch.hub.load("{folder}", "{name}", source="local")  # the path of this folder
-model.predict(model.preprocess(picture, head="{head}"), head="{head}")  # picture: a uint8 tensor [h, w, 3]
+{use}
 ```
 
-A clip is a uint8 tensor [t, h, w, 3]; RGB-D is a picture and `disparity=`, a float tensor [h, w, 1]. `model(x, head)`
-gives logits, `model.features(x)` the pooled feature. `card.json` says what the weights were made from, which inputs
-they expect, their licence, and how near the outputs come to those of omnivore_jax.
+A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and `disparity=`, a float tensor
+[h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled feature. `card.json` says what the weights were
+made from, which inputs they expect, their licence, and how near the outputs come to those of omnivore_jax.
 """
+_USES = {
+    "image": 'model.predict(model.preprocess(picture, head="{head}"), head="{head}")',
+    "video": 'model.predict(model.preprocess(clip, head="{head}"), head="{head}")',
+    "rgbd": 'model.predict(model.preprocess(picture, disparity, head="{head}"), head="{head}")',
+    "": "model.features(x)  # x: a float tensor, normalised, [b, 3 or 4, t, h, w]",
+}
+"""By the modality of the first head; "": there is none."""
 
 
 def write_hub(folder: Path, params: Mapping[str, Any], card: Mapping[str, Any]) -> None:
@@ -116,6 +123,8 @@ def _publish(draft: Path, folder: Path) -> None:
 
 
 def _readme(folder: str, card: Mapping[str, Any]) -> str:
-    heads = {name: f"{name} ({classes} classes)" for name, classes in card["heads"].items()}
-    head = "image" if "image" in heads or not heads else next(iter(heads))
-    return _README.format(name=card["model"]["name"], heads=", ".join(heads.values()), folder=folder, head=head)
+    head = next(iter(card["heads"]), "")
+    modality = card.get("inputs", {}).get(head, {}).get("modality", head)
+    use = _USES.get(modality, _USES["image"]).format(head=head)
+    heads = ", ".join(f"{name} ({classes} classes)" for name, classes in card["heads"].items()) or "none"
+    return _README.format(name=card["model"]["name"], heads=heads, folder=folder, use=use)

@@ -38,8 +38,7 @@ class Omnivore(nn.Module):
 
     def forward(self, x: Tensor, head: str = "image") -> Tensor:
         """Scores the classes of one head, [b, classes]; an input without a time axis is a batch of images."""
-        if head not in self.heads:
-            raise ValueError(f"head={head!r} is not in this model; it has {', '.join(sorted(self.heads)) or 'none'}")
+        self._check(head)
         return self.heads[head](self.features(x))
 
     def features(self, x: Tensor, stages: Sequence[str] | None = None) -> Any:
@@ -62,6 +61,7 @@ class Omnivore(nn.Module):
         """
         if rgb.dtype != torch.uint8 or rgb.shape[-1] != 3 or not 3 <= rgb.ndim <= 5:
             raise ValueError(f"rgb is {rgb.dtype} {list(rgb.shape)}; give uint8 [h, w, 3], with t or b and t before it")
+        self._check(head)
         spec = self.card["preprocessing"][head]
         x = _standardised(rgb.float() / 255, spec["mean"], spec["std"])
         if disparity is not None:
@@ -92,6 +92,10 @@ class Omnivore(nn.Module):
                 raise ValueError(f"{name} is of {value.shape[0]} tokens, a window of this model has {tokens}")
         parameters = {name: value for name, value in state_dict.items() if not name.endswith(TABLE_INDEX)}
         return super().load_state_dict(parameters, strict, **options)
+
+    def _check(self, head: str) -> None:
+        if head not in self.heads:
+            raise ValueError(f"head={head!r} is not in this model; it has {', '.join(sorted(self.heads)) or 'none'}")
 
 
 def _head(name: str, width: int, classes: int) -> nn.Module:
