@@ -4,6 +4,7 @@ import pickle
 import struct
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,10 @@ def _leaves(path: Path, node: Any, key: str, depth: int):
 
 
 def _lazy(torch: Any, tensor: Any) -> Lazy:
-    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Lazy(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), partial(_read, torch, tensor))
 
-    def read() -> np.ndarray:
-        if tensor.dtype != torch.bfloat16:
-            return tensor.numpy()
-        import ml_dtypes
 
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-
-    return Lazy(tuple(tensor.shape), dtype, read)
+def _read(torch: Any, tensor: Any) -> np.ndarray:
+    if tensor.dtype != torch.bfloat16:
+        return tensor.numpy()
+    return tensor.view(torch.int16).numpy().view("bfloat16")

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Lazy], dict[str, str]]:
 def _lazy(path: Path, name: str, entry: Mapping[str, Any], start: int) -> Lazy:
     if entry["dtype"] not in DTYPES:
         raise UserError(f"{path}: {name} is of type {entry['dtype']}; use one of {', '.join(DTYPES)}")
-    shape, code = tuple(entry["shape"]), DTYPES[entry["dtype"]]
+    shape, dtype = tuple(entry["shape"]), DTYPES[entry["dtype"]]
+    return Lazy(shape, dtype, partial(_read, path, start + entry["data_offsets"][0], shape, dtype))
 
-    def read() -> np.ndarray:
-        first, last = entry["data_offsets"]
-        with path.open("rb") as file:
-            file.seek(start + first)
-            content = file.read(last - first)
-        return np.frombuffer(content, np.dtype(code)).reshape(shape)
 
-    return Lazy(shape, code, read)
+def _read(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    with path.open("rb") as file:
+        file.seek(start)
+        content = file.read(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str,
     with path.open("wb") as file:
         file.write(_header(header, card, 0))
         for name, array in arrays.items():
-            content = np.ascontiguousarray(array.read())
+            content = np.asarray(array.read(), order="C")
             if (content.shape, str(content.dtype)) != (array.shape, array.dtype):
                 raise ValueError(f"{name} is {content.dtype}{content.shape} instead of {array.dtype}{array.shape}")
             file.write(content.tobytes() if content.dtype == "bfloat16" else content.data)
