@@ -1,13 +1,14 @@
 # make demo      train one model on pictures, clips and RGB-D, evaluate it, write a report (about 6 minutes on 2 cores)
 # make compare   the same model on each modality alone and with mixed batches; adds the comparison to the report
 # make test      the fast tests        make test-all   also the slow ones        make lint   style, types, import rules
+# make torch     PyTorch too: its files, and the tests that compare with it
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: env demo compare test test-slow test-all lint clean
+.PHONY: env torch demo compare test test-slow test-all lint clean
 
 env: $(VENV)/.ready
 
@@ -15,6 +16,9 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-dev.txt
 	touch $@
+
+torch: env requirements-torch.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-torch.txt
 
 demo: env
 	$(RUN) -m omnivore_jax.main --config=configs/demo.py
