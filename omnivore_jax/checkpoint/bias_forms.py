@@ -66,8 +66,11 @@ def resize_bicubic(x: Float[np.ndarray, "n h w c"], size: tuple[int, int]) -> Fl
 
 
 def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """How much every old sample counts for every new one; beyond the border its last sample repeats."""
-    at = (np.arange(new) + 0.5) * old / new - 0.5
+    """How much every old sample counts for every new one; beyond the border its last sample repeats.
+
+    Positions are float32, as PyTorch's, which differ from exact ones in the sixth digit of the result.
+    """
+    at = np.float32(old / new) * (np.arange(new, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     first = np.floor(at).astype(int)
     weights = np.zeros((new, old))
     for tap in range(-1, 3):

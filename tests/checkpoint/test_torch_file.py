@@ -1,0 +1,125 @@
+"""PyTorch is installed by requirements-torch.txt; without it these tests are skipped."""
+
+import os
+import pickle
+
+import layout_files
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from omnivore_jax.checkpoint.bias_forms import resize_bicubic  # noqa: E402
+from omnivore_jax.checkpoint.conversion import Request, convert  # noqa: E402
+from omnivore_jax.checkpoint.diff import compare, summary  # noqa: E402
+from omnivore_jax.checkpoint.released import write_released  # noqa: E402
+from omnivore_jax.checkpoint.source import open_source  # noqa: E402
+from omnivore_jax.core.command import UserError  # noqa: E402
+
+
+def nested(state):
+    """The two dicts of a released file, as tensors."""
+    tree = {"trunk": {}, "heads": {}}
+    for name, array in state.items():
+        part, _, key = name.partition(".")
+        tree[part][key] = torch.from_numpy(array.copy())
+    return tree
+
+
+@pytest.fixture
+def source(tmp_path):
+    torch.save(nested(layout_files.released()), tmp_path / "swinT_checkpoint.torch")
+    return tmp_path / "swinT_checkpoint.torch"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_both_of_pytorchs_formats_hold_the_golden_arrays(tmp_path, zipped):
+    torch.save(nested(layout_files.released()), tmp_path / "f", _use_new_zipfile_serialization=zipped)
+    source = open_source(tmp_path / "f")
+    assert source.layout == "released Omnivore" and source.unknown == []
+    for path, want in layout_files.golden_params().items():
+        np.testing.assert_array_equal(source.arrays[path].read(), want, err_msg=path)
+
+
+def test_into_jax_and_out_again_not_a_bit_changes(source, tmp_path):
+    convert(source, tmp_path / "w.safetensors", Request())
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    before, after = torch.load(source, weights_only=True), torch.load(tmp_path / "back.torch", weights_only=True)
+    assert after.keys() == before.keys()
+    for part, tensors in before.items():
+        buffers = {key for key in after[part] if key.endswith("relative_position_index")}
+        assert after[part].keys() - buffers == tensors.keys() and len(buffers) == (8 if part == "trunk" else 0)
+        assert all(torch.equal(after[part][key], tensor) for key, tensor in tensors.items())
+    index = after["trunk"]["layers.0.blocks.0.attn.relative_position_index"]
+    assert index.dtype == torch.int64 and tuple(index.shape) == (196, 196)
+    assert (index.diagonal() == 3 * 169 + 84).all()  # a token and itself: the centre of the table
+    assert summary(compare(source, tmp_path / "back.torch")) == "129 equal"
+
+
+def test_the_epic_file_comes_back_with_its_nameless_head(tmp_path):
+    _, state = layout_files.files()["epic"]
+    torch.save(nested(state), tmp_path / "f")
+    convert(tmp_path / "f", tmp_path / "w.safetensors", Request())
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    back = torch.load(tmp_path / "back.torch", weights_only=True)
+    assert back["heads"].keys() == {"1.weight", "1.bias"}
+    assert torch.equal(back["heads"]["1.weight"], torch.from_numpy(state["heads.1.weight"]))
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_pickle_that_would_run_code_does_not(tmp_path, how):
+    target, trap = tmp_path / "f.pth", {"trunk": Evil(tmp_path / "it ran")}
+    if how == "torch":
+        torch.save(trap, target)
+    else:
+        target.write_bytes(pickle.dumps(trap))
+    with pytest.raises(UserError, match=r"asks to run code \(posix.mkdir\)|damaged") as failed:
+        convert(target, tmp_path / "w.safetensors", Request())
+    assert "\n" not in str(failed.value) and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_damaged_file_is_one_line(source, tmp_path):
+    whole = source.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:100], b"\x80\x02garbage", pickle.dumps([1, 2]), pickle.dumps(3)):
+        source.write_bytes(content)
+        with pytest.raises(UserError, match=r"not a checkpoint of PyTorch or damaged|no Swin trunk") as failed:
+            open_source(source)
+        assert "\n" not in str(failed.value)
+
+
+def test_a_dict_that_holds_itself_and_keys_that_mean_the_same_are_refused(tmp_path):
+    loop = {}
+    loop["a"] = loop
+    torch.save(loop, tmp_path / "f")
+    with pytest.raises(UserError, match="dicts more than 16 deep"):
+        open_source(tmp_path / "f")
+    torch.save({"a.b": torch.zeros(1), "a": {"b": torch.zeros(1)}}, tmp_path / "f")
+    with pytest.raises(UserError, match="two tensors 'a.b'"):
+        open_source(tmp_path / "f")
+
+
+def test_half_precisions_are_read_as_they_are(source):
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        tree = {
+            part: {k: t.to(dtype) for k, t in held.items()} for part, held in nested(layout_files.released()).items()
+        }
+        torch.save(tree, source)
+        array = open_source(source).arrays["trunk.norm.scale"]
+        assert array.dtype == str(dtype).removeprefix("torch.")
+        np.testing.assert_array_equal(array.astype("float32").read(), tree["trunk"]["norm.weight"].float().numpy())
+
+
+@pytest.mark.parametrize(("old", "new"), [((13, 13), (23, 23)), ((23, 23), (13, 13)), ((9, 5), (7, 11))])
+def test_bicubic_is_that_of_pytorch(old, new):
+    x = torch.randn(1, 2, *old, generator=torch.Generator().manual_seed(0))
+    want = torch.nn.functional.interpolate(x, size=new, mode="bicubic", align_corners=False, antialias=False)
+    found = resize_bicubic(x.permute(0, 2, 3, 1).numpy(), new)
+    np.testing.assert_allclose(found, want.permute(0, 2, 3, 1), atol=3e-6)
