@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import omnivore_jax as ov
 from omnivore_jax import convert
 from omnivore_jax.checkpoint.card import make_card
 from omnivore_jax.checkpoint.lazy import lazy
@@ -84,6 +85,12 @@ def test_a_run_comes_out_as_one_file_with_its_ema_or_its_parameters(run_folder, 
     want = {p: x if raw else x / 2 for p, x in flatten(params).items() if not p.startswith("heads.video")}
     assert held.keys() == want.keys()
     assert all(np.array_equal(held[path], array) for path, array in want.items())
+
+
+def test_a_run_is_loaded_with_its_ema_and_its_card(run_folder, params):
+    model = ov.load(run_folder)
+    np.testing.assert_array_equal(model.heads["image"].kernel[...], params["heads"]["image"]["kernel"] / 2)
+    assert model.card["heads"] == HEADS and model.config == CONFIG
 
 
 def test_inspect_tells_the_same_values_whatever_the_layout(tmp_path, ours, params, capsys):

@@ -1,8 +1,13 @@
 """PyTorch is installed by requirements-torch.txt; without it these tests are skipped."""
 
+import json
 import os
 import pickle
+import subprocess
+import sys
+import time
 
+import jax
 import layout_files
 import numpy as np
 import pytest
@@ -10,11 +15,18 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from omnivore_jax.checkpoint.bias_forms import resize_bicubic  # noqa: E402
+from omnivore_jax.checkpoint.card import make_card  # noqa: E402
 from omnivore_jax.checkpoint.conversion import Request, convert  # noqa: E402
 from omnivore_jax.checkpoint.diff import compare, summary  # noqa: E402
+from omnivore_jax.checkpoint.lazy import lazy  # noqa: E402
 from omnivore_jax.checkpoint.released import write_released  # noqa: E402
 from omnivore_jax.checkpoint.source import open_source  # noqa: E402
+from omnivore_jax.checkpoint.torch_names import to_torch  # noqa: E402
+from omnivore_jax.checkpoint.weights import write_safetensors  # noqa: E402
 from omnivore_jax.core.command import UserError  # noqa: E402
+from omnivore_jax.core.tree import flatten  # noqa: E402
+from omnivore_jax.model.functional import abstract_model, init_params  # noqa: E402
+from omnivore_jax.model.variants import model_config  # noqa: E402
 
 
 def nested(state):
@@ -54,6 +66,23 @@ def test_into_jax_and_out_again_not_a_bit_changes(source, tmp_path):
     assert index.dtype == torch.int64 and tuple(index.shape) == (196, 196)
     assert (index.diagonal() == 3 * 169 + 84).all()  # a token and itself: the centre of the table
     assert summary(compare(source, tmp_path / "back.torch")) == "129 equal"
+
+
+def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
+    config = model_config("demo", position_bias="factored")
+    params = flatten(init_params(config, {"image": 10, "mine": 3}, jax.random.key(0)))
+    held = {path: lazy(np.asarray(array)) for path, array in params.items()}
+    write_safetensors(tmp_path / "w", held, make_card(config, {"image": 10, "mine": 3}, {}))
+    write_released(tmp_path / "w", tmp_path / "f.torch", Request())
+    lines = json.loads((tmp_path / "f.json").read_text())["certificate"]["differences"]
+    assert "window_index=geometric: outputs differ where the input clamps a window" in lines[0]
+    assert "no hub name builds this model" in lines[1] and len(lines) == 2
+    state = torch.load(tmp_path / "f.torch", weights_only=True)
+    assert sorted(state["heads"]) == ["image.bias", "image.weight", "mine.bias", "mine.weight"]
+    base = "trunk.layers.1.blocks.1.attn.relative_position_bias_table"
+    joint = params[f"{base}.temporal"][:, None] + params[f"{base}.spatial"][None]
+    table = state["trunk"][base.removeprefix("trunk.")]
+    np.testing.assert_array_equal(table.numpy().reshape(joint.shape), joint)
 
 
 def test_the_epic_file_comes_back_with_its_nameless_head(tmp_path):
@@ -123,3 +152,38 @@ def test_bicubic_is_that_of_pytorch(old, new):
     want = torch.nn.functional.interpolate(x, size=new, mode="bicubic", align_corners=False, antialias=False)
     found = resize_bicubic(x.permute(0, 2, 3, 1).numpy(), new)
     np.testing.assert_allclose(found, want.permute(0, 2, 3, 1), atol=3e-6)
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from omnivore_jax.checkpoint.card import make_card  # noqa: E402
+from omnivore_jax.checkpoint.conversion import Request, convert
+job = convert(Path(sys.argv[1]), Path(sys.argv[2]), Request())
+print(job.source.layout, job.plan.config.name, job.plan.config.window, job.json()["parameters"], len(job.plan.rows))
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "parameters", "entries"),  # FACTS 1.3, and the entries of a trunk's state dict without its buffers
+    [("s", 50_603_649, 331), ("b", 90_114_643, 331), ("l", 198_526_839, 331)],
+)
+def test_big_models_convert_within_a_minute_and_two_and_a_half_files_of_memory(tmp_path, variant, parameters, entries):
+    config = model_config(f"omnivore_swin_{variant}", position_bias="joint", window_index="released")
+    shapes = flatten(abstract_model(config, {"image": 1000, "rgbd": 19, "video": 400})[1])
+    zero = {path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in shapes.items()}
+    rng = np.random.default_rng(0)
+    state = dict(to_torch(path, array) for path, array in zero.items())
+    state = {name: rng.standard_normal(array.shape, np.float32) for name, array in state.items()}
+    torch.save(nested(state), tmp_path / "f")
+    del state
+    began = time.monotonic()
+    files = [tmp_path / "f", tmp_path / "w.safetensors"]
+    done = subprocess.run([sys.executable, "-c", MEASURED, *files], capture_output=True, text=True, check=True)
+    said, peak = done.stdout.splitlines()
+    assert said == f"released Omnivore {config.name} {config.window} {parameters} {entries + 6}"
+    assert time.monotonic() - began < 60
+    if variant == "l":  # of smaller ones the interpreter and its libraries are the larger part
+        assert int(peak) * 1024 < 2.5 * files[0].stat().st_size
