@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from omnivore_jax.train.mesh import batch_shards, mesh_shape
 from omnivore_jax.train.microbatch import Split
 
 GIB = 2**30
+WIDTH = 120
+"""Columns of a terminal."""
 
 
 def plan(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,15 +124,16 @@ def render(plan: Mapping[str, Any]) -> str:
         f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, {plan['batching']} batches",
         f"model {plan['model']['name']}: {parameters['total']:,} parameters",
         f"  = trunk {parameters['trunk']:,} + {heads}",
-        f"mesh {axes} = {math.prod(mesh.values())} devices: {plan['mesh_rule']}",
+        f"mesh {axes} = {math.prod(mesh.values())} devices",
+        *_wrapped(plan["mesh_rule"]),
         "",
         *_table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
         "",
         *(line for name, row in plan["datasets"].items() for line in _layout(name, row)),
         f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} teraflops "
         f"at {hardware['utilisation']:.0%}, memory {hardware['memory_gib']:g} GiB each",
-        f"  {plan['hours_formula']}",
-        f"  {plan['memory_formula']}",
+        *_wrapped(plan["hours_formula"]),
+        *_wrapped(plan["memory_formula"]),
         "",
         "config:",
         *_config(plan["config"], "  "),
@@ -171,6 +175,10 @@ def _times(extent: Sequence[int]) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _config(tree: Mapping[str, Any], indent: str) -> list[str]:

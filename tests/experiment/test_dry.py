@@ -1,0 +1,126 @@
+"""The dry run says what a run would be from figures alone: no data is opened, no device is asked for."""
+
+import importlib
+import json
+import resource
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from omnivore_jax.core.command import UserError
+from omnivore_jax.experiment import dry
+
+TRUNKS = {"swin_t": 27_529_392, "swin_s": 48_849_456, "swin_b": 86_765_504, "swin_l": 195_019_872}  # FACTS 1.5
+HEADS = {"swin_t": (768, 0), "swin_s": (768, 0), "swin_b": (1024, 0), "swin_l": (1536, 21_841)}
+GMACS = {  # image, RGB-D, 32 frames, without heads (findings/performance.md: products counted in the released code)
+    "swin_t": (4.51, 4.51, 87.8),
+    "swin_s": (8.76, 8.76, 165.7),
+    "swin_b": (15.45, 15.46, 320.4),
+    "swin_l": (34.50, 34.52, 603.3),
+}
+DATASETS = ("imagenet", "sunrgbd", "kinetics400")
+
+
+def config_of(name):
+    return importlib.import_module(f"configs.{name}").get_config().to_dict()
+
+
+@pytest.fixture(scope="module")
+def plans():
+    return {name: dry.plan(config_of(name)) for name in TRUNKS}
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_parameters_are_those_of_the_paper(name, plans):
+    width, large = HEADS[name]
+    counts = plans[name]["parameters"]
+    classes = {"image": 1000, "video": 400, "rgbd": 19} | ({"image21k": large} if large else {})
+    assert counts["trunk"] == TRUNKS[name]
+    assert counts["heads"] == {head: (width + 1) * n for head, n in classes.items()}
+    assert counts["total"] == counts["trunk"] + sum(counts["heads"].values())
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_arithmetic_is_within_a_hundredth_of_what_was_counted(name, plans):
+    for dataset, gmacs in zip(DATASETS, GMACS[name], strict=True):
+        assert plans[name]["datasets"][dataset]["gflops_forward"] == pytest.approx(2 * gmacs, rel=0.01)
+
+
+def test_steps_follow_from_ratios_sizes_and_batches(plans):
+    """One epoch: .1 x 14,197,122 + 1,281,167 + 240,000 + 10 x 4,845 samples in batches of 4,096."""
+    expected = (1_419_712.2 + 1_281_167 + 240_000 + 48_450) / 4096
+    assert plans["swin_l"]["steps_per_epoch"] == pytest.approx(expected, rel=1e-6)
+    assert plans["swin_l"]["steps"] == pytest.approx(500 * expected, abs=4)
+    for row in plans["swin_l"]["datasets"].values():
+        assert row["steps"] == pytest.approx(500 * row["steps_per_epoch"], abs=1)
+        assert row["samples"] == row["steps"] * 4096
+        assert row["micro_batch"] * row["accumulation"] * 64 == 4096
+
+
+def test_windows_and_shifts_are_those_of_the_paper(plans):
+    """FACTS 1.4: a picture has windows (1, 7, 7), not shifted in stage 4; a clip of 32 frames is shifted in time."""
+    image, clip = (plans["swin_l"]["datasets"][name]["stages"] for name in ("imagenet", "kinetics400"))
+    assert [tuple(stage["size"]) for stage in clip] == [(16, 56, 56), (16, 28, 28), (16, 14, 14), (16, 7, 7)]
+    assert {tuple(stage["window"]) for stage in image} == {(1, 7, 7)}
+    assert [tuple(stage["shift"]) for stage in image] == [(0, 3, 3)] * 3 + [(0, 0, 0)]
+    assert [tuple(stage["shift"]) for stage in clip] == [(4, 3, 3)] * 3 + [(4, 0, 0)]
+    wide = plans["swin_b"]["datasets"]["kinetics400"]["stages"]
+    assert [tuple(stage["shift"]) for stage in wide] == [(0, 3, 3)] * 3 + [(0, 0, 0)]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_the_micro_batches_of_the_configs_fit_the_memory_of_a_chip(name, plans):
+    for row in plans[name]["datasets"].values():
+        assert row["memory_gib"]["total"] <= plans[name]["hardware"]["memory_gib"]
+
+
+def test_the_text_fits_a_terminal_and_says_how_its_figures_come_about(plans):
+    for plan in plans.values():
+        text = dry.render(plan)
+        assert max(map(len, text.splitlines())) <= 120, max(text.splitlines(), key=len)
+        assert plan["hours_formula"].split(" = ")[0] in text and f"{plan['parameters']['total']:,}" in text
+        for name in plan["datasets"]:
+            assert name in text
+
+
+def test_no_device_is_asked_for(monkeypatch):
+    def ask(*_, **__):
+        raise AssertionError("a device was asked for")
+
+    for name in ("devices", "local_devices", "device_count", "local_device_count", "process_index", "process_count"):
+        monkeypatch.setattr(jax, name, ask)
+    assert dry.plan(config_of("swin_t"))["mesh"] == {"data": 64, "fsdp": 1, "tensor": 1}
+
+
+def test_a_plan_without_the_number_of_samples_is_one_line():
+    config = config_of("swin_t")
+    config["data"]["imagenet"]["num_train"] = 0
+    with pytest.raises(UserError, match="data.imagenet.num_train=0; a dry run needs the number of samples"):
+        dry.plan(config)
+
+
+def test_a_batch_that_does_not_fit_the_chips_is_one_line():
+    config = config_of("swin_t")
+    config["hardware"]["chips"] = 60
+    with pytest.raises(UserError, match=r"batch_size=4096 is not divisible by 60 devices"):
+        dry.plan(config)
+
+
+def test_swin_l_is_planned_within_ten_seconds_on_a_machine_without_devices(tmp_path):
+    """JAX_PLATFORMS names a platform that is not there: whoever asks for a device, fails."""
+    command = [sys.executable, "-m", "omnivore_jax.main", "--config=configs/swin_l.py", "--mode=dry", "--json"]
+    environment = {"JAX_PLATFORMS": "nowhere", "OMNIVORE_DATA": str(tmp_path)}
+    before = _children()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["name"] == "swin_l"
+    assert _children() - before < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def _children():
+    """Seconds of processor time of the processes that were started here."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
