@@ -14,6 +14,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import omnivore_jax as ov  # noqa: E402
+from omnivore_jax import convert as convert_command  # noqa: E402
+from omnivore_jax.checkpoint import certificate  # noqa: E402
 from omnivore_jax.checkpoint.bias_forms import resize_bicubic  # noqa: E402
 from omnivore_jax.checkpoint.card import make_card  # noqa: E402
 from omnivore_jax.checkpoint.conversion import Request, convert  # noqa: E402
@@ -187,3 +190,16 @@ def test_big_models_convert_within_a_minute_and_two_and_a_half_files_of_memory(t
     assert time.monotonic() - began < 60
     if variant == "l":  # of smaller ones the interpreter and its libraries are the larger part
         assert int(peak) * 1024 < 2.5 * files[0].stat().st_size
+
+
+def test_a_conversion_is_certified_or_nothing_is_written(source, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "w.safetensors"
+    convert_command.from_torch(convert_command.Options(certify=True, json=True), source, target)
+    found = json.loads(capsys.readouterr().out)["card"]["certificate"]
+    assert found["status"] == "passed" and set(found["logits"]) == {"image", "rgbd", "video"}
+    assert json.loads(str(ov.load(target).card))["certificate"] == found
+    before = target.read_bytes()
+    monkeypatch.setattr(certificate, "LIMITS", dict.fromkeys(certificate.LIMITS, 0.0))
+    with pytest.raises(UserError, match=r"is not certified: failed \(.*features of .*\); nothing was written"):
+        convert_command.from_torch(convert_command.Options(certify=True), source, target)
+    assert target.read_bytes() == before and len(list(tmp_path.iterdir())) == 3
