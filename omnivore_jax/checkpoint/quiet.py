@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+import traceback
+
+ORBAX = f"{os.sep}orbax{os.sep}"
 
 
 def quiet_orbax() -> None:
@@ -10,12 +13,20 @@ def quiet_orbax() -> None:
     logger = logging.getLogger("absl")
     if _is_worth_a_line not in logger.filters:
         logger.addFilter(_is_worth_a_line)
+        logging.getLogger("asyncio").addFilter(_is_no_echo)
         sys.unraisablehook = _without_abandoned_writes(sys.unraisablehook)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    from_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
+    from_orbax = ORBAX in record.pathname
     return not from_orbax or (record.levelno >= logging.WARNING and not record.exc_info)
+
+
+def _is_no_echo(record: logging.LogRecord) -> bool:
+    """Drops what asyncio says of each further write that failed, of which Orbax raises the first alone."""
+    error = record.exc_info[1] if record.exc_info else None
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    return not any(ORBAX in frame.filename for frame in frames)
 
 
 def _without_abandoned_writes(hook):
