@@ -25,8 +25,6 @@ class Evaluator:
         self._settings, self._data, self._mesh = settings, data, mesh
         self._functions: dict[tuple[str, ...], Any] = {}
         self._sharding = batch_sharding(mesh)
-        shards = batch_shards(mesh.shape)
-        self._batch_size = -(-settings.eval.batch_size // shards) * shards // jax.process_count()
 
     def classify_all(self, params: Params) -> dict[str, Classification]:
         """Classifies every validation split."""
@@ -41,7 +39,7 @@ class Evaluator:
             made = evaluator.make_predict(model, heads, task.head, task.preprocessing, mode, self._mesh)
             self._functions[key] = made
         return evaluator.classify(
-            self._functions[key], params, self._batches(self._data.val[name]), task.classes, self._place
+            self._functions[key], params, self._batches(name, self._data.val[name]), task.classes, self._place
         )
 
     def features(self, name: str, dataset: Dataset, params: Params, mode: Mode = "all") -> Features:
@@ -51,11 +49,17 @@ class Evaluator:
             model, heads = self._settings.model, self._settings.heads
             preprocessing = self._settings.tasks[name].preprocessing
             self._functions[key] = evaluator.make_features(model, heads, preprocessing, mode, self._mesh)
-        return evaluator.extract_features(self._functions[key], params, self._batches(dataset), self._place)
+        return evaluator.extract_features(self._functions[key], params, self._batches(name, dataset), self._place)
 
-    def _batches(self, dataset: Dataset) -> Iterator[tuple[Batch, list[str]]]:
+    def _batches(self, name: str, dataset: Dataset) -> Iterator[tuple[Batch, list[str]]]:
         shard = jax.process_index(), jax.process_count()
-        return eval_batches(dataset, self._batch_size, shard, self._settings.loader.threads)
+        return eval_batches(dataset, self._batch_size(name) // shard[1], shard, self._settings.loader.threads)
+
+    def _batch_size(self, name: str) -> int:
+        """Samples of a batch over all devices; no device takes more at once than in training."""
+        shards, most = batch_shards(self._mesh.shape), self._settings.eval.batch_size
+        micro = self._settings.tasks[name].microbatch
+        return -(-min(most, micro * shards if micro else most) // shards) * shards
 
     def _place(self, batch: Batch) -> Batch:
         def put(local: np.ndarray) -> jax.Array:

@@ -37,7 +37,7 @@ class EvalConfig:
     every: int = 0
     """Steps between two evaluations; 0: at the end alone."""
     batch_size: int = 256
-    """Over all devices; a result does not depend on it."""
+    """At most, over all devices, and of each device no more than `microbatch`; a result does not depend on it."""
     retrieval: int = 6000
     """Most samples of queries and of a gallery when neighbours across modalities are looked for at the end; 0: off."""
 
