@@ -8,6 +8,8 @@ from absl import logging
 from omnivore_jax.core.command import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
+from omnivore_jax.data.sample import BadRecord, Dataset, Sample
+from omnivore_jax.data.source import MOST_REPLACEMENTS
 from omnivore_jax.experiment.settings import Settings
 
 
@@ -22,6 +24,24 @@ class RunData:
     def sizes(self) -> dict[str, int]:
         """Training samples of every dataset."""
         return {name: len(dataset) for name, dataset in self.train.items()}
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Training samples outside of training (sample.Dataset): the next one stands in for one that cannot be read."""
+
+    whole: Dataset
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def load(self, index: int, seed: int) -> Sample:
+        for further in range(MOST_REPLACEMENTS):
+            try:
+                return self.whole.load((index + further) % len(self), seed)
+            except BadRecord as record:
+                logging.warning("%s cannot be read (%s): the next record is taken", record.id, record.reason)
+        raise UserError(f"{MOST_REPLACEMENTS} records one after another cannot be read; prepare the dataset again")
 
 
 def open_datasets(settings: Settings) -> RunData:

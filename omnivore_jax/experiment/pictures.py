@@ -12,7 +12,7 @@ from omnivore_jax.core.types import Batch
 from omnivore_jax.data.source import stack
 from omnivore_jax.eval import sheets
 from omnivore_jax.eval.report import Found, RetrievalSheet, SampleSheet
-from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.datasets import Readable, RunData
 from omnivore_jax.experiment.retrieval import Neighbours, Part
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.train.inputs import divide, micro_batch
@@ -27,7 +27,7 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     """Augments a few training samples exactly as a step does, evenly spread over the dataset."""
     shards = batch_shards(mesh.shape)
     count = -(-SAMPLES // shards) * shards
-    dataset = data.train[name]
+    dataset = Readable(data.train[name])
     batch = stack([dataset.load(i * len(dataset) // count + i, seed=i) for i in range(count)])
     task = dataclasses.replace(settings.tasks[name], microbatch=0)
     split = split_batch(name, count, shards, task, group=count // shards)
@@ -39,7 +39,7 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     placed = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch)
     x = jax.device_get(jax.jit(augment, out_shardings=NamedSharding(mesh, PartitionSpec()))(placed))[:SAMPLES]
     kind, labels = settings.datasets[name].kind, batch.label[:SAMPLES]
-    return sheets.sample_sheet(name, kind, x, labels, dataset.classes, task.preprocessing)
+    return sheets.sample_sheet(name, kind, x, labels, data.train[name].classes, task.preprocessing)
 
 
 def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:

@@ -1,17 +1,17 @@
 """Neighbours across modalities: pictures look for depth maps and clips of the same thing (paper, section 5)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from omnivore_jax.data.datasets import OpenDataset, open_dataset
+from omnivore_jax.data.datasets import open_dataset
 from omnivore_jax.data.embedded import digit_of
-from omnivore_jax.data.sample import Sample
+from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.eval.evaluator import Features, Mode
 from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
-from omnivore_jax.experiment.datasets import RunData
+from omnivore_jax.experiment.datasets import Readable, RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
 
@@ -20,7 +20,7 @@ from omnivore_jax.experiment.settings import Settings
 class Part:
     """Samples of a dataset, evenly spread (sample.Dataset)."""
 
-    whole: OpenDataset
+    whole: Dataset
     most: int
 
     def __len__(self) -> int:
@@ -71,11 +71,11 @@ def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Ev
     """Extracts features of both sides and compares them: validation pictures against training samples."""
     queries = Part(data.val[pair.query], settings.eval.retrieval)
     unchanged = open_dataset(pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False)
-    gallery = Part(unchanged, settings.eval.retrieval)
+    gallery = Part(Readable(unchanged), settings.eval.retrieval)
     asked = evaluator.features(pair.query, queries, params)
     found = evaluator.features(pair.gallery, gallery, params, pair.mode)
-    query_concepts = concepts(pair.query, queries.whole, asked)
-    gallery_concepts = concepts(pair.gallery, gallery.whole, found)
+    query_concepts = concepts(pair.query, data.val[pair.query].classes, asked)
+    gallery_concepts = concepts(pair.gallery, unchanged.classes, found)
     knn = _knn(asked, found, query_concepts, gallery_concepts)
     indices, similarities = nearest(asked.feature, found.feature, min(5, len(gallery)))
     return Neighbours(pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn)
@@ -91,8 +91,8 @@ def _knn(asked: Features, found: Features, query_concepts: np.ndarray, gallery_c
     return knn_accuracy(asked.feature[can], queries[can], found.feature, gallery, min(K, len(gallery)), TAU)
 
 
-def concepts(name: str, dataset: OpenDataset, features: Features) -> np.ndarray:
+def concepts(name: str, classes: Sequence[str], features: Features) -> np.ndarray:
     """What each sample shows, as text: its class name; for the demo's clips, which digit moves."""
     if name.startswith("demo_"):
         return digit_of(name, features.label).astype(str)
-    return np.asarray(dataset.classes)[features.label]
+    return np.asarray(classes)[features.label]
