@@ -2,11 +2,16 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 
+from omnivore_jax.checkpoint import accounts
+from omnivore_jax.checkpoint.card import read_card
+from omnivore_jax.checkpoint.initial import initial_params
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.command import UserError
@@ -42,9 +47,31 @@ def run(
         raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
     open_workdir(workdir, config, allow_config_change)
     with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
-        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager)
+        settings, params = _begin_from(settings, manager)
+        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager, params)
         seconds = time.perf_counter() - began if whole else None
         return summarise(settings, data, mesh, workdir, manager, source, seconds)
+
+
+def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Settings, Any]:
+    """The weights of `init_from`, and the model as they have it; a run that has a checkpoint goes on with its own."""
+    if not settings.init_from:
+        return settings, None
+    step = manager.latest_good_step()
+    if step is not None:
+        model, _, _ = read_card(manager.metadata(step)["card"])
+        return replace(settings, model=model), None
+    params, model, rows = initial_params(
+        settings.init_from,
+        settings.model,
+        settings.heads,
+        position_bias=settings.position_bias,
+        seed=settings.train.seed,
+    )
+    logging.info("starting from %s", settings.init_from)
+    for line in accounts.lines(rows):
+        logging.info("%s", line)
+    return replace(settings, model=model), params
 
 
 def _mesh(settings: Settings) -> jax.sharding.Mesh:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from omnivore_jax import config as builder
 from omnivore_jax.checkpoint.manager import CheckpointConfig
@@ -69,6 +69,9 @@ class Settings:
 
     name: str
     init_from: str
+    """Weights to start from, a file or the folder of a run; empty: from scratch."""
+    position_bias: Literal["auto", "factored", "joint"]
+    """As asked for; `model` has what a run from scratch makes of it."""
     model: ModelConfig
     store: StoreConfig
     loader: LoaderConfig
@@ -140,7 +143,8 @@ def _resolve(config: Mapping[str, Any]) -> Settings:
     built = {key: builder.build(cls, config.get(key, {}), key) for key, cls in SECTIONS.items()}
     settings = Settings(
         name=config["name"],
-        init_from=config.get("init_from", ""),
+        init_from=str(config.get("init_from", "")),
+        position_bias=config.get("model", {}).get("position_bias", "auto"),
         model=_model(config.get("model", {}), config.get("attention", {})),
         store=store,
         loader=loader,
@@ -167,7 +171,7 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelCon
     """A variant with the fields that the config changes."""
     changes = {key: value for key, value in section.items() if key != "name" and value is not None}
     if changes.get("position_bias") == "auto":
-        changes["position_bias"] = "factored"  # the paper's; a checkpoint that is started from decides for itself
+        changes["position_bias"] = "factored"  # the paper's; weights that a run starts from decide for themselves
     if "backend" in attention:
         changes["attention_backend"] = attention["backend"]
     if set(attention) - {"backend"}:
@@ -182,10 +186,6 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelCon
 
 def _check(settings: Settings) -> None:
     heads(settings.tasks)
-    if settings.init_from:
-        raise builder.ConfigError(
-            f"init_from={settings.init_from!r}: starting from a file is not built yet; leave it empty"
-        )
     if settings.model.depth_embed == "none":
         for name, dataset in settings.datasets.items():
             if dataset.kind == "rgbd":

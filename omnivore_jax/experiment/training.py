@@ -25,7 +25,7 @@ from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import Split, split_batch
-from omnivore_jax.train.state import TrainState, abstract_state, init_state
+from omnivore_jax.train.state import TrainState, abstract_state, init_state, state_from
 from omnivore_jax.train.step import Trainer, make_train_step
 
 PREEMPTED = 42
@@ -107,9 +107,16 @@ def _means(tally: Mapping[str, Any]) -> dict[str, float | int]:
 
 
 def run_training(
-    settings: Settings, data: RunData, mesh: jax.sharding.Mesh, workdir: Path, manager: CheckpointManager
+    settings: Settings,
+    data: RunData,
+    mesh: jax.sharding.Mesh,
+    workdir: Path,
+    manager: CheckpointManager,
+    params: Any = None,
 ) -> bool:
     """Trains to the last step, resuming from the newest undamaged checkpoint; tells whether it began at step 0.
+
+    `params` are the weights to begin with (numpy); None: drawn from the seed.
 
     Raises:
         Preempted: a SIGTERM came; the state is saved.
@@ -121,7 +128,7 @@ def run_training(
     metadata = {"card": make_card(settings.model, settings.heads, preprocessing), "sizes": data.sizes}
     with ExitStack() as stack:
         preemption = stack.enter_context(dist.Preemption())
-        state, start = _begin(settings, mesh, manager, metadata)
+        state, start = _begin(settings, mesh, manager, metadata, params)
         writer = stack.enter_context(MetricsWriter(workdir, tensorboard=settings.log.tensorboard))
         writer.cut_back(start)
         if start == mixture.total_steps:
@@ -158,9 +165,13 @@ def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str
     }
 
 
-def _begin(settings: Settings, mesh: jax.sharding.Mesh, manager: CheckpointManager, metadata: Mapping[str, Any]):
+def _begin(
+    settings: Settings, mesh: jax.sharding.Mesh, manager: CheckpointManager, metadata: Mapping[str, Any], params: Any
+) -> tuple[TrainState, int]:
     """The state to go on from: the newest good checkpoint's, else a new one."""
     if manager.latest_good_step() is None:
+        if params is not None:
+            return state_from(params, mesh), 0
         return init_state(settings.model, settings.heads, settings.train.seed, mesh), 0
     step, state, saved = manager.restore(abstract_state(settings.model, settings.heads, mesh))
     if saved["sizes"] != metadata["sizes"]:
