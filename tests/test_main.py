@@ -61,7 +61,7 @@ WRONG = {
     "no such variant": (["--config=configs/demo.py:sound"], "sound is not known; use joint"),
     "a bad mesh": (["--config.mesh.fsdp=3"], "mesh.fsdp=3"),
     "a flag that is none": (["steps=3"], "'steps=3' is not a flag"),
-    "nothing to do": (["--config.train.steps=0"], "train.epochs=0.0, steps=0: nothing to do"),
+    "nothing to do": (["--config.train.epochs=0"], "train.epochs=0.0, steps=0: nothing to do"),
     "nothing to evaluate": (["--mode=eval"], "holds no run to evaluate; train first"),
 }
 
