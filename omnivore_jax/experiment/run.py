@@ -16,6 +16,7 @@ from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.command import UserError
 from omnivore_jax.experiment.datasets import open_datasets
+from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.summary import Summary, summarise
 from omnivore_jax.experiment.training import PREEMPTED, Preempted, run_training
@@ -48,9 +49,10 @@ def run(
     open_workdir(workdir, config, allow_config_change)
     with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
         settings, params = _begin_from(settings, manager)
-        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager, params)
+        evaluator = Evaluator(settings, data, mesh)
+        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager, evaluator, params)
         seconds = time.perf_counter() - began if whole else None
-        return summarise(settings, data, mesh, workdir, manager, source, seconds)
+        return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
 
 
 def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Settings, Any]:

@@ -54,6 +54,7 @@ def summarise(
     mesh: Mesh,
     workdir: Path,
     manager: CheckpointManager,
+    evaluator: Evaluator,
     source: str,
     seconds: float | None,
 ) -> Summary:
@@ -64,7 +65,6 @@ def summarise(
 
     """
     step, params = _best(settings, mesh, manager)
-    evaluator = Evaluator(settings, data, mesh)
     datasets = tuple(_dataset(name, settings, data, evaluator, params) for name in data.val)
     found = _neighbours(settings, data, mesh, evaluator, params)
     samples = tuple(pictures.training_samples(name, settings, data, mesh) for name in data.train)

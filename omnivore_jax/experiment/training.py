@@ -112,6 +112,7 @@ def run_training(
     mesh: jax.sharding.Mesh,
     workdir: Path,
     manager: CheckpointManager,
+    evaluator: Evaluator,
     params: Any = None,
 ) -> bool:
     """Trains to the last step, resuming from the newest undamaged checkpoint; tells whether it began at step 0.
@@ -136,7 +137,6 @@ def run_training(
             return False
         loader = stack.enter_context(_loader(settings, data, mesh, mixture, workdir, start))
         progress = stack.enter_context(Progress(mixture.total_steps, start=start, every=settings.log.every))
-        evaluator = Evaluator(settings, data, mesh)
         watch = RunWatch(settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata)
         with jax.transfer_guard("disallow"):
             train(state, loader, step_fn, watch)

@@ -26,7 +26,7 @@ def test_a_step_is_compiled_once_for_every_dataset_and_nothing_is_transferred_un
     assert {name for row in trained for name in row["train"]} == set(DATASETS)
     assert counts["compiled"]["jit(step)"] == len(DATASETS)
     modes = len(DATASETS) + 2  # every dataset as it is, depth alone, colour alone
-    assert counts["compiled"]["jit(predict)"] == modes + len(DATASETS)  # in training, then for the report
+    assert counts["compiled"]["jit(run)"] == modes  # of evaluation, in training and for the report alike
     assert counts["guarded"] == {"closed": len(trained)}
 
 
