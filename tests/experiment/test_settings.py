@@ -86,7 +86,6 @@ def test_a_key_that_nobody_knows_is_named_in_one_line(section):
         ("data.demo_image.frames", 8, "data.demo_image.frames=8; a dataset of kind 'image' has 1"),
         ("data.demo_image.classes", 0, "data.demo_image.classes=0; use 1 or more"),
         ("model.name", "swin_xl", "model 'swin_xl' is not known"),
-        ("init_from", "weights.safetensors", "init_from='weights.safetensors'"),
         ("name", "", "config.name is missing; name the run"),
         ("data", {"root": "", "workers": 0}, "data names no dataset; add one"),
     ],

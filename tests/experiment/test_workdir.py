@@ -27,7 +27,7 @@ def opened(workdir, config=CONFIG, allow=False):
 def test_a_workdir_holds_config_versions_and_command(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py", "--config=configs/demo.py"])
     stored = opened(tmp_path / "deep" / "run")
-    assert stored["config"]["optimizer"] == CONFIG["optimizer"]
+    assert stored["config"] == json.loads(json.dumps(CONFIG))
     assert stored["command"] == "python -m omnivore_jax.main --config=configs/demo.py"
     assert stored["versions"].keys() == {"python", *PACKAGES}
 
