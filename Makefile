@@ -31,10 +31,10 @@ compare: demo
 	$(RUN) -m omnivore_jax.report runs/demo
 
 test: env
-	$(RUN) -m pytest -n $(JOBS) tests
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup tests
 
 test-slow: env
-	$(RUN) -m pytest -n $(JOBS) -m slow tests
+	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m slow tests
 
 test-all: test test-slow
 

@@ -22,6 +22,8 @@ from omnivore_jax.model.functional import init_params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import model_config
 
+pytestmark = pytest.mark.xdist_group("convert")  # what they share is made once
+
 CONFIG, HEADS = model_config("demo", window_index="geometric"), {"image": 10, "video": 6}
 PLAIN = Options(certificate=False, json=True)
 

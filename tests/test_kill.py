@@ -20,7 +20,7 @@ from whole_runs import (
 
 from omnivore_jax.checkpoint import digests
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill")]
 CONFIG = "configs/demo.py"
 STEPS = DEMO["train.steps"]
 

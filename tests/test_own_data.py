@@ -13,7 +13,7 @@ from omnivore_jax.data import manifest
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.prepare import Options, prepare_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("own_data")]
 CONFIG = "configs/swin_l.py"
 BATCHES = {"imagenet21k": 4, "imagenet": 4, "kinetics400": 2, "sunrgbd": 8}
 OURS = {

@@ -177,7 +177,9 @@ class CheckpointManager:
 
     def metadata(self, step: int) -> dict[str, Any]:
         """Reads what the caller said about a step when it was saved."""
-        return self._orbax.restore(self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()}))[METADATA]
+        return self._orbax.restore(self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()}))[
+            METADATA
+        ]
 
     def record_best(self, step: int, score: float, per_dataset: Mapping[str, float] | None = None) -> None:
         """Notes the mean top-1 of a step's EMA (and its parts); the best one among the saved steps is kept."""

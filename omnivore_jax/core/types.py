@@ -16,7 +16,7 @@ Size = tuple[int, int, int]
 
 
 class Batch(NamedTuple):
-    """Samples of one dataset on their way to the model; a NamedTuple, so that trees of shardings or of shapes are Batches too.
+    """Samples of one dataset on their way to the model; a NamedTuple: trees of shardings or of shapes are Batches too.
 
     rgb        uint8 [b t h w 3]
     disparity  float32 [b t h w 1], before it is clamped, divided by 75 and normalised; None where there is no depth

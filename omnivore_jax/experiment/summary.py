@@ -72,7 +72,7 @@ def summarise(
     if seconds is None and earlier is not None:
         seconds = earlier.run.seconds
     report = Report(
-        run=_info(settings, source, step, seconds),
+        run=_info(settings, data, source, seconds),
         datasets=datasets,
         knn=tuple(result for _, result in found if result is not None),
         samples=samples,
@@ -140,12 +140,12 @@ def _knn_result(pair: retrieval.Pair, knn: Knn, before: Knn | None) -> KnnResult
     )
 
 
-def _info(settings: Settings, source: str, step: int, seconds: float | None) -> RunInfo:
+def _info(settings: Settings, data: RunData, source: str, seconds: float | None) -> RunInfo:
     return RunInfo(
         name=settings.name,
         config=source,
         seed=settings.train.seed,
-        steps=step,
+        steps=settings.mixture(data.sizes).total_steps,
         batching=settings.train.batching,
         device=f"{jax.devices()[0].platform} x {jax.device_count()}",
         seconds=seconds,

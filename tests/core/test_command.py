@@ -50,3 +50,17 @@ def test_help_is_a_success(tmp_path, flag):
     call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", flag]
     done = subprocess.run(call, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "flags:" in done.stdout
+
+
+def test_a_key_that_the_config_lacks_is_named_whole(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG)
+    call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", "--config.zzz=4"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 2 and "--config.zzz=4: the config does not have this key" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_had_enough_is_no_traceback(tmp_path):
+    program = "from omnivore_jax.core.command import run; run(lambda argv: print('x' * 10_000_000))"
+    done = subprocess.run(f'{sys.executable} -c "{program}" | head -c 10', shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("x" * 10, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from whole_runs import DEMO, complete, last_step, rows, start, state_of, training_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 CONFIG = "configs/demo.py"
 COUNTED = str(Path(__file__).parent / "counted_main.py")
 DATASETS = ("demo_image", "demo_rgbd", "demo_video")

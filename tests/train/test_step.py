@@ -31,7 +31,7 @@ def one_device():
     return run()
 
 
-@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("mesh", [m if m == "2x2x2" else pytest.param(m, marks=pytest.mark.slow) for m in MESHES])
 def test_a_mesh_with_micro_batches_gives_the_losses_of_one_device(one_device, mesh):
     losses, state = run(*MESHES[mesh])
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)

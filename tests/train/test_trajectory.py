@@ -19,6 +19,8 @@ from omnivore_jax.train.step import Trainer, make_train_step
 from omnivore_jax.train.task import TaskConfig, heads
 from tests.golden.golden import HEADS, fill_array
 
+pytestmark = pytest.mark.xdist_group("trajectory")  # what they share is made once
+
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "tiny_trajectory.npz")
 META = json.loads(str(GOLDEN["__meta__"]))
 LEAVES = {"kernel": "weight", "scale": "weight"}
