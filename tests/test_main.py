@@ -91,7 +91,7 @@ def test_a_run_trains_evaluates_reports_and_is_not_trained_again(run, tmp_path):
     code, out, err = run(*command)
     assert code == 0, err
     figures = json.loads(out)
-    assert [row["name"] for row in figures["datasets"]] == ["demo_image", "demo_video", "demo_rgbd"]
+    assert [row["name"] for row in figures["datasets"]] == ["demo_image", "demo_rgbd", "demo_video"]
     assert all(row["n"] == 1000 for row in figures["datasets"])
     assert {row["gallery"] for row in figures["knn"]} == {"demo_video", "demo_rgbd"}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

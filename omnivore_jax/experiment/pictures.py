@@ -50,7 +50,7 @@ def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalShee
     common = [c for c in np.unique(first.query_concepts) if all(c in n.gallery_concepts for n in found)]
     of_class = {c: int(np.argmax(first.query_concepts == c)) for c in common or np.unique(first.query_concepts)}
     chosen = np.array(list(of_class.values())[:QUERIES])
-    samples = stack([first.queries.load(i, 0) for i in chosen])
+    samples = stack([first.queries.load(int(i), 0) for i in chosen])
     return RetrievalSheet(
         query=first.pair.query,
         names=tuple(first.query_concepts[chosen]),
