@@ -3,6 +3,7 @@
 import json
 import sys
 
+import grain  # noqa: F401  (defines its flags, which would else be gone once they are put back)
 import jax
 import pytest
 from absl import flags

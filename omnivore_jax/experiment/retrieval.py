@@ -9,6 +9,7 @@ import numpy as np
 from omnivore_jax.data.datasets import open_dataset
 from omnivore_jax.data.embedded import digit_of
 from omnivore_jax.data.sample import Dataset, Sample
+from omnivore_jax.data.shuffle import permute
 from omnivore_jax.eval.evaluator import Features, Mode
 from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
 from omnivore_jax.experiment.datasets import Readable, RunData
@@ -18,7 +19,7 @@ from omnivore_jax.experiment.settings import Settings
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of a dataset, evenly spread (sample.Dataset)."""
+    """So many samples of a dataset, drawn once for all: a fixed stride could hit one class alone (sample.Dataset)."""
 
     whole: Dataset
     most: int
@@ -27,7 +28,10 @@ class Part:
         return min(len(self.whole), self.most)
 
     def load(self, index: int, seed: int) -> Sample:
-        return self.whole.load(index * len(self.whole) // len(self), seed)
+        size = len(self.whole)
+        if size > self.most:
+            index = int(permute(np.array([index]), size, np.zeros(1, np.uint64))[0])
+        return self.whole.load(index, seed)
 
 
 class Pair(NamedTuple):
