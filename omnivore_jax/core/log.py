@@ -32,7 +32,6 @@ def setup(verbosity: int = logging.INFO) -> None:
     """
     import logging as standard
 
-    standard.getLogger("jax").setLevel(standard.WARNING)  # else it tells of every platform that is not there
     process = "" if dist.is_primary() else f"[{jax.process_index()}] "
     handler = logging.get_absl_handler()
     handler.setFormatter(standard.Formatter(f"%(asctime)s {process}%(message)s", "%H:%M:%S"))

@@ -125,8 +125,7 @@ def run_training(
 
     """
     mixture, step_fn = plan(settings, data, mesh)
-    preprocessing = {task.head: task.preprocessing for task in settings.tasks.values()}
-    metadata = {"card": make_card(settings.model, settings.heads, preprocessing), "sizes": data.sizes}
+    metadata = {"card": _card(settings, data), "sizes": data.sizes}
     with ExitStack() as stack:
         preemption = stack.enter_context(dist.Preemption())
         state, start = _begin(settings, mesh, manager, metadata, params)
@@ -155,6 +154,26 @@ def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
         settings.model, settings.tasks, settings.optimizer, settings.mix, mesh, mixture.total_steps, settings.train.seed
     )
     return mixture, make_train_step(trainer)
+
+
+def _card(settings: Settings, data: RunData) -> dict[str, Any]:
+    """What a checkpoint says of its model; class names where the dataset has a name for every class of its head."""
+    tasks = settings.tasks
+    classes = {tasks[n].head: d.classes for n, d in data.train.items() if len(d.classes) == tasks[n].classes}
+    inputs = {
+        tasks[name].head: {
+            "modality": dataset.kind,
+            "frames": dataset.frames,
+            "size": [dataset.size, dataset.size],
+            "resize": f"short side {dataset.size}",
+            "crop": f"centre {dataset.size}",
+            "interpolation": dataset.interpolation,
+            "views": "1",
+        }
+        for name, dataset in settings.datasets.items()
+    }
+    preprocessing = {task.head: task.preprocessing for task in tasks.values()}
+    return make_card(settings.model, settings.heads, preprocessing, classes=classes, inputs=inputs)
 
 
 def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str, Split]:
