@@ -54,6 +54,11 @@ WRONG = {
         ["--config.data.demo_image.source=records", "--config.data.root={tmp}"],
         "dataset 'demo_image' is not in {tmp}/demo_image; make it with: python -m omnivore_jax.prepare",
     ),
+    "no such backend": (
+        ["--config.attention.backend=magic"],
+        "attention.backend='magic' is not known; use auto or xla",
+    ),
+    "depth where a picture is expected": (["--config.data.demo_rgbd.kind=image"], "the embedded dataset has 'rgbd'"),
     "no such model": (["--config.model.name=swin_xl"], "model 'swin_xl' is not known; use one of omnivore_swin_t"),
     "no such config": (
         ["--config={tmp}/nothing.py"],

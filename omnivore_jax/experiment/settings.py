@@ -11,6 +11,7 @@ from omnivore_jax.core.command import UserError
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.pipeline import DatasetConfig
+from omnivore_jax.model.attention import BACKENDS
 from omnivore_jax.model.variants import ModelConfig, model_config
 from omnivore_jax.train.estimate import HardwareConfig
 from omnivore_jax.train.loop import TrainConfig
@@ -186,6 +187,9 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelCon
 
 def _check(settings: Settings) -> None:
     heads(settings.tasks)
+    backend = settings.model.attention_backend
+    if backend not in ("auto", *BACKENDS):
+        raise builder.ConfigError(f"attention.backend={backend!r} is not known; use auto or {', '.join(BACKENDS)}")
     if settings.model.depth_embed == "none":
         for name, dataset in settings.datasets.items():
             if dataset.kind == "rgbd":
