@@ -6,8 +6,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from omnivore_jax.core.command import UserError
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.pipeline import DatasetConfig
@@ -47,11 +45,12 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         estimate.Work(row["samples"], row["gflops_forward"] * 1e9, settings.tasks[name].remat)
         for name, row in rows.items()
     ]
-    heads = {head: _count(tree) for head, tree in params["heads"].items()}
+    counts = cost.parameter_count(settings.model, settings.heads)
+    heads = {head: counts[f"heads.{head}"] for head in settings.heads}
     return {
         "name": settings.name,
         "model": dataclasses.asdict(settings.model),
-        "parameters": {"trunk": _count(params["trunk"]), "heads": heads, "total": _count(params)},
+        "parameters": {"trunk": counts["trunk"], "heads": heads, "total": counts["total"]},
         "steps": mixture.total_steps,
         "steps_per_epoch": mixture.steps_per_epoch,
         "batching": settings.train.batching,
@@ -108,10 +107,6 @@ def _steps_per_epoch(dataset: DatasetConfig, mixture: Mixture, name: str) -> flo
 def _sample_bytes(dataset: DatasetConfig) -> int:
     pixels = dataset.frames * dataset.size**2
     return pixels * (3 + 4 * (dataset.kind == "rgbd"))
-
-
-def _count(tree: Any) -> int:
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def render(plan: Mapping[str, Any]) -> str:
