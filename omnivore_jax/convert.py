@@ -13,7 +13,9 @@ or, where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect an
 """
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,9 @@ def from_torch(options: Options, src: Path, dst: Path) -> int:
     """Turns any file of weights into one of ours."""
     from omnivore_jax.checkpoint.conversion import convert
 
-    return _show(options, convert(src, dst, _request(options), _certifier(options)))
+    with _working(f"converting {src}"):
+        done = convert(src, dst, _request(options))
+    return _show(options, done)
 
 
 def to_torch(options: Options, src: Path, dst: Path) -> int:
@@ -105,26 +109,26 @@ def to_torch(options: Options, src: Path, dst: Path) -> int:
     if dst.suffix not in ("", *TORCH_SUFFIXES):
         raise UserError(f"{dst} should end in {' or '.join(TORCH_SUFFIXES)}, or in nothing for a folder of torch.hub")
     write = released.write_released if dst.suffix else released.write_hub_folder
-    return _show(options, write(src, dst, _request(options), _certifier(options)))
+    with _working(f"converting {src}"):
+        done = write(src, dst, _request(options))
+    return _show(options, done)
+
+
+@contextmanager
+def _working(text: str) -> Iterator[None]:
+    """Shows on a terminal that something goes on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield
 
 
 def _show(options: Options, done: Any) -> int:
     print(json.dumps(done.json()) if options.json else done.text())
     return 0
-
-
-def _certifier(options: Options) -> Any:
-    """What runs the result and PyTorch's side by side."""
-    from omnivore_jax.checkpoint.certificate import PASSED, certify
-
-    def certified(job: Any, params: Any) -> dict[str, Any]:
-        found = certify(params, job.plan.config, job.plan.heads, job.untouched())
-        if options.certify and found["status"] != PASSED:
-            where = ", ".join(found.get("over", [])) or "pip install -r requirements-torch.txt"
-            raise UserError(f"{job.source.path} is not certified: {found['status']} ({where}); nothing was written")
-        return found
-
-    return certified if options.certificate else None
 
 
 def inspect(options: Options, file: Path) -> int:
@@ -162,6 +166,7 @@ def _request(options: Options) -> Any:
         "allow_unused": tuple(options.allow_unused),
         "keep": "image" if options.keep_image else "all",
         "weights": "params" if options.raw else "ema",
+        "certificate": "required" if options.certify else "recorded" if options.certificate else "none",
     }
     return Request(**given)
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
@@ -12,28 +12,30 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from omnivore_jax.checkpoint.hub import torch_state
+from omnivore_jax.checkpoint.torch_state import State
 from omnivore_jax.model.functional import Params, abstract_model, merge
 from omnivore_jax.model.heads import classify
 from omnivore_jax.model.variants import ModelConfig
 
-LIMITS = {"logits": 1e-5, "features": 2e-5, "stages": 2e-5}
-"""Largest difference that passes, in float32, of values up to 1; of larger ones in proportion to the largest."""
+LIMITS = {"logits": 1e-5, "features": 2e-5}
+"""Largest difference that passes, in float32."""
+STAGES_LIMIT = 2e-5
+"""The same of maps between stages, relative to their largest value: before the final norm they have no scale."""
 MISSING = "not run: torch missing"
 PASSED, FAILED = "passed", "failed"
 SEED = 0
 
-Outputs = dict[str, Any]
+Outputs = dict[str, np.ndarray]
 """By path: "features", "logits.image", "stages.interim0"; channels are last."""
 
 
 def certify(
-    params: Params, config: ModelConfig, heads: Mapping[str, int], state: Mapping[str, np.ndarray] | None = None
+    config: ModelConfig, heads: Mapping[str, int], theirs: Callable[[], State], ours: Callable[[], Params]
 ) -> dict[str, Any]:
     """Runs both sides on seeded inputs (`make_inputs`) and records the largest differences per stage and head.
 
-    `state` is what PyTorch runs, by released name: `params` translated where it is not given, the file itself where a
-    conversion changed nothing. Parameters that are JAX arrays on a CPU are not copied.
+    `theirs` reads what PyTorch runs, a state dict by released name, and `ours` the parameters that JAX runs; the second
+    is called when the first is no longer held.
 
     Returns "status" ("passed", "failed" or why it was not run), "over" (what is over its limit), the differences as
     "features", "logits" by head and "stages" by map, the same by input, and the versions. With the geometric window
@@ -45,17 +47,22 @@ def certify(
         return {"status": MISSING}
     config = replace(config, dtype="float32", attention_backend="auto")
     inputs = make_inputs(config)
-    ours = {name: jax.device_get(outputs) for name, outputs in _run_jax(params, config, heads, inputs)}
-    translated = torch_state(params) if state is None else state
-    theirs = dict(_run_torch(torch, translated, config, heads, inputs))
-    report = _report(inputs, ours, theirs)
-    if config.window_index == "geometric":
-        released = _run_torch(torch, translated, replace(config, window_index="released"), heads, inputs)
-        report["as_released"] = {
-            name: _rounded(_difference(theirs[name]["features"], outputs["features"])) for name, outputs in released
-        }
+    found, released = _run_torch(torch, theirs(), config, heads, inputs)
+    report = _report(inputs, dict(_run_jax(ours(), config, heads, inputs)), found)
+    if released:
+        off = {name: _difference(found[name]["features"], outputs["features"]) for name, outputs in released.items()}
+        report["as_released"] = {name: _rounded(difference) for name, difference in off.items()}
     versions = {name: metadata.version(name) for name in ("jax", "torch")}
-    return report | {"limits": LIMITS, "seed": SEED, "versions": versions}
+    return report | {"limits": LIMITS | {"stages": STAGES_LIMIT}, "seed": SEED, "versions": versions}
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """A certificate for people: its status with the largest differences, then what is over its limit or differs."""
+    line = f"certificate: {found['status']}"
+    if "features" in found:
+        logits = ", ".join(f"{name} {difference}" for name, difference in found["logits"].items())
+        line += f"; largest differences: features {found['features']}, logits {logits or 'none'}"
+    return [line, *(f"  over its limit: {text}" for text in found.get("over", ())), *found.get("differences", ())]
 
 
 def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]]:
@@ -66,7 +73,7 @@ def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]
     (p, q, r), (t, h, w) = config.patch, config.window
     shapes = {
         "image": (1, 4 * h * q, 4 * w * r, 3),
-        "video": (t * p + 1, (2 * h - 1) * q, (2 * w + 1) * r, 3),
+        "video": (t * p + 1, (2 * h - 1) * q, (w + 2) * r, 3),
         "rgbd": (1, 2 * h * q + 1, 2 * w * r - 1, 4),
         "small": (2 * p - 1, max(1, h - 2) * q, max(1, w - 3) * r, 3),
     }
@@ -84,7 +91,7 @@ def _run_jax(
     graphdef = abstract_model(config, heads)[0]
     with jax.default_device(device), jax.default_matmul_precision("highest"):
         for name, x in inputs.items():
-            yield name, _outputs(graphdef, params, x)
+            yield name, jax.device_get(_outputs(graphdef, params, x))
 
 
 def _cpu() -> Any:
@@ -97,7 +104,7 @@ def _cpu() -> Any:
 
 # A program that runs once is not worth optimising: it compiles three times faster without.
 @partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
-def _outputs(graphdef: Any, params: Params, x: Float[Array, "b t h w c"]) -> Outputs:
+def _outputs(graphdef: Any, params: Params, x: Float[Array, "b t h w c"]) -> dict[str, Array]:
     model = merge(graphdef, params)
     feature, maps = model.trunk(x, stages=_stages(model.config))
     outputs = {"features": feature, "stages.embedding": model.trunk.embed(x)}
@@ -110,19 +117,25 @@ def _stages(config: ModelConfig) -> list[str]:
 
 
 def _run_torch(
-    torch: Any,
-    state: Mapping[str, np.ndarray],
-    config: ModelConfig,
-    heads: Mapping[str, int],
-    inputs: Mapping[str, np.ndarray],
+    torch: Any, state: State, config: ModelConfig, heads: Mapping[str, int], inputs: Mapping[str, np.ndarray]
+) -> tuple[dict[str, Outputs], dict[str, Outputs]]:
+    """Runs a model, and one with the released window index where that is another."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that arrays of a file must not be written to
+        tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+    found = dict(_torch_outputs(torch, tensors, config, heads, inputs))
+    if config.window_index == "released":
+        return found, {}
+    return found, dict(_torch_outputs(torch, tensors, replace(config, window_index="released"), heads, inputs))
+
+
+def _torch_outputs(
+    torch: Any, tensors: Mapping[str, Any], config: ModelConfig, heads: Mapping[str, int], inputs: Mapping[str, Any]
 ) -> Iterator[tuple[str, Outputs]]:
     from omnivore_jax.checkpoint.hub.omnivore import Omnivore
 
-    with torch.device("meta"):  # the parameters are those of `state`, not copies
+    with torch.device("meta"):  # the parameters are the tensors, not copies
         model = Omnivore({"model": asdict(config), "heads": heads}).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that arrays of JAX must not be written to
-        tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in state.items()}
     model.load_state_dict(tensors, assign=True)
     for name, x in inputs.items():
         with torch.no_grad():
@@ -141,9 +154,10 @@ def _report(
     for name, outputs in theirs.items():
         differences = {path: _difference(ours[name][path], value) for path, value in outputs.items()}
         for path, difference in differences.items():
-            size = max(1.0, float(np.abs(outputs[path]).max()))
-            if not difference <= LIMITS[path.split(".")[0]] * size:  # so that NaN is over it
-                over.append(f"{path} of {name}")
+            size = float(np.abs(outputs[path]).max())
+            limit = LIMITS.get(path.split(".")[0], STAGES_LIMIT * max(1.0, size))
+            if not difference <= limit:  # so that NaN is over it
+                over.append(f"{path} of {name}: {difference:.2g}, of values up to {size:.2g}")
             largest[path] = _worse(largest.get(path, 0.0), difference)
         by_input[name] = {"shape": list(inputs[name].shape), **_nested(differences)}
     return {"status": FAILED if over else PASSED, "over": over, **_nested(largest), "inputs": by_input}

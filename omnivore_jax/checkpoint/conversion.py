@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from omnivore_jax import config as builder
-from omnivore_jax.checkpoint import accounts, provenance
-from omnivore_jax.checkpoint.bias_forms import Keep
+from omnivore_jax.checkpoint import accounts, certificate, provenance
 from omnivore_jax.checkpoint.card import card_file, make_card
 from omnivore_jax.checkpoint.class_names import class_names
 from omnivore_jax.checkpoint.lazy import Lazy
@@ -20,10 +17,11 @@ from omnivore_jax.checkpoint.load import read_params
 from omnivore_jax.checkpoint.output import new_file
 from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.checkpoint.surgery import Plan, check_finite, choose_heads, make_plan, parameter_count, target_config
-from omnivore_jax.checkpoint.torch_names import torch_name
+from omnivore_jax.checkpoint.torch_state import State, torch_state
 from omnivore_jax.checkpoint.weights import read_safetensors, replace_card, sha256, write_safetensors
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.types import Size
+from omnivore_jax.model.bias_forms import Keep
 from omnivore_jax.model.embed import DepthEmbed
 from omnivore_jax.model.functional import Params
 from omnivore_jax.model.preprocess import Preprocessing
@@ -50,35 +48,58 @@ class Request:
     licence: str | None = None
     seed: int = 0
     weights: Literal["ema", "params"] = "ema"
+    certificate: Literal["none", "recorded", "required"] = "none"
+    """Whether the result is compared with PyTorch's, and whether it must pass."""
 
 
 @dataclass
 class Conversion:
     """What is converted, and how."""
 
+    request: Request
     source: Source
     plan: Plan
     card: dict[str, Any]
+    parameters: int
     seconds: float = 0.0
 
     @property
     def arrays(self) -> dict[str, Lazy]:
-        """All parameters of the result, by path."""
+        """All parameters of the result, by path; none once the file is closed."""
         return self.plan.arrays
 
-    def untouched(self) -> dict[str, np.ndarray] | None:
-        """The tensors of a PyTorch file by released name, where the result has all of them as they are."""
+    @property
+    def untouched(self) -> bool:
+        """Whether the result has all tensors of a PyTorch file, and has them as they are."""
         taken = {row.path for row in self.plan.rows if row.kind == "matched"}
-        if not self.source.tensors or taken != self.arrays.keys() or self.plan.heads != self.source.heads:
-            return None
-        return {torch_name(path): tensor.read() for path, tensor in self.source.tensors.items() if path in taken}
+        return taken == self.source.tensors.keys() == self.arrays.keys() and self.plan.heads == self.source.heads
+
+    def close(self) -> None:
+        """Lets go of the file, whose mapped pages count as memory; what is told of it stays."""
+        self.source = replace(self.source, arrays={}, tensors={})
+        self.plan = replace(self.plan, arrays={})
+
+    def certify(self, theirs: Callable[[], State], ours: Callable[[], Params]) -> None:
+        """Compares PyTorch with `theirs` and JAX with `ours`, and enters in the card how far they are apart.
+
+        Raises:
+            UserError: the certificate is required, and they are too far apart or PyTorch is missing.
+
+        """
+        if self.request.certificate == "none":
+            return
+        found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours)
+        if self.request.certificate == "required" and found["status"] != certificate.PASSED:
+            where = ", ".join(found.get("over", [])) or "pip install -r requirements-torch.txt"
+            raise UserError(f"{self.source.path} is not certified: {found['status']} ({where}); nothing was written")
+        self.card["certificate"] = found
 
     def json(self) -> dict[str, Any]:
         """All of it, for programs."""
         rows = [row._asdict() for row in self.plan.rows]
         figures = {
             "layout": self.source.layout,
-            "parameters": parameter_count(self.plan),
+            "parameters": self.parameters,
             "seconds": round(self.seconds, 2),
         }
         skipped = {"buffers": len(self.source.buffers), "training": len(self.source.training)}
@@ -90,21 +111,15 @@ class Conversion:
         lines = [
             f"{self.source.path}: {self.source.layout}, {config.name}",
             f"window {config.window}, {config.position_bias} position bias, heads {heads or 'none'}, "
-            f"{parameter_count(self.plan):,} parameters",
+            f"{self.parameters:,} parameters",
             *accounts.lines(self.plan.rows),
         ]
         skipped = f"{len(self.source.buffers)} buffers, {len(self.source.training)} entries of the trainer"
-        certificate = self.card["certificate"].get("status", "")
-        return "\n".join(
-            [*lines, f"left out as no weights: {skipped}", f"certificate: {certificate}", f"{self.seconds:.1f} s"]
-        )
+        lines += [f"left out as no weights: {skipped}", *certificate.lines(self.card["certificate"])]
+        return "\n".join([*lines, f"{self.seconds:.1f} s"])
 
 
-Certify = Callable[[Conversion, Params], dict[str, Any]]
-"""Compares the result, whose parameters it is given, with PyTorch's; raises UserError where that is asked and fails."""
-
-
-def convert(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
+def convert(src: Path, dst: Path, request: Request) -> Conversion:
     """Writes DST and the card beside it, or nothing.
 
     Raises:
@@ -115,9 +130,16 @@ def convert(src: Path, dst: Path, request: Request, certify: Certify | None = No
         raise UserError(f"{dst} should end in {SUFFIX}")
     with started(src, request) as job, new_weights(dst, job.card) as draft:
         write_safetensors(draft, job.arrays, job.card)
-        if certify:
-            job.card["certificate"] = certify(job, read_params(read_safetensors(draft)[0]))
-            replace_card(draft, job.card)
+
+        def theirs() -> State:
+            return job.source.state() if job.untouched else torch_state(read_safetensors(draft)[0])
+
+        def ours() -> Params:
+            job.close()
+            return read_params(read_safetensors(draft)[0])
+
+        job.certify(theirs, ours)
+        replace_card(draft, job.card)
     return job
 
 
@@ -130,14 +152,18 @@ def started(src: Path, request: Request) -> Iterator[Conversion]:
 
     """
     began = time.monotonic()
+    job = _planned(src, request)
+    yield job
+    job.seconds = time.monotonic() - began
+
+
+def _planned(src: Path, request: Request) -> Conversion:
     source = open_source(
         src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
     )
     plan = plan_for(source, request)
-    arrays = check_finite(plan, src, request.allow_nonfinite)
-    job = Conversion(source, replace(plan, arrays=arrays), card_for(source, plan, request))
-    yield job
-    job.seconds = time.monotonic() - began
+    plan = replace(plan, arrays=check_finite(plan, src, request.allow_nonfinite))
+    return Conversion(request, source, plan, card_for(source, plan, request), parameter_count(plan))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 
 from omnivore_jax.checkpoint.card import Card
 from omnivore_jax.checkpoint.lazy import Lazy
@@ -37,7 +37,7 @@ def load(path: str | Path) -> Omnivore:
 
 def read_params(arrays: dict[str, Lazy]) -> Params:
     """Reads all arrays onto the default device, one after another."""
-    return unflatten({path: jnp.asarray(array.read()) for path, array in arrays.items()})
+    return unflatten({path: jax.device_put(array.read()) for path, array in arrays.items()})
 
 
 def check_shapes(source: Source, wanted: dict) -> None:

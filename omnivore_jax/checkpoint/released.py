@@ -1,68 +1,52 @@
-"""Our weights as the released PyTorch code wants them: its names and layouts, its buffers, what it cannot say."""
+"""Our weights as PyTorch code wants them: in the released layout or as a folder for torch.hub."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from omnivore_jax.checkpoint.conversion import Certify, Conversion, Request, new_weights, started
-from omnivore_jax.checkpoint.layouts import EPIC_HEAD
-from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.conversion import Conversion, Request, new_weights, started
+from omnivore_jax.checkpoint.hub import new_hub
+from omnivore_jax.checkpoint.layouts import detect
 from omnivore_jax.checkpoint.load import read_params
-from omnivore_jax.checkpoint.torch_names import BUFFER, TABLE, to_torch
-from omnivore_jax.model.position_bias import offset_rows
+from omnivore_jax.checkpoint.torch_file import read_torch, write_torch
+from omnivore_jax.checkpoint.torch_state import State, released_state, torch_state
 from omnivore_jax.model.variants import HUB_NAMES, VARIANTS, ModelConfig, model_config
 
 
-def write_released(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
+def write_released(src: Path, dst: Path, request: Request) -> Conversion:
     """Writes {"trunk", "heads"} as torch.save does, loaded strictly by the released code, and the card beside it.
 
     Raises:
         UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
 
     """
-    from omnivore_jax.checkpoint.torch_file import write_torch
-
     with started(src, replace(request, position_bias="joint")) as job, new_weights(dst, job.card) as draft:
-        write_torch(draft, released_state(job.plan.config, job.arrays))
-        if certify:
-            job.card["certificate"] = certify(job, read_params(job.arrays))
+        write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
+        _certify(job, draft)
         job.card["certificate"]["differences"] = differences(job.plan.config)
     return job
 
 
-def write_hub_folder(src: Path, dst: Path, request: Request, certify: Certify | None = None) -> Conversion:
+def write_hub_folder(src: Path, dst: Path, request: Request) -> Conversion:
     """Writes a folder that `torch.hub.load(DST, name, source="local")` opens without anything of ours installed.
 
     Raises:
         UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
 
     """
-    from omnivore_jax.checkpoint.hub import write_hub
-
-    with started(src, request) as job:
-        params = read_params(job.arrays)
-        if certify:
-            job.card["certificate"] = certify(job, params)
-        write_hub(dst, params, job.card)
+    with started(src, replace(request, position_bias="joint")) as job, new_hub(dst, job.arrays, job.card) as weights:
+        _certify(job, weights)
     return job
 
 
-def released_state(config: ModelConfig, arrays: Mapping[str, Lazy]) -> dict[str, dict[str, np.ndarray]]:
-    """The two dicts of a released file, from the parameters of a model with joint tables."""
-    state: dict[str, dict[str, np.ndarray]] = {"trunk": {}, "heads": {}}
-    rows = offset_rows(config.window, config.window).astype(np.int64)
-    only_epic = {path.split(".")[1] for path in arrays if path.startswith("heads.")} == {EPIC_HEAD}
-    for path, array in arrays.items():
-        name, content = to_torch(path, array.read())
-        part, _, key = name.partition(".")
-        if part == "heads" and only_epic:  # the released EPIC model has a single head, behind a dropout
-            key = key.replace(EPIC_HEAD, "1", 1)
-        state[part][key] = content
-        if key.endswith(TABLE):
-            state[part][key.replace(TABLE, BUFFER)] = rows
-    return state
+def _certify(job: Conversion, written: Path) -> None:
+    """Runs PyTorch on what was written for it, ours on what it was made from."""
+
+    def theirs() -> State:
+        tensors, _ = read_torch(written)
+        names = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written)).names
+        return {name: tensors[key].read() for name, key in names.items()}
+
+    job.certify(theirs, lambda: read_params(job.arrays))
 
 
 def differences(config: ModelConfig) -> list[str]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from omnivore_jax.checkpoint import geometry, layouts
 from omnivore_jax.checkpoint.card import parse_card, read_card
 from omnivore_jax.checkpoint.lazy import Lazy, lazy
-from omnivore_jax.checkpoint.torch_names import from_torch, path_of
+from omnivore_jax.checkpoint.torch_names import from_torch, path_of, torch_name
 from omnivore_jax.checkpoint.weights import CARD, read_safetensors
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.types import Size
@@ -39,6 +40,10 @@ class Source:
     buffers: list[str] = field(default_factory=list)
     training: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The tensors of a PyTorch file as they are, by released name."""
+        return {torch_name(path): tensor.read() for path, tensor in self.tensors.items()}
 
 
 def open_source(

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from omnivore_jax.checkpoint import bias_forms
 from omnivore_jax.checkpoint.accounts import Kind, Row
 from omnivore_jax.checkpoint.lazy import Lazy, lazy
 from omnivore_jax.checkpoint.source import Source
@@ -21,6 +20,7 @@ from omnivore_jax.checkpoint.torch_names import TABLE
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.core.types import Size
+from omnivore_jax.model import bias_forms
 from omnivore_jax.model.functional import abstract_model, init_params
 from omnivore_jax.model.variants import VARIANTS, ModelConfig
 

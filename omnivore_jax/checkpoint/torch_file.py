@@ -67,17 +67,19 @@ def read_torch(path: Path) -> tuple[dict[str, Lazy], list[str]]:
 def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
     """Saves nested dicts of arrays, as tensors; `path` is a draft (output.new_file)."""
     torch = import_torch(f"writing {path}")
+    torch.save(_tensors(torch, tree, {}), path)
 
-    made: dict[int, Any] = {}
 
-    def tensors(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {key: tensors(value) for key, value in node.items()}
-        if id(node) not in made:  # an array that is there often is stored once
-            made[id(node)] = torch.from_numpy(np.require(node, requirements=["C", "W"]))
-        return made[id(node)]
+def _tensors(torch: Any, node: Any, made: dict[int, Any]) -> Any:
+    """Tensors of nested arrays; `made`: those that are there already, for an array that is there often is stored once.
 
-    torch.save(tensors(tree), path)
+    No function inside `write_torch`, where it would keep all arrays alive until Python looks for cycles.
+    """
+    if isinstance(node, Mapping):
+        return {key: _tensors(torch, value, made) for key, value in node.items()}
+    if id(node) not in made:
+        made[id(node)] = torch.from_numpy(np.require(node, requirements=["C", "W"]))
+    return made[id(node)]
 
 
 def _load(torch: Any, path: Path) -> Any:

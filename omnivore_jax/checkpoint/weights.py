@@ -23,6 +23,7 @@ CARD = "card"
 ROOM = 1 << 16
 """Bytes of the header that stay free for what enters the card later (the format allows spaces at its end)."""
 ALIGNMENT = 64
+"""Bytes; of the header's length, and of arrays in memory."""
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -57,10 +58,16 @@ def _lazy(path: Path, name: str, entry: Mapping[str, Any], start: int) -> Lazy:
 
 
 def _read(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Reads an array to where JAX can use it on a CPU without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    content = room[first : first + size]
     with path.open("rb") as file:
         file.seek(start)
-        content = file.read(math.prod(shape) * np.dtype(dtype).itemsize)
-    return np.frombuffer(content, dtype).reshape(shape)
+        if file.readinto(content.data) != size:
+            raise UserError(f"{path} became shorter while it was read; get it again")
+    return content.view(dtype).reshape(shape)
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> None:

@@ -1,43 +1,47 @@
-"""Position bias tables from one form to another: what is exact is exact, what is a projection returns its residual.
+"""Position bias from one form or size to another: factored or joint, other windows, the other window index.
 
-numpy only. A joint table holds one row for every offset (t, h, w), time slowest; a factored bias holds two tables, one
-over space and one over time.
+Tables of numpy; time is the slowest axis of a joint table's rows, columns are heads.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from omnivore_jax.core.types import Size
-from omnivore_jax.model.position_bias import offset_rows, table_rows
+from omnivore_jax.model.position_bias import offset_rows
 
-Table = Float[np.ndarray, "_ k"]
-LEAF = "relative_position_bias_table"
+Keep = Literal["all", "image"]
+"""What the way back to factored keeps: as much as it can over all offsets, or the bias inside a frame exactly."""
 
-
-def factored_to_joint(spatial: Table, temporal: Table) -> Table:
-    """Gives the joint table of a factored bias: exact."""
-    return (temporal[:, None] + spatial[None]).reshape(-1, spatial.shape[-1])
+CUBIC = -0.75
+"""PyTorch's coefficient of bicubic interpolation."""
 
 
-def joint_to_factored(joint: Table, window: Size) -> tuple[Table, Table, float]:
-    """Projects a joint table on the factored form (least squares, which here are means).
+def joint_table(
+    spatial: Float[np.ndarray, "s k"], temporal: Float[np.ndarray, "t k"]
+) -> Float[np.ndarray, "offsets k"]:
+    """The joint table that gives the same bias."""
+    return (temporal[:, None] + spatial[None]).reshape(-1, spatial.shape[1])
 
-    Returns the spatial and the temporal table and the residual, root mean square over all offsets and heads. The
-    temporal table has mean 0, for a constant could stand in either.
 
-    Raises:
-        ValueError: the table is not one of this window.
+def factored_tables(
+    joint: Float[np.ndarray, "offsets k"], window: Size, keep: Keep = "all"
+) -> tuple[Float[np.ndarray, "s k"], Float[np.ndarray, "t k"]]:
+    """Spatial and temporal tables whose sum is nearest to a joint one in least squares.
 
+    `keep="image"`: nearest among those that agree with it where the temporal offset is 0: stills score the same.
     """
-    if joint.shape[0] != table_rows(window):
-        raise ValueError(f"a joint table of window {window} has {table_rows(window)} rows, not {joint.shape[0]}")
-    table = joint.reshape(2 * window[0] - 1, -1, joint.shape[-1]).astype(np.float64)
-    spatial = table.mean(0)
-    temporal = table.mean(1) - spatial.mean(0)
-    residual = float(np.sqrt(np.square(table - temporal[:, None] - spatial[None]).mean()))
-    return spatial.astype(joint.dtype), temporal.astype(joint.dtype), residual
+    table = joint.astype(np.float64).reshape(2 * window[0] - 1, -1, joint.shape[1])
+    spatial = table.mean(0) if keep == "all" else table[window[0] - 1]
+    temporal = (table - spatial[None]).mean(1)
+    return spatial.astype(joint.dtype), temporal.astype(joint.dtype)
+
+
+def lost(joint: Float[np.ndarray, "offsets k"], spatial: np.ndarray, temporal: np.ndarray) -> float:
+    """Root mean square of what two tables leave out of a joint one, relative to it."""
+    rest = joint.astype(np.float64) - joint_table(spatial, temporal)
+    return float(np.linalg.norm(rest) / max(np.linalg.norm(joint.astype(np.float64)), 1e-30))
 
 
 def same_index(trained: Size, window: Size) -> bool:
@@ -45,7 +49,9 @@ def same_index(trained: Size, window: Size) -> bool:
     return np.array_equal(offset_rows(trained, window), offset_rows(trained, window, corner=True))
 
 
-def released_to_geometric(joint: Table, trained: Size, window: Size) -> tuple[Table, float]:
+def released_to_geometric(
+    joint: Float[np.ndarray, "offsets k"], trained: Size, window: Size
+) -> tuple[Float[np.ndarray, "offsets k"], float]:
     """Rewrites a table that a clamped window reads by the released index, for the geometric one.
 
     Means something for inputs of one size: every offset in reach gets the mean of what the released index reads for it.
@@ -59,24 +65,44 @@ def released_to_geometric(joint: Table, trained: Size, window: Size) -> tuple[Ta
     return table.astype(joint.dtype), float(np.sqrt(np.square(table[rows] - read).mean()))
 
 
-def convert_position_bias(
-    params: dict[str, Any], window: Size, to: Literal["factored", "joint"]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Converts every table of a parameter tree; returns the new tree and the residuals of projections by path."""
-    residuals: dict[str, float] = {}
+def resize_table(table: Float[np.ndarray, "rows k"], old: Size, new: Size) -> Float[np.ndarray, "rows2 k"]:
+    """A table for another window: bicubic over space, by offset over time.
 
-    def visit(tree: Any, path: str) -> Any:
-        if not isinstance(tree, dict):
-            return tree
-        if not path.endswith(LEAF):
-            return {key: visit(value, f"{path}.{key}" if path else key) for key, value in tree.items()}
-        if to == "joint":
-            if "joint" in tree:
-                return tree
-            return {"joint": factored_to_joint(np.asarray(tree["spatial"]), np.asarray(tree["temporal"]))}
-        if "spatial" in tree:
-            return tree
-        spatial, temporal, residuals[path] = joint_to_factored(np.asarray(tree["joint"]), window)
-        return {"spatial": spatial, "temporal": temporal}
+    The same picture falls into a window of another width, so spatial offsets are stretched (released code; PyTorch's
+    bicubic without antialias). A frame stays a frame: offsets in time that both windows have keep their rows, new ones
+    repeat the row of the longest known offset. From a 2-D table (one frame) that is the inflation of the released code.
+    """
+    (t, h, w), (t2, h2, w2) = ([2 * side - 1 for side in window] for window in (old, new))
+    cube = table.reshape(t, h, w, -1)
+    if (h, w) != (h2, w2):
+        cube = resize_bicubic(cube, (h2, w2))
+    offsets = np.clip(np.arange(t2) - t2 // 2, -(t // 2), t // 2) + t // 2
+    return np.ascontiguousarray(cube[offsets].reshape(t2 * h2 * w2, -1))
 
-    return visit(params, ""), residuals
+
+def resize_bicubic(x: Float[np.ndarray, "n h w c"], size: tuple[int, int]) -> Float[np.ndarray, "n h2 w2 c"]:
+    """What torch.nn.functional.interpolate(mode="bicubic", align_corners=False) gives, without antialias."""
+    rows, columns = (_weights(n, m) for n, m in zip(x.shape[1:3], size, strict=True))
+    out = np.einsum("ph,qw,nhwc->npqc", rows, columns, x.astype(np.float64), optimize=True)
+    return out.astype(x.dtype)
+
+
+def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """How much every old sample counts for every new one; beyond the border its last sample repeats.
+
+    Positions are float32, as PyTorch's, which differ from exact ones in the sixth digit of the result.
+    """
+    at = np.float32(old / new) * (np.arange(new, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    first = np.floor(at).astype(int)
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        sample = np.clip(first + tap, 0, old - 1)
+        np.add.at(weights, (np.arange(new), sample), _cubic(np.abs(at - first - tap)))
+    return weights
+
+
+def _cubic(d: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """The cubic convolution kernel (Keys) at distances up to 2."""
+    near = (CUBIC + 2) * d**3 - (CUBIC + 3) * d**2 + 1
+    far = CUBIC * (d**3 - 5 * d**2 + 8 * d - 4)
+    return np.where(d <= 1, near, far)

@@ -4,14 +4,15 @@ import sys
 
 import pytest
 
-from omnivore_jax.checkpoint.certificate import certify, make_inputs
+from omnivore_jax.checkpoint.certificate import certify, lines, make_inputs
 from omnivore_jax.model.variants import list_models, model_config
 from omnivore_jax.model.window import window_grid
 
 
 def test_without_pytorch_it_says_that_it_was_not_run(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # makes its import fail
-    assert certify({}, model_config("tiny"), {}) == {"status": "not run: torch missing"}
+    found = certify(model_config("tiny"), {}, dict, dict)
+    assert found == {"status": "not run: torch missing"} and lines(found) == ["certificate: not run: torch missing"]
 
 
 @pytest.mark.parametrize("name", list_models())

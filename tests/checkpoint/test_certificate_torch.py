@@ -8,9 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from omnivore_jax.checkpoint.certificate import certify  # noqa: E402  (needs torch)
-from omnivore_jax.checkpoint.hub import torch_state  # noqa: E402
+from omnivore_jax.checkpoint.certificate import certify, lines  # noqa: E402  (needs torch)
 from omnivore_jax.checkpoint.hub.omnivore import Omnivore  # noqa: E402
+from omnivore_jax.checkpoint.lazy import lazy  # noqa: E402
+from omnivore_jax.checkpoint.torch_state import torch_state  # noqa: E402
 from omnivore_jax.core.tree import flatten, unflatten  # noqa: E402
 from omnivore_jax.model.functional import abstract_model, merge  # noqa: E402
 from omnivore_jax.model.trunk import stage_names  # noqa: E402
@@ -38,9 +39,17 @@ def make(**changes):
     return config, unflatten({path: fill(path, leaf) for path, leaf in flat.items()})
 
 
+def state_of(params):
+    return torch_state({path: lazy(np.asarray(leaf)) for path, leaf in flatten(params).items()})
+
+
+def compared(config, params, state=None):
+    return certify(config, HEADS, lambda: state_of(params) if state is None else state, lambda: params)
+
+
 def test_a_factored_bias_and_the_geometric_index_agree_and_the_released_index_is_measured():
     config, params = make(**FORMS["factored"])
-    report = certify(params, config, HEADS)
+    report = compared(config, params)
     assert report["status"] == "passed", report["over"]
     assert set(report["logits"]) == set(HEADS)
     assert set(report["stages"]) == {"embedding", "interim0", "interim1", "interim2"}
@@ -53,34 +62,36 @@ def test_a_factored_bias_and_the_geometric_index_agree_and_the_released_index_is
 
 def test_a_joint_bias_the_released_index_and_shared_depth_agree():
     config, params = make(**FORMS["released"])
-    report = certify(jax.device_put(params), config, HEADS)
+    report = compared(config, jax.device_put(params))
     assert report["status"] == "passed", report["over"]
     assert "as_released" not in report
 
 
 def test_weights_that_differ_fail_with_the_place():
     config, params = make(**FORMS["factored"])
-    state = dict(torch_state(params))
+    state = state_of(params)
     name = "trunk.layers.1.blocks.1.attn.relative_position_bias_table"
     state[name] = state[name][::-1].copy()  # offsets the other way round: a mistake that no shape shows
-    report = certify(params, config, HEADS, state)
+    report = compared(config, params, state)
     assert report["status"] == "failed"
     assert report["stages"]["interim0"] < 2e-5 < report["stages"]["interim1"]
-    assert "stages.interim1 of image" in report["over"] and "logits.birds_2 of small" in report["over"]
-    assert not any("interim0" in place for place in report["over"])
+    places = [text.split(":")[0] for text in report["over"]]
+    assert "stages.interim1 of image" in places and "logits.birds_2 of small" in places
+    assert not any("interim0" in place for place in places)
+    assert lines(report)[1:] == [f"  over its limit: {text}" for text in report["over"]]
 
 
 def test_a_head_of_its_own_fails_alone():
     config, params = make(**FORMS["factored"])
-    state = dict(torch_state(params))
+    state = state_of(params)
     state["heads.video.1.bias"] = state["heads.video.1.bias"] + np.float32(1e-3)
-    assert {place.split(" ")[0] for place in certify(params, config, HEADS, state)["over"]} == {"logits.video"}
+    assert {place.split(" ")[0] for place in compared(config, params, state)["over"]} == {"logits.video"}
 
 
 def test_values_that_are_no_numbers_fail_and_are_null():
     config, params = make(**FORMS["factored"])
     params["heads"]["image"]["bias"] = np.full(4, np.nan, np.float32)
-    report = certify(params, config, HEADS)
+    report = compared(config, params)
     assert (report["status"], report["logits"]["image"]) == ("failed", None)
     assert report["logits"]["video"] < 1e-5
 
@@ -112,5 +123,5 @@ def test_maps_have_the_names_and_values_of_ours():
 def both(config, params):
     card = {"model": vars(config), "heads": HEADS}
     theirs = Omnivore(card).eval()
-    theirs.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in torch_state(params).items()})
+    theirs.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in state_of(params).items()})
     return merge(abstract_model(config, HEADS)[0], jax.device_put(params)), theirs

@@ -16,10 +16,13 @@ torch = pytest.importorskip("torch")
 
 from omnivore_jax.checkpoint import torch_file  # noqa: E402  (needs torch)
 from omnivore_jax.checkpoint.card import make_card, read_card  # noqa: E402
-from omnivore_jax.checkpoint.hub import FILES, write_hub  # noqa: E402
+from omnivore_jax.checkpoint.conversion import Request  # noqa: E402
+from omnivore_jax.checkpoint.hub import FILES, new_hub  # noqa: E402
+from omnivore_jax.checkpoint.lazy import lazy  # noqa: E402
+from omnivore_jax.checkpoint.released import write_hub_folder  # noqa: E402
 from omnivore_jax.checkpoint.source import open_source  # noqa: E402
 from omnivore_jax.core.command import UserError  # noqa: E402
-from omnivore_jax.core.tree import unflatten  # noqa: E402
+from omnivore_jax.core.tree import flatten, unflatten  # noqa: E402
 from omnivore_jax.core.types import Batch  # noqa: E402
 from omnivore_jax.data.embedded import class_names, draw  # noqa: E402
 from omnivore_jax.model.functional import abstract_model, init_params, merge  # noqa: E402
@@ -85,9 +88,17 @@ def check_top5(found, params, card, inputs):
         )
 
 
+CONFIG = model_config("demo", position_bias="joint")
+
+
+def write(folder, params, card):
+    with new_hub(folder, {path: lazy(np.asarray(leaf)) for path, leaf in flatten(params).items()}, card):
+        pass
+
+
 @pytest.fixture(scope="module")
 def params():
-    return init_params(model_config("demo"), HEADS, jax.random.key(0))
+    return init_params(CONFIG, HEADS, jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +108,11 @@ def card():
         "video": Preprocessing(),
         "rgbd": Preprocessing(disparity_max=1.5, disparity_mean=0.45, disparity_std=0.1),
     }
-    return make_card(model_config("demo"), HEADS, specs, classes={"video": class_names("demo_video")})
+    return make_card(CONFIG, HEADS, specs, classes={"video": class_names("demo_video")})
 
 
 def test_pictures_clips_and_reliefs_have_the_same_top_5_in_a_process_without_jax(params, card, tmp_path):
-    write_hub(tmp_path / "hub", params, card)
+    write(tmp_path / "hub", params, card)
     assert {path.name for path in (tmp_path / "hub").iterdir()} == set(FILES)
     inputs = demo_inputs(2)
     check_top5(top5_without_jax(tmp_path / "hub", "demo", inputs, tmp_path), params, card, inputs)
@@ -111,11 +122,20 @@ def test_pictures_clips_and_reliefs_have_the_same_top_5_in_a_process_without_jax
 def test_a_trained_demo_has_the_same_top_5_in_a_process_without_jax(tmp_path):
     small = [f"--config.data.{name}.batch_size=8" for name in DATASETS.values()]
     command = [sys.executable, "-m", "omnivore_jax.main", "--config=configs/demo.py", f"--workdir={tmp_path}/run"]
-    command += [*small, "--config.train.steps=60", "--config.eval.retrieval=0", "--config.log.tensorboard=False"]
+    command += [
+        *small,
+        "--config.model.position_bias=factored",
+        "--config.train.steps=60",
+        "--config.eval.retrieval=0",
+        "--config.log.tensorboard=False",
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
     source = open_source(tmp_path / "run")
     params = unflatten({path: jnp.asarray(array.read()) for path, array in source.arrays.items()})
-    write_hub(tmp_path / "hub", params, source.card)
+    job = write_hub_folder(tmp_path / "run", tmp_path / "hub", Request(certificate="required"))
+    assert source.config.position_bias == "factored" and job.plan.config.position_bias == "joint"
+    assert job.card == json.loads((tmp_path / "hub/card.json").read_text())
+    assert job.card["certificate"]["status"] == "passed"
     inputs = demo_inputs(8)
     check_top5(top5_without_jax(tmp_path / "hub", "demo", inputs, tmp_path), params, source.card, inputs)
 
@@ -129,7 +149,7 @@ def test_the_code_of_the_folder_imports_torch_and_the_standard_library_alone():
 
 
 def test_bytes_become_what_our_preprocessing_makes_of_them(params, card, tmp_path):
-    write_hub(tmp_path / "hub", params, card)
+    write(tmp_path / "hub", params, card)
     model = torch.hub.load(str(tmp_path / "hub"), "demo", source="local")
     specs = read_card(card)[2]
     for head, batch in demo_inputs(2).items():
@@ -146,7 +166,7 @@ def test_the_lines_of_the_readme_run(params, card, tmp_path, monkeypatch):
     picture = torch.from_numpy(draw("demo_image", "test").rgb[0, 0])
     for heads in ({"image": 10}, {}):
         held = {"trunk": params["trunk"], "heads": {head: params["heads"][head] for head in heads}}
-        write_hub(Path("hub"), held, card | {"heads": heads})
+        write(Path("hub"), held, card | {"heads": heads})
         code = (tmp_path / "hub/README.md").read_text().split("```")[1].removeprefix("python\n")
         exec(code, {"torch": torch, "picture": picture, "x": torch.zeros(1, 4, 1, 32, 32)})
     model = torch.hub.load("hub", "demo", source="local")
@@ -157,9 +177,9 @@ def test_the_lines_of_the_readme_run(params, card, tmp_path, monkeypatch):
 def test_an_older_folder_of_ours_is_replaced_and_others_are_refused(params, card, tmp_path):
     hub = tmp_path / "hub"
     hub.mkdir()
-    write_hub(hub, params, card)
+    write(hub, params, card)
     (hub / "weights.pt").write_bytes(b"old")
-    write_hub(hub, params, card)
+    write(hub, params, card)
     assert (hub / "weights.pt").stat().st_size > 500_000
     theirs = tmp_path / "theirs"
     theirs.mkdir()
@@ -175,17 +195,17 @@ def test_an_older_folder_of_ours_is_replaced_and_others_are_refused(params, card
     }
     for folder, says in refused.items():
         with pytest.raises(UserError) as raised:
-            write_hub(folder, params, card)
+            write(folder, params, card)
         assert says in str(raised.value)
     (hub / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="it holds notes.txt"):
-        write_hub(hub, params, card)
+        write(hub, params, card)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "hub", "link", "theirs"]
     assert [path.name for path in theirs.iterdir()] == ["README.md"]
 
 
 def test_a_failure_on_the_way_leaves_the_older_folder_and_no_draft(params, card, tmp_path, monkeypatch):
-    write_hub(tmp_path / "hub", params, card)
+    write(tmp_path / "hub", params, card)
     before = (tmp_path / "hub" / "weights.pt").read_bytes()
 
     def full(path, tree):
@@ -194,6 +214,6 @@ def test_a_failure_on_the_way_leaves_the_older_folder_and_no_draft(params, card,
 
     monkeypatch.setattr(torch_file, "write_torch", full)
     with pytest.raises(UserError, match=r"hub cannot be written: No space left on device; make room"):
-        write_hub(tmp_path / "hub", params, card)
+        write(tmp_path / "hub", params, card)
     assert (tmp_path / "hub" / "weights.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]

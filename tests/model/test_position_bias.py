@@ -2,13 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from omnivore_jax.model.bias_forms import (
-    convert_position_bias,
-    factored_to_joint,
-    joint_to_factored,
-    released_to_geometric,
-    same_index,
-)
+from omnivore_jax.model.bias_forms import joint_table, released_to_geometric, same_index
 from omnivore_jax.model.position_bias import FactoredBias, JointBias, offset_rows
 
 KEY = jax.random.key(0)
@@ -45,7 +39,7 @@ def test_a_row_is_that_of_the_offset_query_minus_key():
 def test_factored_bias_has_an_exact_joint_form(window, corner):
     factored = FactoredBias((4, 7, 7), heads=2, corner=corner, key=KEY)
     joint = JointBias((4, 7, 7), heads=2, corner=corner, key=KEY)
-    joint.joint[...] = factored_to_joint(np.asarray(factored.spatial[...]), np.asarray(factored.temporal[...]))
+    joint.joint[...] = joint_table(np.asarray(factored.spatial[...]), np.asarray(factored.temporal[...]))
     np.testing.assert_array_equal(joint(window), factored(window))
 
 
@@ -56,29 +50,6 @@ def test_bias_of_a_pair_is_its_spatial_plus_its_temporal_entry():
     dt, dh, dw = np.subtract(query, key)
     by_hand = bias.spatial[(dh + 2) * 5 + dw + 2] + bias.temporal[dt + 3]
     np.testing.assert_allclose(bias((4, 3, 3))[:, n[0], n[1]], by_hand, rtol=1e-6)
-
-
-def test_projection_on_the_factored_form_is_the_least_squares_solution():
-    window = (2, 2, 3)
-    joint = np.random.default_rng(0).standard_normal((3 * 3 * 5, 1))
-    spatial, temporal, residual = joint_to_factored(joint, window)
-    design = np.concatenate([np.tile(np.eye(15), (3, 1)), np.repeat(np.eye(3), 15, 0)], 1)
-    best = design @ np.linalg.lstsq(design, joint, rcond=None)[0]
-    np.testing.assert_allclose(factored_to_joint(spatial, temporal), best, atol=1e-12)
-    assert residual == pytest.approx(np.sqrt(np.square(joint - best).mean()))
-
-
-def test_a_tree_goes_to_the_joint_form_and_back_without_loss():
-    rng = np.random.default_rng(1)
-    tables = {"spatial": rng.standard_normal((9, 2)), "temporal": rng.standard_normal((3, 2))}
-    tree = {"attn": {"relative_position_bias_table": tables, "qkv": {"bias": np.ones(3)}}}
-    joint, residuals = convert_position_bias(tree, (2, 2, 2), "joint")
-    assert not residuals and joint["attn"]["qkv"]["bias"] is tree["attn"]["qkv"]["bias"]
-    back, residuals = convert_position_bias(joint, (2, 2, 2), "factored")
-    again, _ = convert_position_bias(back, (2, 2, 2), "joint")
-    assert residuals["attn.relative_position_bias_table"] < 1e-12
-    table = "relative_position_bias_table"
-    np.testing.assert_allclose(again["attn"][table]["joint"], joint["attn"][table]["joint"], atol=1e-12)
 
 
 @pytest.mark.parametrize("window", [(1, 7, 7), (1, 4, 4)], ids=str)

@@ -1,26 +1,22 @@
 """Folders that torch.hub loads: our weights with a PyTorch implementation of the model beside them, no JAX."""
 
-import copy
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from omnivore_jax.checkpoint.bias_forms import joint_table
+from omnivore_jax.checkpoint import torch_file
+from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.output import check_output
-from omnivore_jax.checkpoint.torch_names import TABLE, layout, torch_name
+from omnivore_jax.checkpoint.torch_state import torch_state
 from omnivore_jax.core.command import UserError
-from omnivore_jax.core.tree import flatten
 
 CODE = ("hubconf.py", "omnivore.py")
 WEIGHTS, CARD, README = "weights.pt", "card.json", "README.md"
 FILES = (*CODE, WEIGHTS, CARD, README)
-_AXES = {"same": None, "linear": (1, 0), "convolution": (4, 3, 0, 1, 2)}
-"""How to transpose ours to PyTorch's."""
 
 _README = """# {name} for PyTorch
 
@@ -44,27 +40,26 @@ _USES = {
 """By the modality of the first head; "": there is none."""
 
 
-def write_hub(folder: Path, params: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+@contextmanager
+def new_hub(folder: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Iterator[Path]:
     """Writes a folder for `torch.hub.load(folder, card["model"]["name"], source="local")`, whole or not at all.
 
-    A folder that this function wrote is replaced. The factored bias is written as its exact joint table.
+    `arrays` are the parameters by path, with joint tables. Gives the path of the weights that it wrote; the card may
+    still change while the block runs, at whose end the folder comes about. A folder that was written here is replaced.
 
     Raises:
         UserError: the destination is something else, or cannot be written; or PyTorch is missing.
 
     """
-    from omnivore_jax.checkpoint.torch_file import write_torch
-
     _check(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         draft.mkdir()
         for file in CODE:
             shutil.copyfile(Path(__file__).with_name(file), draft / file)
-        write_torch(draft / WEIGHTS, torch_state(params))
-        written = copy.deepcopy(dict(card))
-        written["model"]["position_bias"] = "joint"
-        (draft / CARD).write_text(json.dumps(written, indent=2) + "\n")
+        torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
+        yield draft / WEIGHTS
+        (draft / CARD).write_text(json.dumps(card, indent=2) + "\n")
         (draft / README).write_text(_readme(folder.name, card))
         _sync(draft)
         _publish(draft, folder)
@@ -72,19 +67,6 @@ def write_hub(folder: Path, params: Mapping[str, Any], card: Mapping[str, Any]) 
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; make room or name another") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def torch_state(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict by released name, float32, as transposed views; the factored bias becomes its exact joint table."""
-    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(params).items()}
-    state = {}
-    for path, leaf in flat.items():
-        base, _, part = path.rpartition(".")
-        if base.endswith(TABLE) and part == "spatial":
-            state[torch_name(f"{base}.joint")] = joint_table(leaf, flat[f"{base}.temporal"])
-        elif not (base.endswith(TABLE) and part == "temporal"):
-            state[torch_name(path)] = leaf.transpose(_AXES[layout(path, leaf.ndim)] or range(leaf.ndim))
-    return state
 
 
 def _check(folder: Path) -> None:

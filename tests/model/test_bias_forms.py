@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from omnivore_jax.checkpoint.bias_forms import factored_tables, joint_table, lost, resize_bicubic, resize_table
+from omnivore_jax.model.bias_forms import factored_tables, joint_table, lost, resize_bicubic, resize_table
 from omnivore_jax.model.position_bias import offset_rows
 
 WINDOW = (3, 2, 4)

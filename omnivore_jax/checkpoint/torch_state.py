@@ -1,0 +1,45 @@
+"""State dicts of PyTorch from our parameters: flat by released name, and as the two dicts of a released file."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from omnivore_jax.checkpoint.layouts import EPIC_HEAD
+from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.torch_names import BUFFER, TABLE, to_torch
+from omnivore_jax.core.types import Size
+from omnivore_jax.model.bias_forms import joint_table
+from omnivore_jax.model.position_bias import offset_rows
+
+State = Mapping[str, np.ndarray]
+"""By released name ("trunk...", "heads..."), in PyTorch's layout."""
+
+
+def torch_state(arrays: Mapping[str, Lazy]) -> dict[str, np.ndarray]:
+    """Reads parameters by path into a state dict; a factored bias becomes its exact joint table."""
+    state = {}
+    for path, array in arrays.items():
+        base, _, part = path.rpartition(".")
+        if base.endswith(TABLE) and part == "temporal":
+            continue  # comes with the spatial table
+        content = array.read()
+        if base.endswith(TABLE) and part == "spatial":
+            path, content = f"{base}.joint", joint_table(content, arrays[f"{base}.temporal"].read())
+        name, state_array = to_torch(path, content)
+        state[name] = state_array
+    return state
+
+
+def released_state(state: State, window: Size) -> dict[str, dict[str, np.ndarray]]:
+    """Makes the two dicts of a released file, index buffers included, of a state dict."""
+    parts: dict[str, dict[str, np.ndarray]] = {"trunk": {}, "heads": {}}
+    rows = offset_rows(window, window).astype(np.int64)
+    only_epic = {name.split(".")[1] for name in state if name.startswith("heads.")} == {EPIC_HEAD}
+    for name, content in state.items():
+        part, _, key = name.partition(".")
+        if part == "heads" and only_epic:  # the released EPIC model has a single head, behind a dropout
+            key = key.replace(EPIC_HEAD, "1", 1)
+        parts[part][key] = content
+        if key.endswith(TABLE):
+            parts[part][key.replace(TABLE, BUFFER)] = rows
+    return parts
