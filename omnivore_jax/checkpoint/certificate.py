@@ -62,7 +62,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     if "features" in found:
         logits = ", ".join(f"{name} {difference}" for name, difference in found["logits"].items())
         line += f"; largest differences: features {found['features']}, logits {logits or 'none'}"
-    return [line, *(f"  over its limit: {text}" for text in found.get("over", ())), *found.get("differences", ())]
+    return [
+        line,
+        *(f"  over its limit: {text}" for text in found.get("over", ())),
+        *(f"  as the released code: {text}" for text in found.get("differences", ())),
+    ]
 
 
 def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]]:

@@ -40,8 +40,8 @@ def read_config(
     hidden = _shape(shapes, "trunk.layers.0.blocks.0.mlp.fc1.weight", where)
     sizes = {"embed_dim": patches[0], "depths": blocks, "num_heads": tuple(table[1] for table in tables)}
     known = next((n for n, v in VARIANTS.items() if all(v[key] == size for key, size in sizes.items())), None)
-    fits = _windows(tables[0][0], len(patches) == 4, tokens, where)
-    likely = [w for w in fits if w == window or (known and w == VARIANTS[known]["window"])] or fits
+    fits = _windows(tables[0][0], len(patches) == 4, tokens, where, window)
+    likely = [w for w in fits if known and w == VARIANTS[known]["window"]] or [w for w in fits if w == window] or fits
     if len(likely) > 1:
         raise UserError(
             f"{where}: its tables fit the windows {', '.join(map(str, fits))}; name the right one by --window"
@@ -95,14 +95,16 @@ def _blocks(shapes: Shapes, where: str) -> tuple[int, ...]:
     return tuple(found[i] for i in range(len(found)))
 
 
-def _windows(rows: int, flat: bool, tokens: int | None, where: str) -> list[Size]:
-    """Lists the windows, square in space, whose table has this many rows."""
+def _windows(rows: int, flat: bool, tokens: int | None, where: str, wanted: Size | None) -> list[Size]:
+    """Lists the windows whose table has this many rows: those square in space, and the wanted one."""
     sides = [side for side in range(1, math.isqrt(rows) + 1, 2) if rows % side**2 == 0 and rows // side**2 % 2]
     fits = [((rows // side**2 + 1) // 2, (side + 1) // 2, (side + 1) // 2) for side in sides]
+    if wanted and wanted not in fits and math.prod(2 * side - 1 for side in wanted) == rows:
+        fits.append(wanted)
     fits = [window for window in fits if not flat or window[0] == 1]
     fits = [window for window in fits if tokens in (None, math.prod(window))]
     if not fits:
-        raise UserError(f"{where}: a table of {rows} relative positions is of no square window; get the file again")
+        raise UserError(f"{where}: a table of {rows} relative positions is of no square window; name it by --window")
     return [window for window in fits if window[1] > 1] or fits
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from omnivore_jax.checkpoint.accounts import Row, check_accounted
+from omnivore_jax.checkpoint.accounts import check_accounted
 from omnivore_jax.checkpoint.source import open_source
-from omnivore_jax.checkpoint.surgery import Head, check_finite, make_plan
+from omnivore_jax.checkpoint.surgery import Head, Plan, check_finite, make_plan
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.tree import unflatten
 from omnivore_jax.model.functional import Params
@@ -17,20 +17,20 @@ MAY_BE_FRESH = ("heads.*", "trunk.depth_patch_embed.*", "trunk.patch_embed.var_p
 """What other people's weights need not have: heads for our datasets, an embedding for depth."""
 
 
-def initial_params(
+def plan_initial(
     path: str | Path,
     config: ModelConfig,
     heads: Mapping[str, int],
     *,
     position_bias: Literal["auto", "factored", "joint"] = "auto",
     seed: int = 0,
-) -> tuple[Params, ModelConfig, list[Row]]:
-    """Reads the weights to start from: a file of ours or PyTorch's, or a run's folder (its EMA).
+) -> Plan:
+    """Opens the weights to start from, a file of ours or PyTorch's or a run's folder (its EMA), and reads none yet.
 
-    Returns the parameters (numpy, nested), the model with the position bias and the window index of the file, and what
-    became of every tensor (`accounts.lines`). Heads are taken where name and classes agree, else fresh; so is an
-    embedding for depth that the file lacks. A 2-D trunk is inflated, another window resized. `position_bias`: "auto"
-    follows the file; "joint" makes it joint, which is exact.
+    The plan's model has the position bias and the window index of the file, its rows say what becomes of every tensor
+    (`accounts.lines`). Heads are taken where name and classes agree, else fresh; so is an embedding for depth that the
+    file lacks. A 2-D trunk is inflated, another window resized. `position_bias`: "auto" follows the file; "joint" makes
+    it joint, which is exact.
 
     Raises:
         UserError: the file cannot be used, lacks anything else, or has something that would be lost.
@@ -48,8 +48,17 @@ def initial_params(
     plan = make_plan(source, config, taken, seed=seed)
     others = tuple(source.names[path] for path in source.arrays if path.startswith(_optional(config)))
     check_accounted(plan.rows, source.path, MAY_BE_FRESH, others)
-    arrays = check_finite(plan, path, False)
-    return unflatten({path: array.read() for path, array in arrays.items()}), config, plan.rows
+    return replace(plan, arrays=check_finite(plan, path, False))
+
+
+def read_initial(plan: Plan) -> Params:
+    """Reads what was planned: parameters of numpy, nested.
+
+    Raises:
+        UserError: a tensor is damaged or not finite.
+
+    """
+    return unflatten({path: array.read() for path, array in plan.arrays.items()})
 
 
 def _optional(config: ModelConfig) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from omnivore_jax.core.command import UserError
 PATCHES = "patch_embed.proj.weight"
 TORCHVISION_2D = "features.0.0.weight"
 NUMBERED_HEADS = {"0": "image", "1": "rgbd", "2": "video"}
-"""Order of the heads in the released trainer's files: IN1K, SUN RGB-D, K400."""
+"""Order of the heads in the released trainer's files: IN1K, SUN RGB-D, K400. Others are called head3 and so on."""
 EPIC_HEAD = "epic"
 BUFFERS = (BUFFER, "attn_mask")
 TRAINING = (
@@ -134,7 +134,7 @@ def _from_torchvision(first: int, embed: Mapping[str, str]) -> Callable[[str], s
 def _named(shapes: Shapes, where: str, trunk: str, outer: str, family: _Family) -> Layout:
     names: dict[str, str] = {}
     buffers, training, unknown = [], [], []
-    heads = _heads(shapes, where, trunk, outer, family)
+    heads = _heads(shapes, trunk, outer, family)
     for key in shapes:
         if key.rpartition(".")[2] in BUFFERS:
             buffers.append(key)
@@ -163,7 +163,7 @@ def _title(family: _Family, names: Mapping[str, str], outer: str, trunk: str) ->
     return "released Omnivore, EPIC" if f"heads.{EPIC_HEAD}.weight" in names else family.title
 
 
-def _heads(shapes: Shapes, where: str, trunk: str, outer: str, family: _Family) -> dict[str, str]:
+def _heads(shapes: Shapes, trunk: str, outer: str, family: _Family) -> dict[str, str]:
     """Released names of the keys of heads, wherever the layout keeps them."""
     places = {f"{outer}heads.": None, f"{outer}cls_head.fc_cls.": family.head}
     places |= {f"{trunk}head.fc.": family.head, f"{trunk}head.": family.head}
@@ -174,25 +174,22 @@ def _heads(shapes: Shapes, where: str, trunk: str, outer: str, family: _Family) 
                 found[key] = (head or match["name"] or "", match["index"] or "", match["leaf"])
                 break
     numbers = {name for name, _, _ in found.values() if name.isdigit()} | {i for n, i, _ in found.values() if not n}
-    renamed = _numbered(numbers, where)
+    renamed = _numbered(numbers)
     return {
         key: torch_name(f"heads.{renamed.get(name or index, name)}.{'kernel' if leaf == 'weight' else 'bias'}")
         for key, (name, index, leaf) in found.items()
     }
 
 
-_HEAD = re.compile(r"^(?:(?P<name>\w+)\.)??(?:(?P<index>\d+)\.)?(?P<leaf>weight|bias)$")
+_HEAD = re.compile(r"^(?:(?P<name>[^.]+)\.)??(?:(?P<index>\d+)\.)?(?P<leaf>weight|bias)$")
 """`image.weight`, `video.1.weight`, `1.weight` (EPIC), `2.1.weight` (a trainer's), `weight`."""
 
 
-def _numbered(numbers: Iterable[str], where: str) -> dict[str, str]:
+def _numbered(numbers: Iterable[str]) -> dict[str, str]:
     numbers = set(numbers)
     if numbers == {"1"}:  # a single head behind its dropout
         return {"1": EPIC_HEAD}
-    unnamed = numbers - NUMBERED_HEADS.keys()
-    if unnamed:
-        raise UserError(f"{where} has a head {min(unnamed)!r}, which no layout names; known are {NUMBERED_HEADS}")
-    return {number: NUMBERED_HEADS[number] for number in numbers}
+    return {number: NUMBERED_HEADS.get(number, f"head{number}") for number in numbers}
 
 
 def _some(keys: Iterable[str], most: int = 3) -> str:

@@ -1,7 +1,9 @@
 """Our weights as PyTorch code wants them: in the released layout or as a folder for torch.hub."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omnivore_jax.checkpoint.conversion import Conversion, Request, new_weights, started
 from omnivore_jax.checkpoint.hub import new_hub
@@ -22,7 +24,7 @@ def write_released(src: Path, dst: Path, request: Request) -> Conversion:
     with started(src, replace(request, position_bias="joint")) as job, new_weights(dst, job.card) as draft:
         write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
         _certify(job, draft)
-        job.card["certificate"]["differences"] = differences(job.plan.config)
+        job.card["certificate"]["differences"] = differences(job.plan.config, job.card["certificate"])
     return job
 
 
@@ -49,13 +51,16 @@ def _certify(job: Conversion, written: Path) -> None:
     job.certify(theirs, lambda: read_params(job.arrays))
 
 
-def differences(config: ModelConfig) -> list[str]:
+def differences(config: ModelConfig, certificate: Mapping[str, Any]) -> list[str]:
     """Says where the released code, given these weights, would compute something else or needs to be told something."""
     lines = []
     if config.window_index == "geometric":
+        measured = certificate.get("as_released", {})
+        name = max(measured, key=measured.__getitem__, default=None)
+        here = f"; features by {measured[name]} on the input {name!r}" if name else ""
         lines.append(
             "window_index=geometric: outputs differ where the input clamps a window along its width, or its height "
-            f"in more than one frame (maps of a stage below {config.window[1]} x {config.window[2]} tokens)"
+            f"in more than one frame (maps of a stage below {config.window[1]} x {config.window[2]} tokens){here}"
         )
     if config.depth_embed in ("separate", "shared"):
         lines.append(f"depth_embed={config.depth_embed}: four channels need the released code's depth_mode of Table 8")

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from omnivore_jax.checkpoint import geometry, layouts
 from omnivore_jax.checkpoint.card import parse_card, read_card
-from omnivore_jax.checkpoint.lazy import Lazy, lazy
+from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.torch_names import from_torch, path_of, torch_name
 from omnivore_jax.checkpoint.weights import CARD, read_safetensors
 from omnivore_jax.core.command import UserError
@@ -108,11 +108,16 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
         if step is None:
             raise UserError(f"{checkpoints} has no finished checkpoint; train first")
         shapes = {k: v for k, v in manager.saved_shapes(step).items() if k.startswith(f"{weights}.")}
-        state = manager.restore_part(shapes, step).state
         card = manager.metadata(step)["card"]
-    arrays = {key.removeprefix(f"{weights}."): lazy(jax.device_get(value)) for key, value in state.items()}
+
+    @cache
+    def state() -> Mapping[str, np.ndarray]:
+        with CheckpointManager(checkpoints, read_only=True) as manager:
+            return manager.restore_part(shapes, step).state
+
+    names = {key.removeprefix(f"{weights}."): key for key in shapes}
+    arrays = {path: Lazy(shapes[k].shape, str(shapes[k].dtype), lambda k=k: state()[k]) for path, k in names.items()}
     config, heads, _ = read_card(card)
-    names = {path: f"{weights}.{path}" for path in arrays}
     return Source(folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card=card)
 
 

@@ -4,8 +4,11 @@ import dataclasses
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from omnivore_jax.checkpoint import accounts
 from omnivore_jax.core.command import UserError
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.pipeline import DatasetConfig
@@ -29,7 +32,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         UserError: names the key, the value and the remedy.
 
     """
-    settings = resolve(config)
+    settings, beginning = _begin(resolve(config))
     for name, dataset in settings.datasets.items():
         if dataset.num_train < 1:
             raise UserError(f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples")
@@ -50,6 +53,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": settings.name,
         "model": dataclasses.asdict(settings.model),
+        "init_from": beginning,
         "parameters": {"trunk": counts["trunk"], "heads": heads, "total": counts["total"]},
         "steps": mixture.total_steps,
         "steps_per_epoch": mixture.steps_per_epoch,
@@ -63,6 +67,18 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         "hardware": dataclasses.asdict(settings.hardware),
         "config": dict(config),
     }
+
+
+def _begin(settings: Settings) -> tuple[Settings, list[str]]:
+    """The model as `init_from` has it, and what becomes of its weights, of which none is read."""
+    path = settings.init_from
+    if not path:
+        return settings, []
+    if not Path(path).exists():
+        return settings, [f"init_from: {path} is not on this machine; its position bias and window index are not known"]
+    plan = settings.plan_initial()
+    form = f"{plan.config.position_bias} position bias, {plan.config.window_index} window index"
+    return replace(settings, model=plan.config), [f"init_from: {path}, {form}", *accounts.lines(plan.rows)]
 
 
 def _dataset(
@@ -119,6 +135,7 @@ def render(plan: Mapping[str, Any]) -> str:
         f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, {plan['batching']} batches",
         f"model {plan['model']['name']}: {parameters['total']:,} parameters",
         f"  = trunk {parameters['trunk']:,} + {heads}",
+        *plan["init_from"],
         f"mesh {axes} = {math.prod(mesh.values())} devices",
         *_wrapped(plan["mesh_rule"]),
         "",

@@ -11,7 +11,7 @@ from absl import logging
 
 from omnivore_jax.checkpoint import accounts
 from omnivore_jax.checkpoint.card import read_card
-from omnivore_jax.checkpoint.initial import initial_params
+from omnivore_jax.checkpoint.initial import read_initial
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.command import UserError
@@ -63,17 +63,11 @@ def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Setting
     if step is not None:
         model, _, _ = read_card(manager.metadata(step)["card"])
         return replace(settings, model=model), None
-    params, model, rows = initial_params(
-        settings.init_from,
-        settings.model,
-        settings.heads,
-        position_bias=settings.position_bias,
-        seed=settings.train.seed,
-    )
+    plan = settings.plan_initial()
     logging.info("starting from %s", settings.init_from)
-    for line in accounts.lines(rows):
+    for line in accounts.lines(plan.rows):
         logging.info("%s", line)
-    return replace(settings, model=model), params
+    return replace(settings, model=plan.config), read_initial(plan)
 
 
 def _mesh(settings: Settings) -> jax.sharding.Mesh:

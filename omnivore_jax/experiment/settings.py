@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from omnivore_jax import config as builder
+from omnivore_jax.checkpoint.initial import plan_initial
 from omnivore_jax.checkpoint.manager import CheckpointConfig
+from omnivore_jax.checkpoint.surgery import Plan
 from omnivore_jax.core.command import UserError
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
@@ -91,6 +93,16 @@ class Settings:
     def heads(self) -> dict[str, int]:
         """Number of classes of every head."""
         return heads(self.tasks)
+
+    def plan_initial(self) -> Plan:
+        """Opens the weights of `init_from`.
+
+        Raises:
+            UserError: they do not fit the model.
+
+        """
+        bias, seed = self.position_bias, self.train.seed
+        return plan_initial(self.init_from, self.model, self.heads, position_bias=bias, seed=seed)
 
     def mixture(self, sizes: Mapping[str, int]) -> Mixture:
         """The plan of the run, over datasets of these sizes."""

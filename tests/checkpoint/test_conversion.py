@@ -11,7 +11,7 @@ import omnivore_jax as ov
 from omnivore_jax.checkpoint.accounts import lines
 from omnivore_jax.checkpoint.card import make_card
 from omnivore_jax.checkpoint.conversion import Request, convert
-from omnivore_jax.checkpoint.initial import initial_params
+from omnivore_jax.checkpoint.initial import plan_initial, read_initial
 from omnivore_jax.checkpoint.lazy import lazy
 from omnivore_jax.checkpoint.source import open_source
 from omnivore_jax.checkpoint.weights import write_safetensors
@@ -154,7 +154,8 @@ def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tm
 
 def test_training_starts_from_other_peoples_weights(source):
     config = replace(model_config("tiny"), drop_path=0.2)
-    params, found, rows = initial_params(source, config, {"image": 1000, "video": 7, "mine": 3})
+    plan = plan_initial(source, config, {"image": 1000, "video": 7, "mine": 3})
+    params, found, rows = read_initial(plan), plan.config, plan.rows
     assert found == replace(config, position_bias="joint", window_index="released")
     shapes = flatten(abstract_model(found, {"image": 1000, "video": 7, "mine": 3})[1])
     assert {p: x.shape for p, x in flatten(params).items()} == {p: x.shape for p, x in shapes.items()}
@@ -168,7 +169,8 @@ def test_training_starts_from_other_peoples_weights(source):
 def test_training_starts_from_a_2d_swin_with_depth_and_another_window(tmp_path):
     _, state = layout_files.files()["microsoft"]
     config = replace(model_config("tiny"), window=(2, 4, 4))
-    _, found, rows = initial_params(layout_files.save(tmp_path / "source", state), config, {"rgbd": 19})
+    plan = plan_initial(layout_files.save(tmp_path / "source", state), config, {"rgbd": 19})
+    found, rows = plan.config, plan.rows
     assert (found.window, found.depth_embed, found.position_bias) == ((2, 4, 4), "summed", "joint")
     assert {row.path.split(".")[1] for row in rows if row.kind == "fresh"} == {"depth_patch_embed", "rgbd"}
     assert any("bicubic over space: window 7 x 7 to 4 x 4; inflated over time: window 1 to 2" in r.rule for r in rows)
@@ -176,9 +178,9 @@ def test_training_starts_from_a_2d_swin_with_depth_and_another_window(tmp_path):
 
 def test_training_refuses_what_does_not_fit(source):
     with pytest.raises(UserError, match="embed_dim=24, the model omnivore_swin_t has 96"):
-        initial_params(source, model_config("omnivore_swin_t"), {})
+        plan_initial(source, model_config("omnivore_swin_t"), {})
     with pytest.raises(UserError, match="model.position_bias='factored', but .* has joint tables"):
-        initial_params(source, model_config("tiny"), {}, position_bias="factored")
+        plan_initial(source, model_config("tiny"), {}, position_bias="factored")
 
 
 def test_a_file_of_pytorchs_is_not_loaded_unconverted(source):

@@ -62,7 +62,6 @@ def test_a_file_with_two_models_asks_which(tmp_path):
     ("extra", "says"),
     [
         ({"trunk.layers.0.blocks.0.attn.logit_scale": 3}, "Swin V2"),
-        ({"heads.7.weight": 3, "heads.7.bias": 3}, "has a head '7'"),
         ({"trunk.layers.9.blocks.0.norm1.weight": 3}, "blocks of stages"),
         ({"trunk.layers.0.blocks.9999.norm1.weight": 3}, "10000 blocks"),
     ],
@@ -71,6 +70,22 @@ def test_what_is_no_swin_of_this_kind_is_one_line(tmp_path, extra, says):
     state = layout_files.released() | {name: np.zeros(size, np.float32) for name, size in extra.items()}
     with pytest.raises(UserError, match=says):
         open_source(layout_files.save(tmp_path / "f", state))
+
+
+def test_heads_that_no_layout_names_are_called_by_their_numbers(tmp_path):
+    whole = layout_files.released()
+    state = layout_files.renamed(whole, (r"^heads\.image\.", "heads.0."), (r"^heads\.rgbd\.", "heads.7."))
+    assert open_source(layout_files.save(tmp_path / "f", state)).heads == {"image": 1000, "head7": 19, "video": 400}
+
+
+def test_a_window_that_is_not_square_must_be_named(tmp_path):
+    index = {"trunk.layers.0.blocks.0.attn.relative_position_index": np.zeros((60, 60), np.int64)}
+    state = {n: a[: 7 * 5 * 9] if n.endswith("table") else a for n, a in layout_files.released().items()}
+    path = layout_files.save(tmp_path / "f", state)
+    assert open_source(path, window=(4, 3, 5)).config.window == (4, 3, 5)
+    with pytest.raises(UserError, match="a table of 315 relative positions is of no square window; name it by --win"):
+        open_source(layout_files.save(tmp_path / "f", state | index))
+    assert open_source(path, window=(4, 3, 5)).config.window == (4, 3, 5)
 
 
 def test_a_variant_that_the_user_names_must_be_that_of_the_file(tmp_path):

@@ -7,10 +7,17 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
+from omnivore_jax.checkpoint.card import make_card
+from omnivore_jax.checkpoint.lazy import lazy
+from omnivore_jax.checkpoint.weights import write_safetensors
 from omnivore_jax.core.command import UserError
+from omnivore_jax.core.tree import flatten
 from omnivore_jax.experiment import dry
+from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.variants import model_config
 
 TRUNKS = {"swin_t": 27_529_392, "swin_s": 48_849_456, "swin_b": 86_765_504, "swin_l": 195_019_872}  # FACTS 1.5
 HEADS = {"swin_t": (768, 0), "swin_s": (768, 0), "swin_b": (1024, 0), "swin_l": (1536, 21_841)}
@@ -124,3 +131,17 @@ def _children():
     """Seconds of processor time of the processes that were started here."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_weights_to_start_from_decide_the_form_of_the_model_and_are_accounted_for(tmp_path):
+    heads, whole = {"video": 400}, model_config("omnivore_swin_t", position_bias="joint", window_index="released")
+    shapes = flatten(abstract_model(whole, heads)[1])
+    arrays = {path: lazy(np.broadcast_to(np.float32(0), leaf.shape)) for path, leaf in shapes.items()}
+    write_safetensors(tmp_path / "w.safetensors", arrays, make_card(whole, heads, {}))
+    plan = dry.plan(config_of("swin_t") | {"init_from": str(tmp_path / "w.safetensors")})
+    assert (plan["model"]["position_bias"], plan["model"]["window_index"]) == ("joint", "released")
+    assert "joint position bias, released window index" in plan["init_from"][0]
+    assert any("fresh" in line and "heads.image.kernel" in line for line in plan["init_from"])
+    assert plan["init_from"][0] in dry.render(plan)
+    plan = dry.plan(config_of("swin_t") | {"init_from": "/nowhere"})
+    assert plan["model"]["position_bias"] == "factored" and "/nowhere is not on this machine" in plan["init_from"][0]
