@@ -65,7 +65,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     return [
         line,
         *(f"  over its limit: {text}" for text in found.get("over", ())),
-        *(f"  as the released code: {text}" for text in found.get("differences", ())),
+        *(f"  in the released code: {text}" for text in found.get("differences", ())),
     ]
 
 

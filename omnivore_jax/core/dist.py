@@ -101,12 +101,22 @@ class Preemption:
 
     def __init__(self) -> None:
         self._signalled = threading.Event()
+        self._error: Exception | None = None
         self._shared = jax.distributed.is_initialized()
         self._previous = None if self._shared else signal.signal(signal.SIGTERM, self._take)
 
     def requested(self, step: int) -> bool:
         """Says whether to save and stop after `step`; every process must ask after every step."""
         return multihost_utils.reached_preemption_sync_point(step) if self._shared else self._signalled.is_set()
+
+    def raise_from_now_on(self, error: Exception) -> None:
+        """Makes the signal, also one that has come already, raise an error at once: nothing is left to be saved.
+
+        Alone only; where JAX takes the signal, it is left to end the process.
+        """
+        self._error = None if self._shared else error
+        if self._error and self._signalled.is_set():
+            raise self._error
 
     def close(self) -> None:
         """Gives the signal back to whoever had it."""
@@ -122,3 +132,5 @@ class Preemption:
     def _take(self, *_: object) -> None:
         self._signalled.set()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self._error:
+            raise self._error

@@ -47,10 +47,18 @@ def run(
     if evaluate_only and not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
     open_workdir(workdir, config, allow_config_change)
-    with CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager:
+    with (
+        CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager,
+        dist.Preemption() as preemption,
+    ):
         settings, params = _begin_from(settings, manager)
         evaluator = Evaluator(settings, data, mesh)
-        whole = not evaluate_only and run_training(settings, data, mesh, workdir, manager, evaluator, params)
+        whole = not evaluate_only and run_training(
+            settings, data, mesh, workdir, manager, evaluator, preemption, params
+        )
+        preemption.raise_from_now_on(
+            Preempted("stopped by SIGTERM in the last evaluation; every step is saved, the same command goes on")
+        )
         seconds = time.perf_counter() - began if whole else None
         return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
 

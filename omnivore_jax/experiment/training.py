@@ -113,6 +113,7 @@ def run_training(
     workdir: Path,
     manager: CheckpointManager,
     evaluator: Evaluator,
+    preemption: dist.Preemption,
     params: Any = None,
 ) -> bool:
     """Trains to the last step, resuming from the newest undamaged checkpoint; tells whether it began at step 0.
@@ -127,7 +128,6 @@ def run_training(
     mixture, step_fn = plan(settings, data, mesh)
     metadata = {"card": _card(settings, data), "sizes": data.sizes}
     with ExitStack() as stack:
-        preemption = stack.enter_context(dist.Preemption())
         state, start = _begin(settings, mesh, manager, metadata, params)
         writer = stack.enter_context(MetricsWriter(workdir, tensorboard=settings.log.tensorboard))
         writer.cut_back(start)

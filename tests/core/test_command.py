@@ -10,6 +10,7 @@ def get_config():
     return ConfigDict({"steps": 3, "rate": 0.1})
 """
 COMMAND = """
+import os, signal, time
 from ml_collections import config_flags
 from omnivore_jax.core.command import UserError, run
 
@@ -20,6 +21,9 @@ def main(argv):
         raise UserError(f"config.steps={CONFIG.value.steps}; use a positive number")
     if CONFIG.value.steps > 100:
         raise ZeroDivisionError("a fault of ours")
+    if CONFIG.value.steps > 50:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
 
 run(main)
 """
@@ -33,6 +37,7 @@ run(main)
         ("--config.rate=fast", 2, "could not convert string to float: 'fast'"),
         ("--nosuch=1", 2, "Unknown command line flag 'nosuch'"),
         ("--config.steps=-1", 2, "config.steps=-1; use a positive number"),
+        ("--config.steps=51", 130, ": stopped\n"),
         ("--config.steps=101", 1, "ZeroDivisionError: a fault of ours"),
     ],
 )

@@ -3,6 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_signal_asks_a_process_alone_to_stop_and_a_second_one_ends_it():
         assert preemption.requested(2) and preemption.requested(3)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_when_nothing_is_left_to_be_saved_the_signal_ends_the_work_at_once(early):
+    with dist.Preemption() as preemption, pytest.raises(RuntimeError, match="again"):
+        if early:
+            os.kill(os.getpid(), signal.SIGTERM)
+        preemption.raise_from_now_on(RuntimeError("again"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
 
 
 TWO = """
