@@ -27,6 +27,8 @@ from omnivore_jax.model.functional import Params
 from omnivore_jax.model.preprocess import Preprocessing
 
 SUFFIX = ".safetensors"
+SHOWN = 3
+"""Outputs that an error names."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Conversion:
             return
         found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours)
         if self.request.certificate == "required" and found["status"] != certificate.PASSED:
-            where = ", ".join(found.get("over", [])) or "pip install -r requirements-torch.txt"
+            over = found.get("over", [])
+            more = f" and {len(over) - SHOWN} more" if len(over) > SHOWN else ""
+            where = ", ".join(over[:SHOWN]) + more if over else "pip install -r requirements-torch.txt"
             raise UserError(f"{self.source.path} is not certified: {found['status']} ({where}); nothing was written")
         self.card["certificate"] = found
 
