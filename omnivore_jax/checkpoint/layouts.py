@@ -68,7 +68,7 @@ def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> str:
             if key == anchor or key.endswith(f".{anchor}"):
                 found[key.removesuffix(anchor)] = None
     if wanted is not None:
-        found = {p: None for p in found if p.startswith(wanted)}
+        found = {wanted: None} if wanted in found else {p: None for p in found if p.startswith(wanted)}
     if not found:
         inside = "" if wanted is None else f" below --prefix={wanted}"
         raise UserError(f"{where} holds no Swin trunk{inside} (no {PATCHES}); its first keys are {_some(shapes)}")

@@ -58,6 +58,15 @@ def test_a_file_with_two_models_asks_which(tmp_path):
         open_source(path, prefix="ema")
 
 
+def test_a_model_without_a_prefix_can_be_chosen_too(tmp_path):
+    plain = layout_files.trunk_only(layout_files.released())
+    path = layout_files.save(tmp_path / "f", plain | layout_files.renamed(plain, (r"^", "module.")))
+    with pytest.raises(UserError, match="2 models; choose one by --prefix=module. or --prefix="):
+        open_source(path)
+    assert open_source(path, prefix="").names["trunk.norm.scale"] == "norm.weight"
+    assert open_source(path, prefix="module.").names["trunk.norm.scale"] == "module.norm.weight"
+
+
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
