@@ -13,6 +13,7 @@ or, where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect an
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from omnivore_jax.core.command import UserError, run
 ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image")
 """Flags that may be written with - as well."""
 TORCH_SUFFIXES = (".torch", ".pth", ".pt")
+MOST_TOKENS = 1 << 14
+"""Of a window: its tables and its attention grow with the square of this."""
 MOST_LINES = 50
 """Differing tensors that `diff` shows; --json lists all."""
 
@@ -136,7 +139,8 @@ def inspect(options: Options, file: Path) -> int:
     from omnivore_jax.checkpoint import inspection
     from omnivore_jax.checkpoint.source import open_source
 
-    source = open_source(file, variant=options.variant, prefix=options.prefix, window=_window(options.window))
+    given = {"variant": options.variant, "prefix": options.prefix, "window": _window(options.window)}
+    source = open_source(file, **given, weights=_weights(options))
     found = inspection.inspect(source)
     print(json.dumps(found) if options.json else inspection.text(found))
     return 0
@@ -146,13 +150,17 @@ def diff(options: Options, one: Path, other: Path) -> int:
     """Compares two files or runs; 1 where they differ."""
     from omnivore_jax.checkpoint import diff as differences
 
-    rows = differences.compare(one, other)
+    rows, models = differences.compare(one, other, _weights(options))
     unequal = [row for row in rows if row.verdict != "equal"]
     if options.json:
-        print(json.dumps({"summary": differences.summary(rows), "tensors": [row._asdict() for row in rows]}))
+        tensors = [row._asdict() for row in rows]
+        print(json.dumps({"summary": differences.summary(rows), "models": models, "tensors": tensors}))
     else:
-        print("\n".join([*map(differences.text, unequal[:MOST_LINES]), differences.summary(rows)]))
-    return 1 if unequal else 0
+        more = [f"and {len(unequal) - MOST_LINES:,} more"] if len(unequal) > MOST_LINES else []
+        said = [*map(differences.text, unequal[:MOST_LINES]), *more]
+        said += [f"{key:<10} {one_says!r} and {other_says!r}" for key, (one_says, other_says) in models.items()]
+        print("\n".join([*said, differences.summary(rows)]))
+    return 1 if unequal or models else 0
 
 
 def _request(options: Options) -> Any:
@@ -165,10 +173,14 @@ def _request(options: Options) -> Any:
         "allow_missing": tuple(options.allow_missing),
         "allow_unused": tuple(options.allow_unused),
         "keep": "image" if options.keep_image else "all",
-        "weights": "params" if options.raw else "ema",
+        "weights": _weights(options),
         "certificate": "required" if options.certify else "recorded" if options.certificate else "none",
     }
     return Request(**given)
+
+
+def _weights(options: Options) -> Any:
+    return "params" if options.raw else "ema"
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -183,6 +195,8 @@ def _window(given: list[str] | None) -> Any:
         return None
     if len(given) != 3 or not all(side.isdecimal() and int(side) for side in given):
         raise UserError(f"--window={','.join(given)}; write three numbers, t,h,w, for example 8,12,12")
+    if math.prod(map(int, given)) > MOST_TOKENS:
+        raise UserError(f"--window={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one")
     return tuple(int(side) for side in given)
 
 

@@ -132,6 +132,28 @@ def test_diff_tells_equal_from_different_and_from_missing(tmp_path, ours, params
     assert "largest difference 0.25 at trunk.norm.bias" in capsys.readouterr().out
 
 
+def test_diff_of_what_is_not_finite_is_json(ours, tmp_path, params, capsys):
+    broken = {path: x.copy() for path, x in flatten(params).items()}
+    broken["trunk.norm.bias"][0] = np.nan
+    write_safetensors(tmp_path / "b", {p: lazy(x) for p, x in broken.items()}, make_card(CONFIG, HEADS, {}))
+    assert convert.diff(PLAIN, ours, tmp_path / "b") == 1
+    rows = [row for row in answer(capsys)["tensors"] if row["verdict"] != "equal"]
+    assert [(row["path"], row["max_abs"], row["cosine"]) for row in rows] == [("trunk.norm.bias", None, None)]
+    assert convert.diff(Options(), ours, tmp_path / "b") == 1
+    assert "largest difference not finite at trunk.norm.bias" in capsys.readouterr().out
+
+
+def test_equal_weights_that_are_used_otherwise_differ(ours, tmp_path, params, capsys):
+    held = {p: lazy(x) for p, x in flatten(params).items()}
+    card = make_card(
+        model_config("demo", window_index="released"), HEADS, {"image": Preprocessing(std=(0.2, 0.5, 0.5))}
+    )
+    write_safetensors(tmp_path / "b", held, card)
+    assert convert.diff(Options(), ours, tmp_path / "b") == 1
+    said = capsys.readouterr().out
+    assert "window_index 'geometric' and 'released'" in said and "std of image" in said and "69 equal" in said
+
+
 def test_diff_of_two_runs_compares_all_that_was_saved(run_folder, tmp_path, ours, params, capsys):
     copy = shutil.copytree(run_folder, tmp_path / "copy")
     assert convert.diff(PLAIN, run_folder, copy) == 0
@@ -147,6 +169,9 @@ def test_a_destination_that_is_not_one_is_refused(ours, tmp_path):
     for options, target, says in (
         (PLAIN, "w.bin", "should end in .safetensors"),
         (Options(certificate=False, window=["8", "x"]), "w.safetensors", "--window=8,x; write three numbers"),
+        (Options(certificate=False, window=["99999999", "7", "7"]), "w.safetensors", "has more than 16,384 tokens"),
+        (Options(certificate=False, raw=True), "w.safetensors", "--raw, but .* holds one set of weights"),
+        (Options(certificate=False, variant="tiny"), "w.safetensors", "--variant=tiny has embed_dim=24, but"),
         (Options(certificate=False, classes=("image",)), "w.safetensors", "--classes=image; write HEAD=FILE"),
     ):
         with pytest.raises(UserError, match=says):

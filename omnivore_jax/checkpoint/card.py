@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax import config as builder
+from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.core.command import UserError
+from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import ModelConfig
 
@@ -21,6 +23,9 @@ LIMITS = (
     "may be harmful to some, predictions that may propagate stereotypes.",
 )
 """Paper, section 6."""
+FORMAT = "omnivore_jax weights"
+FILE_SHA256 = "file_sha256"
+"""Key of a card that lies beside a file of PyTorch's, which cannot hold it: the file that it was written with."""
 NOT_CERTIFIED = {"status": "not run"}
 
 
@@ -73,7 +78,7 @@ def make_card(
                 f"classes: {len(names)} names for head {head!r}, which has {heads.get(head, 'no')} classes"
             )
     return {
-        "format": "omnivore_jax weights",
+        "format": FORMAT,
         "variant": model.name,
         "model": dataclasses.asdict(model),
         "heads": dict(heads),
@@ -103,12 +108,57 @@ def parse_card(text: str, where: Path) -> dict[str, Any]:
     """
     try:
         card = json.loads(text)
+        _check(card)
         read_card(card)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: its card describes no model of this version ({error}); convert it again") from error
     return card
 
 
+def _check(card: Mapping[str, Any]) -> None:
+    """Raises ValueError for parts of a card that `read_card` does not look at."""
+    heads = card["heads"]
+    for name, classes in heads.items():
+        check_name(name)
+        if not isinstance(classes, int) or classes < 1:
+            raise ValueError(f"head {name!r} has {classes!r} classes")
+    for key in ("classes", "inputs", "source", "certificate"):
+        if not isinstance(card.get(key, {}), dict):
+            raise ValueError(f"{key} is {card[key]!r}, no section")
+    for head, names in card.get("classes", {}).items():
+        if not isinstance(names, list) or len(names) != heads.get(head):
+            raise ValueError(f"classes of {head!r} are no list of {heads.get(head, 'its')} names")
+
+
+def card_beside(weights: Path) -> dict[str, Any] | None:
+    """The card that was written with a file of PyTorch's, beside it or in its torch.hub folder; None without one.
+
+    Raises:
+        UserError: it describes no model.
+
+    """
+    for beside in (card_file(weights), weights.with_name("card.json")):
+        try:
+            digest = json.loads(beside.read_text())[FILE_SHA256]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if digest == sha256(weights):
+            return parse_card(beside.read_text(), beside)
+    return None
+
+
+def check_card_file(path: Path) -> None:
+    """Raises UserError for a JSON file that a card would replace and that is none."""
+    try:
+        format_ = json.loads(path.read_text())["format"] if path.exists() else FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        format_ = None
+    if format_ != FORMAT:
+        raise UserError(f"{path}, where the card goes, holds something else; move it or choose another destination")
+
+
 def card_file(weights: Path) -> Path:
-    """The card's copy beside a file of weights."""
-    return weights.with_suffix(".json")
+    """The card beside a file of weights: w.json of w.safetensors, w.torch.json of w.torch, which cannot hold one."""
+    return (
+        weights.with_suffix(".json") if weights.suffix == ".safetensors" else weights.with_name(f"{weights.name}.json")
+    )

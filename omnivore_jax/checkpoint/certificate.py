@@ -22,8 +22,12 @@ LIMITS = {"logits": 1e-5, "features": 2e-5}
 STAGES_LIMIT = 2e-5
 """The same of maps between stages, relative to their largest value: before the final norm they have no scale."""
 MISSING = "not run: torch missing"
+NOT_FINITE = "not run: the weights hold values that are not finite"
 PASSED, FAILED = "passed", "failed"
 SEED = 0
+
+MOST_LINES = 10
+"""Outputs over their limits that a person is shown."""
 
 Outputs = dict[str, np.ndarray]
 """By path: "features", "logits.image", "stages.interim0"; channels are last."""
@@ -56,15 +60,21 @@ def certify(
     return report | {"limits": LIMITS | {"stages": STAGES_LIMIT}, "seed": SEED, "versions": versions}
 
 
+def not_comparable(not_finite: Mapping[str, int]) -> dict[str, Any]:
+    """The certificate of weights with NaN or infinity; `not_finite`: how many, by path."""
+    return {"status": NOT_FINITE, "not_finite": dict(not_finite)}
+
+
 def lines(found: Mapping[str, Any]) -> list[str]:
     """A certificate for people: its status with the largest differences, then what is over its limit or differs."""
-    line = f"certificate: {found['status']}"
+    line, over = f"certificate: {found['status']}", found.get("over", [])
     if "features" in found:
         logits = ", ".join(f"{name} {difference}" for name, difference in found["logits"].items())
         line += f"; largest differences: features {found['features']}, logits {logits or 'none'}"
     return [
         line,
-        *(f"  over its limit: {text}" for text in found.get("over", ())),
+        *(f"  over its limit: {text}" for text in over[:MOST_LINES]),
+        *([f"  and {len(over) - MOST_LINES} more"] if len(over) > MOST_LINES else []),
         *(f"  in the released code: {text}" for text in found.get("differences", ())),
     ]
 

@@ -37,7 +37,7 @@ def class_names(given: str, classes: int) -> list[str]:
 
 def _from_file(path: Path) -> list[str]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         if path.suffix == ".json":
             return _from_json(json.loads(text))
         if path.suffix == ".csv":
@@ -46,7 +46,7 @@ def _from_file(path: Path) -> list[str]:
         raise UserError(
             f"--classes: {path} cannot be read ({error.strerror}); use a file, timm or torchvision"
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(f"--classes: {path} is no list of names ({error}); see docs/weights.md") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -10,15 +10,16 @@ from typing import Any, Literal
 
 from omnivore_jax import config as builder
 from omnivore_jax.checkpoint import accounts, certificate, provenance
-from omnivore_jax.checkpoint.card import card_file, make_card
+from omnivore_jax.checkpoint.card import card_file, check_card_file, make_card
 from omnivore_jax.checkpoint.class_names import class_names
+from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.load import read_params
-from omnivore_jax.checkpoint.output import new_file
+from omnivore_jax.checkpoint.output import check_other, new_file
 from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.checkpoint.surgery import Plan, check_finite, choose_heads, make_plan, parameter_count, target_config
 from omnivore_jax.checkpoint.torch_state import State, torch_state
-from omnivore_jax.checkpoint.weights import read_safetensors, replace_card, sha256, write_safetensors
+from omnivore_jax.checkpoint.weights import read_safetensors, replace_card, write_safetensors
 from omnivore_jax.core.command import UserError
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.bias_forms import Keep
@@ -63,6 +64,8 @@ class Conversion:
     plan: Plan
     card: dict[str, Any]
     parameters: int
+    not_finite: dict[str, int]
+    """Numbers of values that are NaN or infinity, by path; known when the arrays have been read."""
     seconds: float = 0.0
 
     @property
@@ -90,12 +93,15 @@ class Conversion:
         """
         if self.request.certificate == "none":
             return
-        found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours)
+        if self.not_finite:
+            found = certificate.not_comparable(self.not_finite)
+        else:
+            found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours)
         if self.request.certificate == "required" and found["status"] != certificate.PASSED:
             over = found.get("over", [])
             more = f" and {len(over) - SHOWN} more" if len(over) > SHOWN else ""
-            where = ", ".join(over[:SHOWN]) + more if over else "pip install -r requirements-torch.txt"
-            raise UserError(f"{self.source.path} is not certified: {found['status']} ({where}); nothing was written")
+            where = f" ({', '.join(over[:SHOWN])}{more})" if over else ""
+            raise UserError(f"{self.source.path} is not certified: {found['status']}{where}; nothing was written")
         self.card["certificate"] = found
 
     def json(self) -> dict[str, Any]:
@@ -106,8 +112,8 @@ class Conversion:
             "parameters": self.parameters,
             "seconds": round(self.seconds, 2),
         }
-        skipped = {"buffers": len(self.source.buffers), "training": len(self.source.training)}
-        return figures | {"skipped": skipped, "card": self.card, "table": rows}
+        skipped = {name: len(keys) for name, keys in self._skipped().items()}
+        return figures | {"skipped": skipped, "assumed": self._assumed(), "card": self.card, "table": rows}
 
     def text(self) -> str:
         """What a person wants to know."""
@@ -118,9 +124,22 @@ class Conversion:
             f"{self.parameters:,} parameters",
             *accounts.lines(self.plan.rows),
         ]
-        skipped = f"{len(self.source.buffers)} buffers, {len(self.source.training)} entries of the trainer"
-        lines += [f"left out as no weights: {skipped}", *certificate.lines(self.card["certificate"])]
-        return "\n".join([*lines, f"{self.seconds:.1f} s"])
+        lines += [f"  {'left out':<12}{len(keys):>6,}  {name}" for name, keys in self._skipped().items() if keys]
+        lines += [f"  {'not finite':<12}{count:>6,}  values of {path}" for path, count in self.not_finite.items()]
+        lines += [f"assumed: {text}" for text in self._assumed()]
+        return "\n".join([*lines, *certificate.lines(self.card["certificate"]), f"{self.seconds:.1f} s"])
+
+    def _skipped(self) -> dict[str, list[str]]:
+        source = self.source
+        return {"buffers": source.buffers, "of the trainer": source.training, "of another model": source.others}
+
+    def _assumed(self) -> list[str]:
+        """What a file of PyTorch's does not say, and a card of ours beside it would."""
+        if self.source.card is not None:
+            return []
+        specs = dict.fromkeys(str(spec["mean"]) for spec in self.card["preprocessing"].values())
+        means = [f"inputs standardised with the released models' statistics (mean {mean})" for mean in specs]
+        return ["the released window index", *means]
 
 
 def convert(src: Path, dst: Path, request: Request) -> Conversion:
@@ -132,6 +151,7 @@ def convert(src: Path, dst: Path, request: Request) -> Conversion:
     """
     if dst.suffix != SUFFIX:
         raise UserError(f"{dst} should end in {SUFFIX}")
+    check_other(src, dst)
     with started(src, request) as job, new_weights(dst, job.card) as draft:
         write_safetensors(draft, job.arrays, job.card)
 
@@ -166,14 +186,16 @@ def _planned(src: Path, request: Request) -> Conversion:
         src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
     )
     plan = plan_for(source, request)
-    plan = replace(plan, arrays=check_finite(plan, src, request.allow_nonfinite))
-    return Conversion(request, source, plan, card_for(source, plan, request), parameter_count(plan))
+    not_finite: dict[str, int] = {}
+    plan = replace(plan, arrays=check_finite(plan, src, not_finite if request.allow_nonfinite else None))
+    return Conversion(request, source, plan, card_for(source, plan, request), parameter_count(plan), not_finite)
 
 
 @contextmanager
 def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
     """Gives a draft for a file of weights (output.new_file); both it and the card beside it come about, or neither."""
-    with new_file(card_file(dst)) as beside, new_file(dst) as draft:
+    with new_file(dst) as draft, new_file(card_file(dst)) as beside:
+        check_card_file(card_file(dst))
         yield draft
         beside.write_text(json.dumps(card, indent=1) + "\n")
 
@@ -181,6 +203,8 @@ def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
 def plan_for(source: Source, request: Request) -> Plan:
     """Plans what a request asks for, and checks that nothing is missing or left over without permission."""
     changes = {"position_bias": request.position_bias, "depth_embed": request.depth_embed}
+    if request.keep == "image" and not request.allow_lossy:
+        raise UserError("--keep-image says how --allow-lossy makes factored tables; give both")
     config = target_config(source, request.window, **{key: value for key, value in changes.items() if value})
     heads = choose_heads(request.heads, source.heads)
     plan = make_plan(source, config, heads, lossy=request.allow_lossy, keep=request.keep, seed=request.seed)
@@ -200,7 +224,9 @@ def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
         if head not in plan.heads:
             raise UserError(f"--classes={head}=...: the result has the heads {plan.heads}; name one of them")
     inputs = (
-        provenance.inputs_of(source.heads, plan.config.window[2]) if source.card is None else held.get("inputs", {})
+        provenance.inputs_of(source.layout, source.heads, plan.config.window[2])
+        if source.card is None
+        else held.get("inputs", {})
     )
     licence = provenance.licence_of(source.layout) if source.card is None else held.get("licence", "")
     kept = plan.head_sources

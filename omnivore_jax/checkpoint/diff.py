@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -22,21 +22,46 @@ class Difference(NamedTuple):
     verdict: Verdict
     max_abs: float | None = None
     cosine: float | None = None
+    """Both None where they are not finite."""
     shapes: str | None = None
 
 
-def compare(one: Path, other: Path) -> list[Difference]:
+def compare(
+    one: Path, other: Path, weights: Literal["ema", "params"] = "ema"
+) -> tuple[list[Difference], dict[str, tuple[Any, Any]]]:
     """Compares by our paths, whatever the layouts; two runs in their whole state, a run with a file in its EMA.
+
+    Returns a row for every tensor, and what the cards of both say differently of how the tensors are used (the window
+    index, the statistics of inputs): by key, what each says.
 
     Raises:
         UserError: one of them cannot be opened.
 
     """
-    if _is_run(one) and _is_run(other):
-        left, right = _state(one), _state(other)
-    else:
-        left, right = open_source(one).arrays, open_source(other).arrays
-    return compare_arrays(left, right)
+    runs = [_is_run(path) for path in (one, other)]
+    sources = [
+        open_source(path, weights=weights if run or not any(runs) else "ema")
+        for path, run in zip((one, other), runs, strict=True)
+    ]
+    left, right = [_state(one), _state(other)] if all(runs) else [source.arrays for source in sources]
+    return compare_arrays(left, right), _compare_cards(*(source.card for source in sources))
+
+
+def _compare_cards(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+    """What matters to the outputs and no tensor shows; nothing where a file has no card."""
+    if one is None or other is None:
+        return {}
+    said = [
+        {key: card["model"].get(key) for key in ("window_index", "depth_embed", "patch")}
+        | {f"{key} of {head}": value for head, spec in card["preprocessing"].items() for key, value in spec.items()}
+        for card in (one, other)
+    ]
+    both = said[0].keys() & said[1].keys()
+    return {key: (said[0][key], said[1][key]) for key in sorted(both) if _listed(said[0][key]) != _listed(said[1][key])}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def compare_arrays(left: Mapping[str, Lazy], right: Mapping[str, Lazy]) -> list[Difference]:
@@ -63,9 +88,10 @@ def _compare(path: str, left: Lazy, right: Lazy) -> Difference:
     if shapes is None and a.tobytes() == b.tobytes():
         return Difference(path, "equal", 0.0, 1.0)
     a, b = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    furthest = float(np.abs(a - b).max(initial=0.0)) if np.isfinite(a).all() and np.isfinite(b).all() else None
+    if furthest is None:
+        return Difference(path, "differs", shapes=shapes)
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    with np.errstate(invalid="ignore"):
-        furthest = float(np.abs(a - b).max(initial=0.0))
     return Difference(path, "differs", furthest, float(a @ b) / norms if norms else 0.0, shapes)
 
 
@@ -75,15 +101,20 @@ def summary(rows: list[Difference]) -> str:
     line = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(counts.items())) or "nothing to compare"
     differing = [row for row in rows if row.verdict == "differs"]
     if differing:
-        worst = max(differing, key=lambda row: np.inf if row.max_abs != row.max_abs else row.max_abs or 0.0)
-        line += f"; largest difference {worst.max_abs:.3g} at {worst.path}"
+        worst = max(differing, key=lambda row: np.inf if row.max_abs is None else row.max_abs)
+        line += f"; largest difference {_figure(worst.max_abs)} at {worst.path}"
     return line
 
 
 def text(row: Difference) -> str:
     """A line of the table."""
-    figures = "" if row.max_abs is None else f"  max abs {row.max_abs:.3g}, cosine {row.cosine:.9f}"
+    figures = f"  max abs {_figure(row.max_abs)}" if row.verdict == "differs" else ""
+    figures += "" if row.cosine is None else f", cosine {row.cosine:.9f}"
     return f"{row.verdict:<10} {row.path}{figures}{f'  {row.shapes}' if row.shapes else ''}"
+
+
+def _figure(difference: float | None) -> str:
+    return "not finite" if difference is None else f"{difference:.3g}"
 
 
 def _is_run(path: Path) -> bool:

@@ -16,7 +16,7 @@ FOLDER = "digests"
 def seal(step: Path, process: int, processes: int) -> None:
     """Writes the digests of the files that are this process's to digest."""
     files = [file for file in _files(step) if _owner(file.relative_to(step), processes) == process]
-    digests = {str(file.relative_to(step)): _digest(file) for file in files}
+    digests = {str(file.relative_to(step)): sha256(file) for file in files}
     (step / FOLDER).mkdir(exist_ok=True)
     write_at_once(step / FOLDER / _name(process, processes), {"files": digests})
 
@@ -41,7 +41,7 @@ def find_damage(step: Path) -> str | None:
         for name, digest in digests.items():
             if not (step / name).is_file():
                 return f"{name} is missing"
-            if _digest(step / name) != digest:
+            if sha256(step / name) != digest:
                 return f"{name} differs from its digest"
     return None
 
@@ -73,6 +73,7 @@ def _name(process: int, processes: int) -> str:
     return f"process_{process}_of_{processes}.json"
 
 
-def _digest(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Digest of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -57,10 +57,11 @@ def read_config(
         drop_path=model_config(known).drop_path if known else 0.0,
         **sizes,
     )
-    return _checked(config, variant, where)
+    return check_variant(config, variant, where)
 
 
-def _checked(config: ModelConfig, variant: str | None, where: str) -> ModelConfig:
+def check_variant(config: ModelConfig, variant: str | None, where: str) -> ModelConfig:
+    """Gives a model the name of the variant that the user says it is; raises UserError where its sizes are others."""
     if variant is None:
         return config
     try:

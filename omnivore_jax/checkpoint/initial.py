@@ -48,7 +48,7 @@ def plan_initial(
     plan = make_plan(source, config, taken, seed=seed)
     others = tuple(source.names[path] for path in source.arrays if path.startswith(_optional(config)))
     check_accounted(plan.rows, source.path, MAY_BE_FRESH, others)
-    return replace(plan, arrays=check_finite(plan, path, False))
+    return replace(plan, arrays=check_finite(plan, path))
 
 
 def read_initial(plan: Plan) -> Params:

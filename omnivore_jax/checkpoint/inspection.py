@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.load import check_shapes
+from omnivore_jax.checkpoint.provenance import licence_of
 from omnivore_jax.checkpoint.source import Source
-from omnivore_jax.checkpoint.weights import sha256
+from omnivore_jax.core.command import UserError
+from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.functional import abstract_model
+
+MOST_UNKNOWN = 20
+"""Keys that nobody knows, of which a description names this many."""
 
 
 def inspect(source: Source) -> dict[str, Any]:
@@ -33,9 +41,21 @@ def inspect(source: Source) -> dict[str, Any]:
         "not_finite": bad,
         "buffers": len(source.buffers),
         "training": len(source.training),
-        "unknown": source.unknown[:20],
+        "others": len(source.others),
+        "unknown": source.unknown[:MOST_UNKNOWN],
+        "unknown_count": len(source.unknown),
+        "fits": _fits(source),
         "card": dict(card),
     }
+
+
+def _fits(source: Source) -> str | None:
+    """What of the tensors is not as the model wants it; None where all is."""
+    try:
+        check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _read_all(arrays: Mapping[str, Lazy]) -> tuple[str, dict[str, int]]:
@@ -64,12 +84,16 @@ def text(found: Mapping[str, Any]) -> str:
         "class names": ", ".join(found["classes"]) or "none",
         "mean, std": "; ".join(f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items())
         or "not said",
-        "licence": found["card"].get("licence") or "not said",
+        "licence": found["card"].get("licence") or licence_of(found["layout"]),
         "source": found["card"].get("source", {}).get("file", "not said"),
         "certificate": found["card"].get("certificate", {}).get("status", "none"),
         "sha256": found["sha256"] or "a folder",
         "of the values": found["weights_sha256"],
         "not finite": ", ".join(f"{path}: {n}" for path, n in found["not_finite"].items()) or "none",
-        "not understood": ", ".join(found["unknown"]) or "none",
-    }
+        "not understood": _some(found["unknown"], found["unknown_count"]) or "none",
+    } | ({"but": found["fits"]} if found["fits"] else {})
     return "\n".join([str(found["file"]), *(f"  {key:<14} {value}" for key, value in lines.items())])
+
+
+def _some(listed: list[str], count: int) -> str:
+    return ", ".join(listed) + (f" and {count - len(listed):,} more" if count > len(listed) else "")

@@ -13,7 +13,7 @@ from omnivore_jax.core.command import UserError
 PATCHES = "patch_embed.proj.weight"
 TORCHVISION_2D = "features.0.0.weight"
 NUMBERED_HEADS = {"0": "image", "1": "rgbd", "2": "video"}
-"""Order of the heads in the released trainer's files: IN1K, SUN RGB-D, K400. Others are called head3 and so on."""
+"""Order of the three heads in the released trainer's files: IN1K, SUN RGB-D, K400."""
 EPIC_HEAD = "epic"
 BUFFERS = (BUFFER, "attn_mask")
 TRAINING = (
@@ -39,6 +39,8 @@ class Layout:
     """Keys that hold nothing learned."""
     training: list[str]
     """Keys of the optimiser and the like."""
+    others: list[str]
+    """Keys of the file's other models."""
     unknown: list[str]
     """Keys that no layout explains."""
 
@@ -52,29 +54,35 @@ def detect(shapes: Shapes, where: str, prefix: str | None = None) -> Layout:
         UserError: there is no Swin in it, or several, or two of its keys mean the same parameter.
 
     """
-    trunk = _trunk_prefix(shapes, where, prefix)
+    trunk, others = _trunk_prefix(shapes, where, prefix)
     if any(key.startswith(trunk) and key.endswith(("logit_scale", "cpb_mlp.0.weight")) for key in shapes):
         raise UserError(f"{where} holds a Swin V2, whose attention is another; use weights of Swin V1 or Video Swin")
     family = _family(shapes, trunk)
-    outer = trunk.removesuffix("trunk.").removesuffix("backbone.")
-    return _named(shapes, where, trunk, outer, family)
+    return _named(shapes, where, trunk, tuple(map(_outer, others)), family)
 
 
-def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> str:
-    """What stands before the first layer of the trunk."""
+def _outer(trunk: str) -> str:
+    """What stands before all keys of a model, its heads included."""
+    return trunk.removesuffix("trunk.").removesuffix("backbone.")
+
+
+def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> tuple[str, list[str]]:
+    """What stands before the first layer of the trunk, and before those of the other models in the file."""
     found = {}
     for key in shapes:
         for anchor in (PATCHES, TORCHVISION_2D):
             if key == anchor or key.endswith(f".{anchor}"):
                 found[key.removesuffix(anchor)] = None
+    every = list(found)
     if wanted is not None:
         found = {wanted: None} if wanted in found else {p: None for p in found if p.startswith(wanted)}
     if not found:
         inside = "" if wanted is None else f" below --prefix={wanted}"
         raise UserError(f"{where} holds no Swin trunk{inside} (no {PATCHES}); its first keys are {_some(shapes)}")
     if len(found) > 1:
-        raise UserError(f"{where} holds {len(found)} models; choose one by --prefix={' or --prefix='.join(found)}")
-    return next(iter(found))
+        raise UserError(f"{where} holds {len(found)} models; convert one, by --prefix={' or --prefix='.join(found)}")
+    chosen = next(iter(found))
+    return chosen, [prefix for prefix in every if prefix != chosen]
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,10 @@ def _from_torchvision(first: int, embed: Mapping[str, str]) -> Callable[[str], s
     return rename
 
 
-def _named(shapes: Shapes, where: str, trunk: str, outer: str, family: _Family) -> Layout:
+def _named(shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], family: _Family) -> Layout:
     names: dict[str, str] = {}
-    buffers, training, unknown = [], [], []
+    buffers, training, other, unknown = [], [], [], []
+    outer = _outer(trunk)
     heads = _heads(shapes, trunk, outer, family)
     for key in shapes:
         if key.rpartition(".")[2] in BUFFERS:
@@ -143,12 +152,17 @@ def _named(shapes: Shapes, where: str, trunk: str, outer: str, family: _Family) 
         if name is None and key.startswith(trunk):
             name = "trunk." + family.rename(key.removeprefix(trunk))
         if name is None:
-            (training if key.split(".", 1)[0] in TRAINING else unknown).append(key)
+            (other if key.startswith(others) else training if is_training(key) else unknown).append(key)
         elif name in names:
             raise UserError(f"{where}: {names[name]!r} and {key!r} are the same parameter; remove one of them")
         else:
             names[name] = key
-    return Layout(_title(family, names, outer, trunk), outer, names, buffers, training, unknown)
+    return Layout(_title(family, names, outer, trunk), outer, names, buffers, training, other, unknown)
+
+
+def is_training(key: str) -> bool:
+    """Says whether a key belongs to a trainer's file beside its model."""
+    return key.split(".", 1)[0] in TRAINING
 
 
 def _title(family: _Family, names: Mapping[str, str], outer: str, trunk: str) -> str:
@@ -156,11 +170,12 @@ def _title(family: _Family, names: Mapping[str, str], outer: str, trunk: str) ->
         return family.title
     if outer.startswith("classy_state_dict."):
         return "Omnivore, classy_state_dict"
-    if outer == "model.":
+    if outer.replace("module.", "") == "model.":
         return "Omnivore, omnivision trainer"
     if not trunk.endswith("trunk."):
         return "Omnivore trunk alone"
-    return "released Omnivore, EPIC" if f"heads.{EPIC_HEAD}.weight" in names else family.title
+    heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
+    return "released Omnivore, EPIC" if heads == {EPIC_HEAD} else family.title
 
 
 def _heads(shapes: Shapes, trunk: str, outer: str, family: _Family) -> dict[str, str]:
@@ -186,10 +201,11 @@ _HEAD = re.compile(r"^(?:(?P<name>[^.]+)\.)??(?:(?P<index>\d+)\.)?(?P<leaf>weigh
 
 
 def _numbered(numbers: Iterable[str]) -> dict[str, str]:
+    """Names for heads that have none; what no layout tells is called by its number."""
     numbers = set(numbers)
     if numbers == {"1"}:  # a single head behind its dropout
         return {"1": EPIC_HEAD}
-    return {number: NUMBERED_HEADS.get(number, f"head{number}") for number in numbers}
+    return {number: f"head{number}" for number in numbers} if numbers != NUMBERED_HEADS.keys() else NUMBERED_HEADS
 
 
 def _some(keys: Iterable[str], most: int = 3) -> str:

@@ -23,7 +23,7 @@ def load(path: str | Path) -> Omnivore:
 
     """
     source = open_source(path)
-    if source.card is None:
+    if source.is_pytorch or source.card is None:
         raise UserError(
             f"{path} is a {source.layout} file; convert it first: "
             f"python -m omnivore_jax.convert from-torch {path} DST.safetensors"

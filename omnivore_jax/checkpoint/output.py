@@ -26,6 +26,12 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path} is a folder; name a file in it")
 
 
+def check_other(src: Path, dst: Path) -> None:
+    """Raises UserError where a file would be replaced by what is made of it."""
+    if dst.exists() and src.exists() and src.samefile(dst):
+        raise UserError(f"{dst} is the source itself, which would be lost; choose another destination")
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Gives the path of a draft, which becomes the file when the block ends and is deleted when it fails.

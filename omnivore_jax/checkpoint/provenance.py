@@ -30,16 +30,21 @@ INPUTS: dict[str, dict[str, Any]] = {
 WIDE = {"size": [384, 384], "resize": "short side 384", "crop": "centre 384"}
 
 LICENCES = {
-    "Omnivore": "CC-BY-NC 4.0 (the released Omnivore weights and what is made from them: not for commercial use)",
-    "torchvision": "BSD 3-Clause (torchvision); its training data have terms of their own",
-    "Video Swin": "Apache 2.0 (Video Swin Transformer)",
+    "Omnivore": "CC-BY-NC 4.0, not for commercial use, if these are the released Omnivore weights or made from them",
+    "torchvision": "BSD 3-Clause, if these are the weights that torchvision publishes; their data have other terms",
+    "Video Swin": "Apache 2.0, if these are the weights that Video Swin Transformer published",
 }
 UNKNOWN_LICENCE = "not known to this program: that of the source"
 
 
-def inputs_of(heads: Iterable[str], window_width: int) -> dict[str, Any]:
-    """How to feed the heads whose names tell; windows 12 wide are those of models for 384 pixels."""
+def inputs_of(layout: str, heads: Iterable[str], window_width: int) -> dict[str, Any]:
+    """How to feed the heads whose names tell; windows 12 wide are those of models for 384 pixels.
+
+    Of weights that are not Omnivore's the modality alone: their protocols are others.
+    """
     known = {head: INPUTS["image" if head == "image21k" else head] for head in heads if head in MODALITIES}
+    if "Omnivore" not in layout:
+        return {head: {"modality": spec["modality"]} for head, spec in known.items()}
     return {head: spec | (WIDE if window_width == 12 and "crop" in spec else {}) for head, spec in known.items()}
 
 

@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from omnivore_jax.checkpoint.card import FILE_SHA256
 from omnivore_jax.checkpoint.conversion import Conversion, Request, new_weights, started
+from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.hub import new_hub
 from omnivore_jax.checkpoint.layouts import detect
 from omnivore_jax.checkpoint.load import read_params
+from omnivore_jax.checkpoint.output import check_other
 from omnivore_jax.checkpoint.torch_file import read_torch, write_torch
 from omnivore_jax.checkpoint.torch_state import State, released_state, torch_state
+from omnivore_jax.core.command import UserError
 from omnivore_jax.model.variants import HUB_NAMES, VARIANTS, ModelConfig, model_config
 
 
@@ -21,9 +25,11 @@ def write_released(src: Path, dst: Path, request: Request) -> Conversion:
         UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
 
     """
-    with started(src, replace(request, position_bias="joint")) as job, new_weights(dst, job.card) as draft:
+    check_other(src, dst)
+    with started(src, _joint(request)) as job, new_weights(dst, job.card) as draft:
         write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
         _certify(job, draft)
+        job.card[FILE_SHA256] = sha256(draft)
         job.card["certificate"]["differences"] = differences(job.plan.config, job.card["certificate"])
     return job
 
@@ -35,9 +41,16 @@ def write_hub_folder(src: Path, dst: Path, request: Request) -> Conversion:
         UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
 
     """
-    with started(src, replace(request, position_bias="joint")) as job, new_hub(dst, job.arrays, job.card) as weights:
+    check_other(src, dst)
+    with started(src, _joint(request)) as job, new_hub(dst, job.arrays, job.card) as weights:
         _certify(job, weights)
     return job
+
+
+def _joint(request: Request) -> Request:
+    if request.position_bias == "factored":
+        raise UserError("--position_bias=factored: PyTorch's models have joint tables; leave it out")
+    return replace(request, position_bias="joint")
 
 
 def _certify(job: Conversion, written: Path) -> None:

@@ -1,7 +1,7 @@
 """Any file or run with weights, opened: what model is in it and its arrays by our paths, not yet read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from omnivore_jax.checkpoint import geometry, layouts
-from omnivore_jax.checkpoint.card import parse_card, read_card
+from omnivore_jax.checkpoint.card import card_beside, parse_card, read_card
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.torch_names import from_torch, path_of, torch_name
 from omnivore_jax.checkpoint.weights import CARD, read_safetensors
@@ -19,6 +19,8 @@ from omnivore_jax.model.variants import ModelConfig
 
 RUN = "run of omnivore_jax"
 OURS = "omnivore_jax"
+HUB_WEIGHTS = "weights.pt"
+"""In a folder that we wrote for torch.hub (hub/)."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,17 @@ class Source:
     tensors: dict[str, Lazy] = field(default_factory=dict)
     """By our path, as PyTorch lays them out; empty where the file is ours."""
     card: Mapping[str, Any] | None = None
+    """In a file of ours; of PyTorch's, the one that we wrote beside it."""
     buffers: list[str] = field(default_factory=list)
     training: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Keys of other models in the file."""
     unknown: list[str] = field(default_factory=list)
+
+    @property
+    def is_pytorch(self) -> bool:
+        """Whether the arrays are named and laid out as PyTorch does it."""
+        return bool(self.tensors)
 
     def state(self) -> dict[str, np.ndarray]:
         """The tensors of a PyTorch file as they are, by released name."""
@@ -56,18 +66,24 @@ def open_source(
 ) -> Source:
     """Opens a run's folder, a safetensors file of ours or any PyTorch layout of FACTS 2, whatever its name.
 
+    A folder that we wrote for torch.hub is its file of weights. `variant`, `prefix` and `window` are as
+    `geometry.read_config` and `layouts.detect` take them; `weights` says which of a run's to take.
+
     Raises:
         UserError: it is none of these, or damaged; one line says what was found.
 
     """
     path = Path(path)
-    if path.is_dir():
-        return open_run(path, weights)
+    if path.is_dir() and not (path / HUB_WEIGHTS).is_file():
+        return _of_variant(open_run(path, weights), variant)
+    if weights == "params":
+        raise UserError(f"--raw, but {path} holds one set of weights; it is for the folder of a run")
+    path = path / HUB_WEIGHTS if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path} is not there; give a file of weights or the folder of a run")
     arrays, metadata, others = _read(path)
     if CARD in metadata:
-        return _ours(path, arrays, parse_card(metadata[CARD], path))
+        return _of_variant(_ours(path, arrays, parse_card(metadata[CARD], path)), variant)
     return _theirs(path, arrays, others, variant, prefix, window)
 
 
@@ -88,6 +104,10 @@ def _read(path: Path) -> tuple[dict[str, Lazy], dict[str, str], list[str]]:
 def _ours(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Source:
     config, heads, _ = read_card(card)
     return Source(path, OURS, config, heads, dict(arrays), {name: name for name in arrays}, card=card)
+
+
+def _of_variant(source: Source, variant: str | None) -> Source:
+    return replace(source, config=geometry.check_variant(source.config, variant, str(source.path)))
 
 
 def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
@@ -132,7 +152,11 @@ def _theirs(
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     layout = layouts.detect(shapes, str(path), prefix)
     named = {name: shapes[key] for name, key in layout.names.items()}
-    config = geometry.read_config(named, str(path), variant, geometry.window_tokens(shapes), window)
+    card = card_beside(path)
+    if card is None:
+        config = geometry.read_config(named, str(path), variant, geometry.window_tokens(shapes), window)
+    else:
+        config = geometry.check_variant(read_card(card)[0], variant, str(path))
     arrays, names, held, unknown = {}, {}, {}, []
     for name, key in layout.names.items():
         try:
@@ -141,10 +165,11 @@ def _theirs(
             unknown.append(key)
             continue
         arrays[ours], names[ours], held[ours] = _transposed(name, tensors[key]), key, tensors[key]
-    heads = {p.split(".")[1]: a.shape[-1] for p, a in arrays.items() if p.startswith("heads.") and p.endswith(".bias")}
-    training = [*layout.training, *(key for key in others if key.split(".", 1)[0] in layouts.TRAINING)]
-    unknown += [*layout.unknown]
-    return Source(path, layout.title, config, heads, arrays, names, held, None, layout.buffers, training, unknown)
+    rest = [key for key in others if layouts.is_training(key)]
+    heads = {p.split(".")[1]: a.shape[-1] for p, a in arrays.items() if p.startswith("heads.") and p.endswith("kernel")}
+    source = Source(path, layout.title, config, heads, arrays, names, held, card)
+    source = replace(source, buffers=layout.buffers, training=layout.training + rest, others=layout.others)
+    return replace(source, unknown=unknown + layout.unknown)
 
 
 def _transposed(name: str, tensor: Lazy) -> Lazy:

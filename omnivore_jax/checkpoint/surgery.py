@@ -22,8 +22,10 @@ from omnivore_jax.core.tree import flatten
 from omnivore_jax.core.types import Size
 from omnivore_jax.model import bias_forms
 from omnivore_jax.model.functional import abstract_model, init_params
+from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.variants import VARIANTS, ModelConfig
 
+DEPTH_EMBED = "trunk.depth_patch_embed."
 INFLATED_WINDOW = 8
 """Tokens in time of the window that a 2-D Swin of no known variant gets."""
 
@@ -63,13 +65,22 @@ def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[s
     heads = {}
     for text in asked:
         name, colon, number = text.partition(":")
-        name, _, source = name.partition("=")
-        source = source or name
+        name, renames, source = name.partition("=")
+        source = source if renames else name
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise UserError(f"--heads={text}: {error}") from error
         if colon and not (number.isdecimal() and int(number)):
             raise UserError(f"--heads={text}: {number!r} is no number of classes; write {name}:1000, for example")
         if not colon and source not in held:
             raise UserError(
                 f"--heads={text}: the file has the heads {dict(held)}; for a fresh one write {name}:CLASSES"
+            )
+        if colon and renames and held.get(source) != int(number):
+            raise UserError(
+                f"--heads={text}: {source!r} has {held.get(source, 'no')} classes; write {name}={source} to rename it, "
+                f"{name}:{number} for a fresh one"
             )
         if name in heads:
             raise UserError(f"--heads={text}: {name!r} is there twice; name every head once")
@@ -170,6 +181,8 @@ class _Maker:
         if f".{TABLE}." in path:
             return self._table(path, shape)
         held = self._renamed(path)
+        if path.startswith(DEPTH_EMBED) and self.config.depth_embed != self.source.config.depth_embed:
+            return None  # it takes other channels
         array = None if held is None else self.source.arrays.get(held)
         if held is None or array is None:
             return None
@@ -222,16 +235,17 @@ class _Maker:
     def _factored(
         self, names: tuple[str, ...], joint: Lazy, part: str, shape: tuple[int, ...], rules: list[str]
     ) -> Found:
-        if not self.lossy:
+        old, new = self.source.config.window, self.config.window
+        table = joint.read()
+        pair = bias_forms.factored_tables(table, old, self.keep)
+        residual = bias_forms.lost(table, *pair)
+        if residual > 0 and not self.lossy:  # it is 0 for a 2-D Swin, which has one frame
             raise UserError(
                 f"{self.source.path} has joint position tables, which two factored ones cannot say exactly; use "
                 "--position_bias=joint, or --allow-lossy for the nearest"
             )
-        old, new = self.source.config.window, self.config.window
-        table = joint.read()
-        pair = bias_forms.factored_tables(table, old, self.keep)
         nearest = "exact within a frame, nearest over time" if self.keep == "image" else "least squares"
-        rules = [*rules, f"joint to factored: {nearest}, {bias_forms.lost(table, *pair):.3g} of it is lost"]
+        rules = [*rules, f"joint to factored: {nearest}, residual {residual:.2%} of the table's norm"]
         array = pair[0] if part == "spatial" else pair[1]
         made = lazy(array).then(shape, _resizer(part, old, new))
         return names, made, "; ".join([*rules, *_window_rules(part, old, new)])
@@ -273,20 +287,25 @@ def _window_rules(part: str, old: Size, new: Size) -> list[str]:
 
 def _floats(source: Source, path: str, array: Lazy) -> Lazy:
     if "float" not in array.dtype:
-        raise UserError(f"{source.path}: {source.names[path]} is {array.dtype}; weights are floating point numbers")
+        raise UserError(
+            f"{source.path}: {source.names[path]} is {array.dtype}; weights are floating point, not quantised"
+        )
     return array.astype("float32")
 
 
-def check_finite(plan: Plan, where: object, allow: bool) -> dict[str, Lazy]:
-    """The arrays of a plan, which raise UserError when one that is read holds NaN or infinity, unless allowed."""
-    if allow:
-        return plan.arrays
+def check_finite(plan: Plan, where: object, allowed: dict[str, int] | None = None) -> dict[str, Lazy]:
+    """The arrays of a plan, which raise UserError when one that is read holds NaN or infinity.
+
+    `allowed`: it is permitted, and the number of such values is entered here by path.
+    """
 
     def checked(path: str, array: Lazy) -> Lazy:
         def read() -> np.ndarray:
             content = array.read()
             bad = content.size - int(np.isfinite(content).sum())
-            if bad:
+            if bad and allowed is not None:
+                allowed[path] = bad
+            elif bad:
                 raise UserError(
                     f"{where}: {path} holds {bad} values that are not finite; --allow-nonfinite converts them"
                 )

@@ -1,5 +1,6 @@
 """PyTorch's own files, the only place that imports torch: read without running anything that is in them."""
 
+import argparse
 import pickle
 import struct
 import warnings
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from omnivore_jax.checkpoint.lazy import Lazy
+from omnivore_jax.checkpoint.weights import DTYPES as CODES
 from omnivore_jax.core.command import UserError
 
 DEEPEST = 16
 """Dicts within dicts; a file that goes on below is not weights (a pickle can hold itself)."""
+DTYPES = frozenset(CODES.values())
 DAMAGED = (
     RuntimeError,
     EOFError,
@@ -58,7 +61,7 @@ def read_torch(path: Path) -> tuple[dict[str, Lazy], list[str]]:
         if isinstance(value, torch.Tensor):
             if key in tensors:
                 raise UserError(f"{path} has two tensors {key!r}; it is damaged")
-            tensors[key] = _lazy(torch, value.detach())
+            tensors[key] = _lazy(torch, value.detach(), f"{path}: {key}")
         else:
             others.append(key)
     return tensors, others
@@ -88,16 +91,26 @@ def _load(torch: Any, path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice about how the file was pickled
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            with torch.serialization.safe_globals(_inert()):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         found = _unsafe(str(error))
         raise UserError(
-            f"{path} asks to run code ({found}) and was not opened; save it again as a state dict of tensors"
+            f"{path} asks to run code ({found}) and was not opened; if you trust it, save its state dict alone: "
+            "torch.save(torch.load(FILE, weights_only=False)[KEY], NEW_FILE)"
             if found
             else f"{path} is not a checkpoint of PyTorch or damaged; get it again"
         ) from error
     except DAMAGED as error:
         raise UserError(f"{path} is not a checkpoint of PyTorch or damaged; get it again") from error
+
+
+def _inert() -> list[Any]:
+    """Types that training files hold beside their tensors and that do nothing when they are made."""
+    from numpy._core.multiarray import scalar
+
+    numbers = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    return [argparse.Namespace, np.dtype, scalar, (scalar, "numpy.core.multiarray.scalar"), *numbers]
 
 
 def _unsafe(message: str) -> str | None:
@@ -118,8 +131,12 @@ def _leaves(path: Path, node: Any, key: str, depth: int):
         yield key, node
 
 
-def _lazy(torch: Any, tensor: Any) -> Lazy:
-    return Lazy(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), partial(_read, torch, tensor))
+def _lazy(torch: Any, tensor: Any, where: str) -> Lazy:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        kind = f"{dtype}, {str(tensor.layout).removeprefix('torch.')}, on {tensor.device.type}"
+        raise UserError(f"{where} is a tensor that is not plain numbers ({kind}); save it dense, as float32")
+    return Lazy(tuple(tensor.shape), dtype, partial(_read, torch, tensor))
 
 
 def _read(torch: Any, tensor: Any) -> np.ndarray:

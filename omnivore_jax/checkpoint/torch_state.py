@@ -1,6 +1,6 @@
 """State dicts of PyTorch from our parameters: flat by released name, and as the two dicts of a released file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -30,14 +30,21 @@ def torch_state(arrays: Mapping[str, Lazy]) -> dict[str, np.ndarray]:
     return state
 
 
+def is_epic(state: Iterable[str]) -> bool:
+    """Says whether names are those of the released EPIC model: a single head, which has no name there, and no depth."""
+    names = list(state)
+    heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
+    return heads == {EPIC_HEAD} and not any(name.startswith("trunk.depth_patch_embed.") for name in names)
+
+
 def released_state(state: State, window: Size) -> dict[str, dict[str, np.ndarray]]:
     """Makes the two dicts of a released file, index buffers included, of a state dict."""
     parts: dict[str, dict[str, np.ndarray]] = {"trunk": {}, "heads": {}}
     rows = offset_rows(window, window).astype(np.int64)
-    only_epic = {name.split(".")[1] for name in state if name.startswith("heads.")} == {EPIC_HEAD}
+    epic = is_epic(state)
     for name, content in state.items():
         part, _, key = name.partition(".")
-        if part == "heads" and only_epic:  # the released EPIC model has a single head, behind a dropout
+        if part == "heads" and epic:  # behind a dropout
             key = key.replace(EPIC_HEAD, "1", 1)
         parts[part][key] = content
         if key.endswith(TABLE):

@@ -4,7 +4,6 @@ Read through the safetensors library. Written here, tensor by tensor: the librar
 and the certificate of a conversion enters the card when the tensors are in the file already.
 """
 
-import hashlib
 import json
 import math
 import struct
@@ -110,9 +109,3 @@ def _header(entries: Mapping[str, Any], card: Mapping[str, Any], length: int) ->
     if len(text) > length:
         raise ValueError(f"the card has grown by more than {ROOM} bytes")
     return struct.pack("<Q", length) + text.ljust(length)
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """One linear classifier a dataset on the pooled feature (paper, section 3.2)."""
 
+import re
 from collections.abc import Mapping
 
 import jax
@@ -9,6 +10,13 @@ from omnivore_jax.model.layers import Linear
 from omnivore_jax.model.noise import Keys, dropout
 
 HEAD_STD = 0.01
+NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot name a head: it is a part of parameters' paths, where numbers are places."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"head={name!r} is no name; use a letter, then letters, digits, _ and -, for example image")
 
 
 def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) -> dict[str, Linear]:
@@ -19,8 +27,7 @@ def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) 
 
     """
     for name, number in classes.items():
-        if not name or "." in name or name.isdigit():
-            raise ValueError(f"head {name!r} is no name; use letters, digits and _, for example image")
+        check_name(name)
         if number < 1:
             raise ValueError(f"head {name!r} has {number} classes; use 1 or more")
     keys = jax.random.split(key, max(1, len(classes)))

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from omnivore_jax.core.types import Size
 
+MOST_BLOCKS = 1000
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -38,6 +40,11 @@ class ModelConfig:
     def __post_init__(self):
         if not len(self.depths) == len(self.num_heads) > 0:
             raise ValueError(f"depths={self.depths} and num_heads={self.num_heads}; give one of each per stage")
+        if min(self.embed_dim, self.mlp_ratio, *self.depths, *self.num_heads) < 1 or sum(self.depths) > MOST_BLOCKS:
+            raise ValueError(
+                f"embed_dim={self.embed_dim}, depths={self.depths}, num_heads={self.num_heads}, "
+                f"mlp_ratio={self.mlp_ratio}; use numbers of 1 or more, and up to {MOST_BLOCKS} blocks"
+            )
         for stage, heads in enumerate(self.num_heads):
             if self.width(stage) % heads:
                 raise ValueError(f"num_heads={self.num_heads}: {heads} does not divide width {self.width(stage)}")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.preprocess import Preprocessing
 
 RGB = tuple[float, float, float]
@@ -48,8 +49,7 @@ class TaskConfig:
     disparity_std: float = 0.0295
 
     def __post_init__(self):
-        if not self.head or "." in self.head:
-            raise ValueError(f"head={self.head!r} is no name; use letters, digits and _, for example image")
+        check_name(self.head)
         if self.classes < 1:
             raise ValueError(f"classes={self.classes}; use 1 or more")
         if self.microbatch < 0:

@@ -217,3 +217,17 @@ def test_a_failure_on_the_way_leaves_the_older_folder_and_no_draft(params, card,
         write(tmp_path / "hub", params, card)
     assert (tmp_path / "hub" / "weights.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def test_heads_may_be_called_what_methods_are_called_and_folders_loaded_together(params, card, tmp_path):
+    names = {"keys": "image", "forward": "video", "my-head": "rgbd"}
+    held = {"trunk": params["trunk"], "heads": {new: params["heads"][old] for new, old in names.items()}}
+    heads = {new: HEADS[old] for new, old in names.items()}
+    write(tmp_path / "one", held, card | {"heads": heads, "preprocessing": {}, "classes": {}})
+    write(tmp_path / "two", params, card)
+    one, two, again = (torch.hub.load(str(tmp_path / f), "demo", source="local") for f in ("one", "two", "one"))
+    x = torch.zeros(1, 3, 1, 32, 32)
+    for new, old in names.items():
+        assert torch.equal(one(x, new), two(x, old))
+    torch.save(one, tmp_path / "whole.pt")  # which pickles its class by name
+    torch.save(again, tmp_path / "whole.pt")

@@ -49,11 +49,11 @@ def test_a_file_with_two_models_asks_which(tmp_path):
     both = layout_files.renamed(whole, (r"^", "classy_state_dict.base_model.model."))
     both |= layout_files.renamed(whole, (r"^", "classy_state_dict.ema_model.model."))
     path = layout_files.save(tmp_path / "f", both)
-    with pytest.raises(UserError, match="2 models; choose one by --prefix=classy_state_dict.base"):
+    with pytest.raises(UserError, match="2 models; convert one, by --prefix=classy_state_dict.base"):
         open_source(path)
     source = open_source(path, prefix="classy_state_dict.ema_model")
     assert source.names["trunk.norm.scale"] == "classy_state_dict.ema_model.model.trunk.norm.weight"
-    assert all(key.startswith("classy_state_dict.base_model") for key in source.training)
+    assert len(source.others) == len(whole) and source.training == source.unknown == []
     with pytest.raises(UserError, match="no Swin trunk below --prefix=ema"):
         open_source(path, prefix="ema")
 
@@ -61,7 +61,7 @@ def test_a_file_with_two_models_asks_which(tmp_path):
 def test_a_model_without_a_prefix_can_be_chosen_too(tmp_path):
     plain = layout_files.trunk_only(layout_files.released())
     path = layout_files.save(tmp_path / "f", plain | layout_files.renamed(plain, (r"^", "module.")))
-    with pytest.raises(UserError, match="2 models; choose one by --prefix=module. or --prefix="):
+    with pytest.raises(UserError, match="2 models; convert one, by --prefix=module. or --prefix="):
         open_source(path)
     assert open_source(path, prefix="").names["trunk.norm.scale"] == "norm.weight"
     assert open_source(path, prefix="module.").names["trunk.norm.scale"] == "module.norm.weight"
@@ -84,7 +84,13 @@ def test_what_is_no_swin_of_this_kind_is_one_line(tmp_path, extra, says):
 def test_heads_that_no_layout_names_are_called_by_their_numbers(tmp_path):
     whole = layout_files.released()
     state = layout_files.renamed(whole, (r"^heads\.image\.", "heads.0."), (r"^heads\.rgbd\.", "heads.7."))
-    assert open_source(layout_files.save(tmp_path / "f", state)).heads == {"image": 1000, "head7": 19, "video": 400}
+    assert open_source(layout_files.save(tmp_path / "f", state)).heads == {"head0": 1000, "head7": 19, "video": 400}
+    alone = layout_files.single_head(whole, source="image", weight="heads.0")
+    assert open_source(layout_files.save(tmp_path / "f", alone)).heads == {"head0": 1000}
+    nameless = layout_files.single_head(whole, source="image", weight="heads")
+    assert open_source(layout_files.save(tmp_path / "f", nameless)).heads == {"head": 1000}
+    dashed = layout_files.renamed(whole, (r"^heads\.image\.", "heads.my-head."))
+    assert open_source(layout_files.save(tmp_path / "f", dashed)).heads == {"my-head": 1000, "rgbd": 19, "video": 400}
 
 
 def test_a_window_that_is_not_square_must_be_named(tmp_path):

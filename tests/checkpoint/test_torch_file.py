@@ -1,5 +1,6 @@
 """PyTorch is installed by requirements-torch.txt; without it these tests are skipped."""
 
+import argparse
 import json
 import os
 import pickle
@@ -21,7 +22,7 @@ from omnivore_jax.checkpoint.card import make_card  # noqa: E402
 from omnivore_jax.checkpoint.conversion import Request, convert  # noqa: E402
 from omnivore_jax.checkpoint.diff import compare, summary  # noqa: E402
 from omnivore_jax.checkpoint.lazy import lazy  # noqa: E402
-from omnivore_jax.checkpoint.released import write_released  # noqa: E402
+from omnivore_jax.checkpoint.released import write_hub_folder, write_released  # noqa: E402
 from omnivore_jax.checkpoint.source import open_source  # noqa: E402
 from omnivore_jax.checkpoint.torch_names import to_torch  # noqa: E402
 from omnivore_jax.checkpoint.weights import write_safetensors  # noqa: E402
@@ -29,6 +30,7 @@ from omnivore_jax.core.command import UserError  # noqa: E402
 from omnivore_jax.core.tree import flatten  # noqa: E402
 from omnivore_jax.model.bias_forms import resize_bicubic  # noqa: E402
 from omnivore_jax.model.functional import abstract_model, init_params  # noqa: E402
+from omnivore_jax.model.preprocess import Preprocessing  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 
 
@@ -68,7 +70,7 @@ def test_into_jax_and_out_again_not_a_bit_changes(source, tmp_path):
     index = after["trunk"]["layers.0.blocks.0.attn.relative_position_index"]
     assert index.dtype == torch.int64 and tuple(index.shape) == (196, 196)
     assert (index.diagonal() == 3 * 169 + 84).all()  # a token and itself: the centre of the table
-    assert summary(compare(source, tmp_path / "back.torch")) == "129 equal"
+    assert summary(compare(source, tmp_path / "back.torch")[0]) == "129 equal"
 
 
 def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
@@ -77,7 +79,7 @@ def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     write_safetensors(tmp_path / "w", held, make_card(config, {"image": 10, "mine": 3}, {}))
     write_released(tmp_path / "w", tmp_path / "f.torch", Request())
-    lines = json.loads((tmp_path / "f.json").read_text())["certificate"]["differences"]
+    lines = json.loads((tmp_path / "f.torch.json").read_text())["certificate"]["differences"]
     assert "window_index=geometric: outputs differ where the input clamps a window" in lines[0]
     assert "no hub name builds this model" in lines[1] and len(lines) == 2
     state = torch.load(tmp_path / "f.torch", weights_only=True)
@@ -125,6 +127,58 @@ def test_a_damaged_file_is_one_line(source, tmp_path):
         with pytest.raises(UserError, match=r"not a checkpoint of PyTorch or damaged|no Swin trunk") as failed:
             open_source(source)
         assert "\n" not in str(failed.value)
+
+
+def test_what_training_files_hold_beside_their_tensors_does_no_harm(tmp_path):
+    state = nested(layout_files.released())
+    beside = {
+        "config": argparse.Namespace(lr=1e-3, name="swin"),
+        "max_accuracy": np.float64(81.2),
+        "epoch": np.int64(3),
+    }
+    torch.save(state | beside, tmp_path / "f")
+    source = open_source(tmp_path / "f")
+    assert len(source.arrays) == 129 and sorted(source.training) == sorted(beside)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        torch.zeros(192).to(torch.float8_e4m3fn),
+        torch.eye(3).to_sparse(),
+        torch.zeros(3, device="meta"),
+    ],
+    ids=["float8", "sparse", "meta"],
+)
+def test_a_tensor_that_is_not_plain_numbers_is_named(tmp_path, strange):
+    state = nested(layout_files.released())
+    state["trunk"]["norm.weight"] = strange
+    torch.save(state, tmp_path / "f")
+    with pytest.raises(UserError, match=r"trunk.norm.weight is a tensor that is not plain numbers .* save it dense"):
+        open_source(tmp_path / "f")
+
+
+def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
+    config, heads = model_config("demo", window_index="geometric"), {"epic": 3}
+    params = flatten(init_params(config, heads, jax.random.key(0)))
+    held = {path: lazy(np.asarray(array)) for path, array in params.items()}
+    specs = {"epic": Preprocessing(mean=(0.1, 0.2, 0.3))}
+    card = make_card(config, heads, specs, classes={"epic": ["a", "b", "c"]}, licence="mine")
+    write_safetensors(tmp_path / "w", held, card)
+    write_released(tmp_path / "w", tmp_path / "f.torch", Request())
+    assert "heads.epic.weight" in open_source(tmp_path / "f.torch").names.values()  # it has depth: not the EPIC model
+    write_hub_folder(tmp_path / "w", tmp_path / "hub", Request())
+    for source in ("f.torch", "hub"):
+        job = convert(tmp_path / source, tmp_path / "back.safetensors", Request())
+        assert job.plan.config == config and job.json()["assumed"] == []
+        for key in ("heads", "classes", "licence"):
+            assert job.card[key] == card[key]
+        assert job.card["preprocessing"]["epic"]["mean"] == (0.1, 0.2, 0.3)
+        assert compare(tmp_path / "w", tmp_path / source)[1] == {}
+    (tmp_path / "f.torch.json").unlink()  # without it, what the released models have is assumed, and said
+    job = convert(tmp_path / "f.torch", tmp_path / "back.safetensors", Request())
+    assert job.plan.config.window_index == "released" and "assumed: the released window index" in job.text()
+    assert compare(tmp_path / "w", tmp_path / "back.safetensors")[1]["window_index"] == ("geometric", "released")
 
 
 def test_a_dict_that_holds_itself_and_keys_that_mean_the_same_are_refused(tmp_path):
@@ -210,7 +264,7 @@ def test_big_models_convert_within_a_minute_and_two_and_a_half_files_of_memory(t
         if variant == "l":  # of smaller ones the interpreter and its libraries are the larger part
             assert peak < 2.5 * size, f"{command} held {peak / size:.2f} times the file"
     if variant == "l":
-        assert summary(compare(tmp_path / "f", tmp_path / "f.torch")) == f"{entries + 6} equal"
+        assert summary(compare(tmp_path / "f", tmp_path / "f.torch")[0]) == f"{entries + 6} equal"
 
 
 def test_a_conversion_is_certified_or_nothing_is_written(source, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Entry of an Omnivore folder for torch.hub, torch.hub.load(FOLDER, NAME, source="local"); card.json gives the name."""
 
+import hashlib
 import json
 import sys
 from importlib.machinery import SourceFileLoader
@@ -14,12 +15,15 @@ _CARD = json.loads((_FOLDER / "card.json").read_text())
 
 
 def _module():
-    """Imports omnivore.py under a name of its own: another package may be called omnivore."""
-    loader = SourceFileLoader("_omnivore_hub", str(_FOLDER / "omnivore.py"))
-    module = ModuleType(loader.name)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
+    """Imports omnivore.py once, under a name of this folder's: others may hold another version of it."""
+    code = _FOLDER / "omnivore.py"
+    name = f"_omnivore_hub_{hashlib.sha256(code.read_bytes()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        loader = SourceFileLoader(name, str(code))
+        module = ModuleType(name)
+        loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
 
 
 def _load(pretrained: bool = True):

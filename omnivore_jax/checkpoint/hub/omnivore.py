@@ -34,7 +34,7 @@ class Omnivore(nn.Module):
         self.card = dict(card)
         self.trunk = Trunk(card["model"])
         width = self.trunk.norm.normalized_shape[0]
-        self.heads = nn.ModuleDict({name: _head(name, width, classes) for name, classes in card["heads"].items()})
+        self.heads = Heads({name: _head(name, width, classes) for name, classes in card["heads"].items()})
 
     def forward(self, x: Tensor, head: str = "image") -> Tensor:
         """Scores the classes of one head, [b, classes]; an input without a time axis is a batch of images."""
@@ -96,6 +96,13 @@ class Omnivore(nn.Module):
     def _check(self, head: str) -> None:
         if head not in self.heads:
             raise ValueError(f"head={head!r} is not in this model; it has {', '.join(sorted(self.heads)) or 'none'}")
+
+
+class Heads(nn.ModuleDict):
+    """Heads by name, which may be that of a method, too."""
+
+    def add_module(self, name: str, module: Any) -> None:
+        self._modules[name] = module
 
 
 def _head(name: str, width: int, classes: int) -> nn.Module:
