@@ -48,7 +48,8 @@ def check_accounted(
 def lines(rows: Iterable[Row]) -> list[str]:
     """The table for people: a line for every kind and rule."""
     return [
-        f"  {kind:<12}{count:>6,}  {name}{f'  ({rule})' if rule else ''}" for kind, count, rule, name in summary(rows)
+        f"  {kind:<12}{count:>6,}  {name}{' ...' if count > 1 else ''}{f'  ({rule})' if rule else ''}"
+        for kind, count, rule, name in summary(rows)
     ]
 
 
