@@ -15,6 +15,8 @@ from foreign import randomised, torchvision_models  # noqa: E402
 
 import omnivore_jax as ov  # noqa: E402
 from omnivore_jax.checkpoint.conversion import Request, convert  # noqa: E402
+from omnivore_jax.checkpoint.diff import compare, summary  # noqa: E402
+from omnivore_jax.checkpoint.released import write_released  # noqa: E402
 from omnivore_jax.checkpoint.source import open_source  # noqa: E402
 
 SHAPES = [(7, 100, 132), (1, 224, 224), (16, 224, 224)]
@@ -64,6 +66,17 @@ def test_features_are_those_of_torchvisions_swin3d(tmp_path, name, shape):
     np.testing.assert_allclose(feature, want, rtol=0, atol=1e-5)
     with torch.no_grad():
         np.testing.assert_allclose(logits["video"], theirs.head(torch.from_numpy(want)), rtol=0, atol=1e-5)
+
+
+def test_torchvisions_weights_go_in_and_out_again_without_a_bit_changed(tmp_path):
+    theirs = randomised(torchvision_models().video.swin3d_t(weights=None))
+    through(theirs, tmp_path)
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    assert summary(compare(tmp_path / "f.pth", tmp_path / "back.torch")[0]) == "173 equal"
+    back = torch.load(tmp_path / "back.torch", weights_only=True)
+    for theirs_name, name in {"head": "heads.video.1", "features.2.1.mlp.3": "trunk.layers.1.blocks.1.mlp.fc2"}.items():
+        part, _, key = name.partition(".")
+        assert torch.equal(back[part][f"{key}.weight"], theirs.get_submodule(theirs_name).weight)
 
 
 def test_a_static_clip_gives_an_inflated_swin_the_features_of_the_2d_one(tmp_path):
