@@ -25,8 +25,10 @@ from absl import flags
 
 from omnivore_jax.core.command import UserError, run
 
-ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image")
+ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image", "source_window")
 """Flags that may be written with - as well."""
+TAKEN = {"inspect": ("variant", "prefix", "source_window", "raw", "json"), "diff": ("raw", "json")}
+"""Flags of the commands that do not convert; the others take all."""
 TORCH_SUFFIXES = (".torch", ".pth", ".pt")
 MOST_TOKENS = 1 << 14
 """Of a window: its tables and its attention grow with the square of this."""
@@ -43,6 +45,7 @@ class Options:
     heads: list[str] | None = None
     classes: tuple[str, ...] = ()
     window: list[str] | None = None
+    source_window: list[str] | None = None
     position_bias: str | None = None
     depth_embed: str | None = None
     allow_missing: tuple[str, ...] = ()
@@ -64,6 +67,7 @@ def define_flags() -> None:
     flags.DEFINE_list("heads", None, "Heads of the result: NAME keeps, NEW=OLD renames, NAME:CLASSES may be fresh.")
     flags.DEFINE_multi_string("classes", (), "HEAD=FILE, HEAD=timm or HEAD=torchvision: names of its classes.")
     flags.DEFINE_list("window", None, "Window t,h,w of the result; tables are resized.")
+    flags.DEFINE_list("source_window", None, "Window t,h,w of the file, where its tables fit several or none.")
     flags.DEFINE_enum("position_bias", None, ["joint", "factored"], "Form of the position bias of the result.")
     flags.DEFINE_enum("depth_embed", None, ["summed", "separate", "shared", "none"], "How the result embeds depth.")
     flags.DEFINE_list("allow_missing", (), "Patterns of parameters that may be drawn afresh.")
@@ -92,6 +96,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"cannot convert {given}; use from-torch SRC DST, adapt SRC DST, to-torch SRC DST, inspect F or diff A B"
         )
+    for name in (field.name for field in fields(Options)):
+        if flags.FLAGS[name].present and name not in TAKEN.get(argv[1], (name,)):
+            raise UserError(f"--{name} is not for {argv[1]}, which takes --{', --'.join(TAKEN[argv[1]])}")
     options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
     return command(options, *map(Path, argv[2:]))
 
@@ -139,7 +146,8 @@ def inspect(options: Options, file: Path) -> int:
     from omnivore_jax.checkpoint import inspection
     from omnivore_jax.checkpoint.source import open_source
 
-    given = {"variant": options.variant, "prefix": options.prefix, "window": _window(options.window)}
+    window = _window("source_window", options.source_window)
+    given = {"variant": options.variant, "prefix": options.prefix, "source_window": window}
     source = open_source(file, **given, weights=_weights(options))
     found = inspection.inspect(source)
     print(json.dumps(found) if options.json else inspection.text(found))
@@ -169,7 +177,8 @@ def _request(options: Options) -> Any:
     given: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(Request) if hasattr(options, f.name)}
     given |= {
         "classes": dict(_pair(text) for text in options.classes),
-        "window": _window(options.window),
+        "window": _window("window", options.window),
+        "source_window": _window("source_window", options.source_window),
         "allow_missing": tuple(options.allow_missing),
         "allow_unused": tuple(options.allow_unused),
         "keep": "image" if options.keep_image else "all",
@@ -190,13 +199,13 @@ def _pair(text: str) -> tuple[str, str]:
     return head, given
 
 
-def _window(given: list[str] | None) -> Any:
+def _window(flag: str, given: list[str] | None) -> Any:
     if given is None:
         return None
     if len(given) != 3 or not all(side.isdecimal() and int(side) for side in given):
-        raise UserError(f"--window={','.join(given)}; write three numbers, t,h,w, for example 8,12,12")
+        raise UserError(f"--{flag}={','.join(given)}; write three numbers, t,h,w, for example 8,12,12")
     if math.prod(map(int, given)) > MOST_TOKENS:
-        raise UserError(f"--window={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one")
+        raise UserError(f"--{flag}={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one")
     return tuple(int(side) for side in given)
 
 

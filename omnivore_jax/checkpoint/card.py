@@ -24,6 +24,8 @@ LIMITS = (
 )
 """Paper, section 6."""
 FORMAT = "omnivore_jax weights"
+HUB_CARD = "card.json"
+"""In a folder for torch.hub."""
 FILE_SHA256 = "file_sha256"
 """Key of a card that lies beside a file of PyTorch's, which cannot hold it: the file that it was written with."""
 NOT_CERTIFIED = {"status": "not run"}
@@ -109,10 +111,10 @@ def parse_card(text: str, where: Path) -> dict[str, Any]:
     try:
         card = json.loads(text)
         _check(card)
-        read_card(card)
-    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
+        specs = read_card(card)[2]
+    except (RecursionError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: its card describes no model of this version ({error}); convert it again") from error
-    return card
+    return card | {"preprocessing": {head: dataclasses.asdict(spec) for head, spec in specs.items()}}
 
 
 def _check(card: Mapping[str, Any]) -> None:
@@ -125,6 +127,9 @@ def _check(card: Mapping[str, Any]) -> None:
     for key in ("classes", "inputs", "source", "certificate"):
         if not isinstance(card.get(key, {}), dict):
             raise ValueError(f"{key} is {card[key]!r}, no section")
+    for head, spec in card.get("inputs", {}).items():
+        if not isinstance(spec, dict) or not isinstance(spec.get("modality", ""), str):
+            raise ValueError(f"inputs of {head!r} are {spec!r}")
     for head, names in card.get("classes", {}).items():
         if not isinstance(names, list) or len(names) != heads.get(head):
             raise ValueError(f"classes of {head!r} are no list of {heads.get(head, 'its')} names")
@@ -137,10 +142,10 @@ def card_beside(weights: Path) -> dict[str, Any] | None:
         UserError: it describes no model.
 
     """
-    for beside in (card_file(weights), weights.with_name("card.json")):
+    for beside in (card_file(weights), weights.with_name(HUB_CARD)):
         try:
             digest = json.loads(beside.read_text())[FILE_SHA256]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, RecursionError, ValueError, KeyError, TypeError):
             continue
         if digest == sha256(weights):
             return parse_card(beside.read_text(), beside)
@@ -151,7 +156,7 @@ def check_card_file(path: Path) -> None:
     """Raises UserError for a JSON file that a card would replace and that is none."""
     try:
         format_ = json.loads(path.read_text())["format"] if path.exists() else FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RecursionError, ValueError, KeyError, TypeError):
         format_ = None
     if format_ != FORMAT:
         raise UserError(f"{path}, where the card goes, holds something else; move it or choose another destination")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,8 @@ MISSING = "not run: torch missing"
 NOT_FINITE = "not run: the weights hold values that are not finite"
 PASSED, FAILED = "passed", "failed"
 SEED = 0
+STATIC = "static"
+"""The input on which a 2-D model and its inflation agree."""
 
 MOST_LINES = 10
 """Outputs over their limits that a person is shown."""
@@ -33,17 +35,34 @@ Outputs = dict[str, np.ndarray]
 """By path: "features", "logits.image", "stages.interim0"; channels are last."""
 
 
+class Flat(NamedTuple):
+    """The 2-D model of a file that was inflated: it gives a picture what ours gives a clip that shows it twice."""
+
+    config: ModelConfig
+    heads: Mapping[str, int]
+    names: Mapping[str, str]
+    """Our heads that are taken from it, and what they are called in it."""
+    read: Callable[[], State]
+
+
 def certify(
-    config: ModelConfig, heads: Mapping[str, int], theirs: Callable[[], State], ours: Callable[[], Params]
+    config: ModelConfig,
+    heads: Mapping[str, int],
+    theirs: Callable[[], State],
+    ours: Callable[[], Params],
+    *,
+    compared: str,
+    flat: Flat | None = None,
 ) -> dict[str, Any]:
     """Runs both sides on seeded inputs (`make_inputs`) and records the largest differences per stage and head.
 
     `theirs` reads what PyTorch runs, a state dict by released name, and `ours` the parameters that JAX runs; the second
-    is called when the first is no longer held.
+    is called when the first is no longer held. `compared` says where `theirs` comes from: what the certificate proves
+    depends on it. `flat` is compared on a clip that stands still.
 
     Returns "status" ("passed", "failed" or why it was not run), "over" (what is over its limit), the differences as
-    "features", "logits" by head and "stages" by map, the same by input, and the versions. With the geometric window
-    index also "as_released": how far the released code, which reads clamped windows otherwise, is off on each input.
+    "features", "logits" by head and "stages" by map, the same by input, "compared" and the versions. With the geometric
+    window index also "as_released": how far the released code, which reads clamped windows otherwise, is off by input.
     """
     try:
         import torch  # pyright: ignore[reportMissingImports]
@@ -52,12 +71,24 @@ def certify(
     config = replace(config, dtype="float32", attention_backend="auto")
     inputs = make_inputs(config)
     found, released = _run_torch(torch, theirs(), config, heads, inputs)
+    if flat is not None:
+        picture = np.random.default_rng(SEED).standard_normal((1, *_picture(config)), np.float32)
+        outputs = _run_torch(torch, flat.read(), flat.config, flat.heads, {STATIC: picture})[0][STATIC]
+        found[STATIC] = _renamed(outputs, flat.names)
+        inputs[STATIC] = np.repeat(picture, config.patch[0], axis=1)
     report = _report(inputs, dict(_run_jax(ours(), config, heads, inputs)), found)
     if released:
         off = {name: _difference(found[name]["features"], outputs["features"]) for name, outputs in released.items()}
         report["as_released"] = {name: _rounded(difference) for name, difference in off.items()}
     versions = {name: metadata.version(name) for name in ("jax", "torch")}
-    return report | {"limits": LIMITS | {"stages": STAGES_LIMIT}, "seed": SEED, "versions": versions}
+    made = {"limits": LIMITS | {"stages": STAGES_LIMIT}, "seed": SEED, "versions": versions}
+    return report | {"compared": compared + (" and the 2-D model of the file" if flat else "")} | made
+
+
+def _renamed(outputs: Outputs, names: Mapping[str, str]) -> Outputs:
+    """Outputs of a model whose heads have other names."""
+    kept = {path: value for path, value in outputs.items() if not path.startswith("logits.")}
+    return kept | {f"logits.{ours}": outputs[f"logits.{theirs}"] for ours, theirs in names.items()}
 
 
 def not_comparable(not_finite: Mapping[str, int]) -> dict[str, Any]:
@@ -69,8 +100,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """A certificate for people: its status with the largest differences, then what is over its limit or differs."""
     line, over = f"certificate: {found['status']}", found.get("over", [])
     if "features" in found:
-        logits = ", ".join(f"{name} {difference}" for name, difference in found["logits"].items())
-        line += f"; largest differences: features {found['features']}, logits {logits or 'none'}"
+        logits = ", ".join(f"{name} {difference}" for name, difference in found["logits"].items()) or "none"
+        line += (
+            f" (PyTorch ran {found['compared']}); largest differences: features {found['features']}, logits {logits}"
+        )
     return [
         line,
         *(f"  over its limit: {text}" for text in over[:MOST_LINES]),
@@ -86,7 +119,7 @@ def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]
     """
     (p, q, r), (t, h, w) = config.patch, config.window
     shapes = {
-        "image": (1, 4 * h * q, 4 * w * r, 3),
+        "image": _picture(config),
         "video": (t * p + 1, (2 * h - 1) * q, (w + 2) * r, 3),
         "rgbd": (1, 2 * h * q + 1, 2 * w * r - 1, 4),
         "small": (2 * p - 1, max(1, h - 2) * q, max(1, w - 3) * r, 3),
@@ -95,6 +128,11 @@ def make_inputs(config: ModelConfig) -> dict[str, Float[np.ndarray, "b t h w c"]
         del shapes["rgbd"]
     rng = np.random.default_rng(SEED)
     return {name: rng.standard_normal((1, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def _picture(config: ModelConfig) -> tuple[int, int, int, int]:
+    (_, q, r), (_, h, w) = config.patch, config.window
+    return 1, 4 * h * q, 4 * w * r, 3
 
 
 def _run_jax(

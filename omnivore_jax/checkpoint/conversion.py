@@ -15,7 +15,7 @@ from omnivore_jax.checkpoint.class_names import class_names
 from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.load import read_params
-from omnivore_jax.checkpoint.output import check_other, new_file
+from omnivore_jax.checkpoint.output import check_other, check_output, new_file
 from omnivore_jax.checkpoint.source import Source, open_source
 from omnivore_jax.checkpoint.surgery import Plan, check_finite, choose_heads, make_plan, parameter_count, target_config
 from omnivore_jax.checkpoint.torch_state import State, torch_state
@@ -41,6 +41,7 @@ class Request:
     heads: Sequence[str] | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
     window: Size | None = None
+    source_window: Size | None = None
     position_bias: Literal["joint", "factored"] | None = None
     depth_embed: DepthEmbed | None = None
     allow_missing: tuple[str, ...] = ()
@@ -84,8 +85,10 @@ class Conversion:
         self.source = replace(self.source, arrays={}, tensors={})
         self.plan = replace(self.plan, arrays={})
 
-    def certify(self, theirs: Callable[[], State], ours: Callable[[], Params]) -> None:
+    def certify(self, theirs: Callable[[], State], ours: Callable[[], Params], compared: str) -> None:
         """Compares PyTorch with `theirs` and JAX with `ours`, and enters in the card how far they are apart.
+
+        `compared` says what `theirs` is. A 2-D model is compared with its inflation, too.
 
         Raises:
             UserError: the certificate is required, and they are too far apart or PyTorch is missing.
@@ -96,13 +99,20 @@ class Conversion:
         if self.not_finite:
             found = certificate.not_comparable(self.not_finite)
         else:
-            found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours)
+            what: dict[str, Any] = {"compared": compared, "flat": self._flat()}
+            found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours, **what)
         if self.request.certificate == "required" and found["status"] != certificate.PASSED:
             over = found.get("over", [])
             more = f" and {len(over) - SHOWN} more" if len(over) > SHOWN else ""
             where = f" ({', '.join(over[:SHOWN])}{more})" if over else ""
             raise UserError(f"{self.source.path} is not certified: {found['status']}{where}; nothing was written")
         self.card["certificate"] = found
+
+    def _flat(self) -> certificate.Flat | None:
+        source, plan = self.source, self.plan
+        if not source.is_pytorch or source.config.patch[0] > 1 or source.config.window[1:] != plan.config.window[1:]:
+            return None
+        return certificate.Flat(source.config, source.heads, plan.head_sources, source.state)
 
     def json(self) -> dict[str, Any]:
         """All of it, for programs."""
@@ -113,7 +123,8 @@ class Conversion:
             "seconds": round(self.seconds, 2),
         }
         skipped = {name: len(keys) for name, keys in self._skipped().items()}
-        return figures | {"skipped": skipped, "assumed": self._assumed(), "card": self.card, "table": rows}
+        told = {"skipped": skipped, "not_finite": self.not_finite, "assumed": self._assumed()}
+        return figures | told | {"card": self.card, "table": rows}
 
     def text(self) -> str:
         """What a person wants to know."""
@@ -135,11 +146,13 @@ class Conversion:
 
     def _assumed(self) -> list[str]:
         """What a file of PyTorch's does not say, and a card of ours beside it would."""
-        if self.source.card is not None:
-            return []
-        specs = dict.fromkeys(str(spec["mean"]) for spec in self.card["preprocessing"].values())
-        means = [f"inputs standardised with the released models' statistics (mean {mean})" for mean in specs]
-        return ["the released window index", *means]
+        if self.source.card is None:
+            means = dict.fromkeys(str(spec["mean"]) for spec in self.card["preprocessing"].values())
+            texts = [f"inputs standardised with the released models' statistics (mean {mean})" for mean in means]
+            return ["the released window index", *texts]
+        held = self.source.card.get("preprocessing", {})
+        fresh = [head for head in self.plan.heads if self.plan.head_sources.get(head) not in held]
+        return [f"inputs of head {head} standardised as those of another" for head in fresh if held]
 
 
 def convert(src: Path, dst: Path, request: Request) -> Conversion:
@@ -155,14 +168,16 @@ def convert(src: Path, dst: Path, request: Request) -> Conversion:
     with started(src, request) as job, new_weights(dst, job.card) as draft:
         write_safetensors(draft, job.arrays, job.card)
 
+        as_it_is = job.untouched
+
         def theirs() -> State:
-            return job.source.state() if job.untouched else torch_state(read_safetensors(draft)[0])
+            return job.source.state() if as_it_is else torch_state(read_safetensors(draft)[0])
 
         def ours() -> Params:
-            job.close()
+            job.close()  # so that one side at a time is in memory
             return read_params(read_safetensors(draft)[0])
 
-        job.certify(theirs, ours)
+        job.certify(theirs, ours, "the file" if as_it_is else "the result")
         replace_card(draft, job.card)
     return job
 
@@ -183,7 +198,11 @@ def started(src: Path, request: Request) -> Iterator[Conversion]:
 
 def _planned(src: Path, request: Request) -> Conversion:
     source = open_source(
-        src, variant=request.variant, prefix=request.prefix, window=request.window, weights=request.weights
+        src,
+        variant=request.variant,
+        prefix=request.prefix,
+        source_window=request.source_window,
+        weights=request.weights,
     )
     plan = plan_for(source, request)
     not_finite: dict[str, int] = {}
@@ -193,8 +212,12 @@ def _planned(src: Path, request: Request) -> Conversion:
 
 @contextmanager
 def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
-    """Gives a draft for a file of weights (output.new_file); both it and the card beside it come about, or neither."""
-    with new_file(dst) as draft, new_file(card_file(dst)) as beside:
+    """Gives a draft for a file of weights (output.new_file), and writes the card beside it when the block ends.
+
+    The weights come about first: they hold the card, or are told from those that an older card was written with.
+    """
+    check_output(dst)
+    with new_file(card_file(dst)) as beside, new_file(dst) as draft:
         check_card_file(card_file(dst))
         yield draft
         beside.write_text(json.dumps(card, indent=1) + "\n")
@@ -232,7 +255,7 @@ def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
     kept = plan.head_sources
     names = {new: held["classes"][old] for new, old in kept.items() if old in held.get("classes", {})}
     named = {head: class_names(given, plan.heads[head]) for head, given in request.classes.items()}
-    specs = {new: _preprocessing(held, old) for new, old in kept.items()}
+    specs = {head: _preprocessing(held, kept.get(head)) for head in plan.heads}
     origin = {"file": source.path.name, "layout": source.layout}
     if source.path.is_file():
         origin["sha256"] = sha256(source.path)
@@ -249,6 +272,8 @@ def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
     )
 
 
-def _preprocessing(card: Mapping[str, Any], head: str) -> Preprocessing:
-    """The source's, or that of released weights."""
-    return builder.build(Preprocessing, card.get("preprocessing", {}).get(head, {}), head)
+def _preprocessing(card: Mapping[str, Any], head: str | None) -> Preprocessing:
+    """The source's, of any head where it is a fresh one; or that of released weights."""
+    specs = card.get("preprocessing", {})
+    spec = specs.get(head) or next(iter(specs.values()), {})
+    return builder.build(Preprocessing, spec, head or "preprocessing")

@@ -1,5 +1,6 @@
 """Compares two files of weights, or the newest checkpoints of two runs, tensor by tensor."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from omnivore_jax.checkpoint.lazy import Lazy, lazy
 from omnivore_jax.checkpoint.source import open_source
 from omnivore_jax.core.command import UserError
 
+OF_TRAINING = ("name", "drop_path", "dropout", "init_std", "attention_backend")
+"""Of a model: what changes no output of a trained one."""
 Verdict = Literal["equal", "differs", "shape", "only in A", "only in B"]
 
 
@@ -51,17 +54,16 @@ def _compare_cards(one: Mapping[str, Any] | None, other: Mapping[str, Any] | Non
     """What matters to the outputs and no tensor shows; nothing where a file has no card."""
     if one is None or other is None:
         return {}
-    said = [
-        {key: card["model"].get(key) for key in ("window_index", "depth_embed", "patch")}
-        | {f"{key} of {head}": value for head, spec in card["preprocessing"].items() for key, value in spec.items()}
-        for card in (one, other)
-    ]
-    both = said[0].keys() & said[1].keys()
-    return {key: (said[0][key], said[1][key]) for key in sorted(both) if _listed(said[0][key]) != _listed(said[1][key])}
+    left, right = _used(one), _used(other)
+    return {key: (left[key], right[key]) for key in sorted(left.keys() & right.keys()) if left[key] != right[key]}
 
 
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _used(card: Mapping[str, Any]) -> dict[str, Any]:
+    """How a card says that the tensors are used; as JSON has it, without tuples."""
+    said = {key: value for key, value in card["model"].items() if key not in OF_TRAINING}
+    said |= {f"{key} of {head}": value for head, spec in card["preprocessing"].items() for key, value in spec.items()}
+    said |= {f"classes of {head}": names for head, names in card.get("classes", {}).items()}
+    return json.loads(json.dumps(said))
 
 
 def compare_arrays(left: Mapping[str, Lazy], right: Mapping[str, Lazy]) -> list[Difference]:

@@ -14,9 +14,8 @@ from omnivore_jax.model.variants import VARIANTS, ModelConfig, model_config
 Shapes = Mapping[str, tuple[int, ...]]
 DEPTH_KINDS: dict[int, DepthEmbed] = {1: "summed", 4: "separate"}
 """By the channels of the embedding of its own that depth has."""
-
-
 MOST_STAGES, MOST_BLOCKS = 8, 256
+"""Of a file and of one of its stages; what has more is no Swin."""
 
 
 def read_config(
@@ -25,7 +24,7 @@ def read_config(
     """Tells the model from shapes by released name; a 2-D Swin is one whose window and patch are 1 long in time.
 
     `tokens`: of a window, from its index buffer where there is one. `variant`: what the user says that it is. `window`:
-    what the user wants, which decides where the tables fit several.
+    what the user says of the file, which decides where the tables fit several or none that is square.
 
     Raises:
         UserError: a parameter that tells a size is missing, or the file is not of that variant.
@@ -41,22 +40,25 @@ def read_config(
     sizes = {"embed_dim": patches[0], "depths": blocks, "num_heads": tuple(table[1] for table in tables)}
     known = next((n for n, v in VARIANTS.items() if all(v[key] == size for key, size in sizes.items())), None)
     fits = _windows(tables[0][0], len(patches) == 4, tokens, where, window)
-    likely = [w for w in fits if known and w == VARIANTS[known]["window"]] or [w for w in fits if w == window] or fits
+    likely = [w for w in fits if w == window] or [w for w in fits if known and w == VARIANTS[known]["window"]] or fits
     if len(likely) > 1:
         raise UserError(
-            f"{where}: its tables fit the windows {', '.join(map(str, fits))}; name the right one by --window"
+            f"{where}: its tables fit the windows {', '.join(map(str, fits))}; name the right one by --source-window"
         )
-    config = ModelConfig(
-        name=known or "custom",
-        window=likely[0],
-        patch=patch,  # pyright: ignore[reportArgumentType]
-        mlp_ratio=hidden[0] // hidden[1],
-        position_bias="joint",
-        window_index="released",
-        depth_embed=_depth_embed(shapes),
-        drop_path=model_config(known).drop_path if known else 0.0,
-        **sizes,
-    )
+    try:
+        config = ModelConfig(
+            name=known or "custom",
+            window=likely[0],
+            patch=patch,  # pyright: ignore[reportArgumentType]
+            mlp_ratio=hidden[0] // hidden[1],
+            position_bias="joint",
+            window_index="released",
+            depth_embed=_depth_embed(shapes),
+            drop_path=model_config(known).drop_path if known else 0.0,
+            **sizes,
+        )
+    except (ValueError, ArithmeticError) as error:
+        raise UserError(f"{where} has shapes that are of no Swin ({error}); get it again") from error
     return check_variant(config, variant, where)
 
 
@@ -97,7 +99,7 @@ def _blocks(shapes: Shapes, where: str) -> tuple[int, ...]:
 
 
 def _windows(rows: int, flat: bool, tokens: int | None, where: str, wanted: Size | None) -> list[Size]:
-    """Lists the windows whose table has this many rows: those square in space, and the wanted one."""
+    """Lists the windows whose table has this many rows: those square in space, and the named one."""
     sides = [side for side in range(1, math.isqrt(rows) + 1, 2) if rows % side**2 == 0 and rows // side**2 % 2]
     fits = [((rows // side**2 + 1) // 2, (side + 1) // 2, (side + 1) // 2) for side in sides]
     if wanted and wanted not in fits and math.prod(2 * side - 1 for side in wanted) == rows:
@@ -105,7 +107,9 @@ def _windows(rows: int, flat: bool, tokens: int | None, where: str, wanted: Size
     fits = [window for window in fits if not flat or window[0] == 1]
     fits = [window for window in fits if tokens in (None, math.prod(window))]
     if not fits:
-        raise UserError(f"{where}: a table of {rows} relative positions is of no square window; name it by --window")
+        raise UserError(
+            f"{where}: a table of {rows} relative positions is of no square window; name it by --source-window"
+        )
     return [window for window in fits if window[1] > 1] or fits
 
 
@@ -121,6 +125,6 @@ def _depth_embed(shapes: Shapes) -> DepthEmbed:
 def window_tokens(shapes: Shapes) -> int | None:
     """Tokens of a window, from the shape of an index buffer: [n, n], or n * n where it is flat."""
     for key, shape in shapes.items():
-        if key.rpartition(".")[2] == BUFFER and shape:
+        if key.rpartition(".")[2] == BUFFER and shape and shape[0] > 0:
             return shape[0] if len(shape) == 2 else math.isqrt(shape[0])
     return None

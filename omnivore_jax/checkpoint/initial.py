@@ -15,6 +15,7 @@ from omnivore_jax.model.variants import ModelConfig
 
 MAY_BE_FRESH = ("heads.*", "trunk.depth_patch_embed.*", "trunk.patch_embed.var_proj.*")
 """What other people's weights need not have: heads for our datasets, an embedding for depth."""
+CONVERT = " (first, python -m omnivore_jax.convert from-torch {} DST.safetensors takes these flags)"
 
 
 def plan_initial(
@@ -36,18 +37,16 @@ def plan_initial(
         UserError: the file cannot be used, lacks anything else, or has something that would be lost.
 
     """
-    source = open_source(path, window=config.window)
-    bias = source.config.position_bias if position_bias == "auto" else position_bias
-    if (source.config.position_bias, bias) == ("joint", "factored"):
-        raise UserError(
-            f"model.position_bias='factored', but {path} has joint tables; use 'auto', or project them first: "
-            "python -m omnivore_jax.convert adapt SRC DST --position_bias=factored --allow-lossy"
-        )
-    config = replace(config, position_bias=bias, window_index=source.config.window_index)
-    taken = {n: Head(count, n if source.heads.get(n) == count else None) for n, count in heads.items()}
-    plan = make_plan(source, config, taken, seed=seed)
-    others = tuple(source.names[path] for path in source.arrays if path.startswith(_optional(config)))
-    check_accounted(plan.rows, source.path, MAY_BE_FRESH, others)
+    try:
+        source = open_source(path, source_window=config.window)
+        bias = source.config.position_bias if position_bias == "auto" else position_bias
+        config = replace(config, position_bias=bias, window_index=source.config.window_index)
+        taken = {n: Head(count, n if source.heads.get(n) == count else None) for n, count in heads.items()}
+        plan = make_plan(source, config, taken, seed=seed)
+        others = tuple(source.names[p] for p in source.arrays if p.startswith(_optional(source.config, config)))
+        check_accounted(plan.rows, source.path, MAY_BE_FRESH, others)
+    except UserError as error:
+        raise UserError(f"init_from: {error}{CONVERT.format(path) if '--' in str(error) else ''}") from error
     return replace(plan, arrays=check_finite(plan, path))
 
 
@@ -61,7 +60,7 @@ def read_initial(plan: Plan) -> Params:
     return unflatten({path: array.read() for path, array in plan.arrays.items()})
 
 
-def _optional(config: ModelConfig) -> tuple[str, ...]:
-    """Parts of a file that a model may leave out: heads, and what embeds depth where it takes none."""
+def _optional(held: ModelConfig, config: ModelConfig) -> tuple[str, ...]:
+    """Parts of a file that a model may leave out: heads, and what embeds depth where it does that otherwise."""
     depth = ("trunk.depth_patch_embed.", "trunk.patch_embed.var_proj.")
-    return ("heads.", *(depth if config.depth_embed == "none" else ()))
+    return ("heads.", *(depth if config.depth_embed != held.depth_embed else ()))

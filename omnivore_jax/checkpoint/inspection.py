@@ -53,7 +53,7 @@ def _fits(source: Source) -> str | None:
     """What of the tensors is not as the model wants it; None where all is."""
     try:
         check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
-    except UserError as error:
+    except (UserError, ValueError) as error:
         return str(error)
     return None
 

@@ -22,6 +22,9 @@ TRAINING = (
 )  # fmt: skip
 """Parts of a trainer's file beside the model: they are no weights."""
 
+NESTED = "classy_state_dict."
+"""Before the models of a trainer whose other entries are none."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -31,8 +34,6 @@ class Layout:
 
     title: str
     """For people: "released Omnivore"."""
-    prefix: str
-    """Before every key of the model."""
     names: dict[str, str]
     """The file's key by the released name ("trunk...", "heads...")."""
     buffers: list[str]
@@ -71,6 +72,8 @@ def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> tuple[str, 
     found = {}
     for key in shapes:
         for anchor in (PATCHES, TORCHVISION_2D):
+            if key.startswith("optimizer."):  # moments by the names of the parameters
+                continue
             if key == anchor or key.endswith(f".{anchor}"):
                 found[key.removesuffix(anchor)] = None
     every = list(found)
@@ -145,6 +148,9 @@ def _named(shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], fami
     outer = _outer(trunk)
     heads = _heads(shapes, trunk, outer, family)
     for key in shapes:
+        if max((prefix for prefix in (outer, *others) if key.startswith(prefix)), key=len, default=outer) != outer:
+            (training if is_training(key) and not key.startswith(NESTED) else other).append(key)
+            continue
         if key.rpartition(".")[2] in BUFFERS:
             buffers.append(key)
             continue
@@ -152,12 +158,12 @@ def _named(shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], fami
         if name is None and key.startswith(trunk):
             name = "trunk." + family.rename(key.removeprefix(trunk))
         if name is None:
-            (other if key.startswith(others) else training if is_training(key) else unknown).append(key)
+            (training if is_training(key) else unknown).append(key)
         elif name in names:
             raise UserError(f"{where}: {names[name]!r} and {key!r} are the same parameter; remove one of them")
         else:
             names[name] = key
-    return Layout(_title(family, names, outer, trunk), outer, names, buffers, training, other, unknown)
+    return Layout(_title(family, names, outer, trunk), names, buffers, training, other, unknown)
 
 
 def is_training(key: str) -> bool:
@@ -168,7 +174,7 @@ def is_training(key: str) -> bool:
 def _title(family: _Family, names: Mapping[str, str], outer: str, trunk: str) -> str:
     if family.title != "released Omnivore":
         return family.title
-    if outer.startswith("classy_state_dict."):
+    if outer.startswith(NESTED):
         return "Omnivore, classy_state_dict"
     if outer.replace("module.", "") == "model.":
         return "Omnivore, omnivision trainer"

@@ -148,6 +148,23 @@ class CheckpointManager:
             )
         return found["step"]
 
+    def choose(self, step: int | None) -> int:
+        """Finds the newest undamaged step, or checks the one given.
+
+        Raises UserError where there is none, or where the one given is damaged.
+        """
+        if step is None:
+            step = self.latest_good_step()
+            if step is None:
+                raise UserError(f"{self.directory} has no finished checkpoint; train first, or name another workdir")
+            return step
+        self.wait()
+        fault = dist.broadcast(self._fault(step) if dist.is_primary() else None)
+        if fault is not None:
+            raise UserError(f"checkpoint of step {step} in {self.directory} {fault}")
+        self._good.add(step)
+        return step
+
     def restore(self, abstract_state: PyTree, step: int | None = None) -> Restored:
         """Reads a whole state into the shardings that `abstract_state` (ShapeDtypeStructs) asks for.
 
@@ -155,7 +172,7 @@ class CheckpointManager:
         Raises UserError where there is none, where the step asked for is damaged, or where a leaf differs in path,
         shape or dtype.
         """
-        step = self._choose(step)
+        step = self.choose(step)
         self._compare(step, self.saved_shapes(step), abstract_state)
         return self._read(step, abstract_state)
 
@@ -164,7 +181,7 @@ class CheckpointManager:
 
         Leaves without a sharding come back as numpy arrays: with `saved_shapes`, a checkpoint can be read by anyone.
         """
-        step = self._choose(step)
+        step = self.choose(step)
         saved, wanted = self.saved_shapes(step), tree.flatten(abstract_part)
         self._compare(step, {path: leaf for path, leaf in saved.items() if path in wanted}, abstract_part)
         return self._read(step, abstract_part)
@@ -237,19 +254,6 @@ class CheckpointManager:
             logging.error("checkpoint of step %d in %s is damaged: %s; skipped", step, self.directory, damage)
             damaged.append(step)
         return {"step": None, "damaged": damaged}
-
-    def _choose(self, step: int | None) -> int:
-        if step is None:
-            step = self.latest_good_step()
-            if step is None:
-                raise UserError(f"{self.directory} has no finished checkpoint; train first, or name another workdir")
-            return step
-        self.wait()
-        fault = dist.broadcast(self._fault(step) if dist.is_primary() else None)
-        if fault is not None:
-            raise UserError(f"checkpoint of step {step} in {self.directory} {fault}; choose another step")
-        self._good.add(step)
-        return step
 
     def _fault(self, step: int) -> str | None:
         if not digests.is_sealed(self._path(step)):

@@ -27,9 +27,9 @@ def check_output(path: Path) -> None:
 
 
 def check_other(src: Path, dst: Path) -> None:
-    """Raises UserError where a file would be replaced by what is made of it."""
-    if dst.exists() and src.exists() and src.samefile(dst):
-        raise UserError(f"{dst} is the source itself, which would be lost; choose another destination")
+    """Raises UserError where a file, or one in a folder, would be replaced by what is made of it."""
+    if src.exists() and src.resolve().is_relative_to(dst.resolve()):
+        raise UserError(f"{dst} is the source or holds it, which would be lost; choose another destination")
 
 
 @contextmanager

@@ -9,13 +9,18 @@ from omnivore_jax.checkpoint.card import FILE_SHA256
 from omnivore_jax.checkpoint.conversion import Conversion, Request, new_weights, started
 from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.hub import new_hub
-from omnivore_jax.checkpoint.layouts import detect
+from omnivore_jax.checkpoint.layouts import EPIC_HEAD, detect
 from omnivore_jax.checkpoint.load import read_params
 from omnivore_jax.checkpoint.output import check_other
 from omnivore_jax.checkpoint.torch_file import read_torch, write_torch
 from omnivore_jax.checkpoint.torch_state import State, released_state, torch_state
 from omnivore_jax.core.command import UserError
-from omnivore_jax.model.variants import HUB_NAMES, VARIANTS, ModelConfig, model_config
+from omnivore_jax.model.variants import HUB_NAMES, ModelConfig, model_config
+
+SIZES = ("embed_dim", "depths", "num_heads", "window", "patch", "mlp_ratio")
+HEADS = {"image": 1000, "rgbd": 19, "video": 400}
+EPIC, EPIC_VARIANT = {EPIC_HEAD: 3806}, "omnivore_swin_b"
+"""What the released models have (FACTS 2.1)."""
 
 
 def write_released(src: Path, dst: Path, request: Request) -> Conversion:
@@ -30,7 +35,7 @@ def write_released(src: Path, dst: Path, request: Request) -> Conversion:
         write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
         _certify(job, draft)
         job.card[FILE_SHA256] = sha256(draft)
-        job.card["certificate"]["differences"] = differences(job.plan.config, job.card["certificate"])
+        job.card["certificate"]["differences"] = differences(job.plan.config, job.plan.heads, job.card["certificate"])
     return job
 
 
@@ -61,10 +66,10 @@ def _certify(job: Conversion, written: Path) -> None:
         names = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written)).names
         return {name: tensors[key].read() for name, key in names.items()}
 
-    job.certify(theirs, lambda: read_params(job.arrays))
+    job.certify(theirs, lambda: read_params(job.arrays), "the file that was written")
 
 
-def differences(config: ModelConfig, certificate: Mapping[str, Any]) -> list[str]:
+def differences(config: ModelConfig, heads: Mapping[str, int], certificate: Mapping[str, Any]) -> list[str]:
     """Says where the released code, given these weights, would compute something else or needs to be told something."""
     lines = []
     if config.window_index == "geometric":
@@ -77,9 +82,22 @@ def differences(config: ModelConfig, certificate: Mapping[str, Any]) -> list[str
         )
     if config.depth_embed in ("separate", "shared"):
         lines.append(f"depth_embed={config.depth_embed}: four channels need the released code's depth_mode of Table 8")
-    hub = {variant for variant, _ in HUB_NAMES.values()}
-    usual = model_config(config.name) if config.name in VARIANTS else None
-    if config.name not in hub or usual is None or config.window != usual.window:
-        sizes = {key: getattr(config, key) for key in ("embed_dim", "depths", "num_heads", "window", "patch")}
-        lines.append(f"no hub name builds this model; give its constructor {sizes}")
+    if not _has_hub_name(config):
+        sizes = {key: getattr(config, key) for key in SIZES}
+        depth = "no depth_patch_embed" if config.depth_embed == "none" else f"depth {config.depth_embed}"
+        lines.append(f"no hub name builds this trunk; give its constructor {sizes} and {depth}")
+    if dict(heads) not in (HEADS, EPIC):
+        lines.append(f"no hub name has the heads {dict(heads)}; give its MultiHead linear layers of these sizes")
     return lines
+
+
+def _has_hub_name(config: ModelConfig) -> bool:
+    """Says whether a released model has this trunk; the EPIC model alone has no depth."""
+    variants = {variant for variant, _ in HUB_NAMES.values()}
+    usual = model_config(config.name) if config.name in variants else None
+    depth = "summed" if config.depth_embed != "none" or config.name != EPIC_VARIANT else "none"
+    return (
+        usual is not None
+        and depth == config.depth_embed
+        and all(getattr(usual, key) == getattr(config, key) for key in SIZES)
+    )

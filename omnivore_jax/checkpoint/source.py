@@ -1,15 +1,18 @@
 """Any file or run with weights, opened: what model is in it and its arrays by our paths, not yet read."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from absl import logging
 
 from omnivore_jax.checkpoint import geometry, layouts
 from omnivore_jax.checkpoint.card import card_beside, parse_card, read_card
+from omnivore_jax.checkpoint.hub import WEIGHTS
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.torch_names import from_torch, path_of, torch_name
 from omnivore_jax.checkpoint.weights import CARD, read_safetensors
@@ -17,10 +20,11 @@ from omnivore_jax.core.command import UserError
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.variants import ModelConfig
 
+if TYPE_CHECKING:
+    from omnivore_jax.checkpoint.manager import CheckpointManager
+
 RUN = "run of omnivore_jax"
 OURS = "omnivore_jax"
-HUB_WEIGHTS = "weights.pt"
-"""In a folder that we wrote for torch.hub (hub/)."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Source:
     names: dict[str, str]
     """The file's key by our path."""
     tensors: dict[str, Lazy] = field(default_factory=dict)
-    """By our path, as PyTorch lays them out; empty where the file is ours."""
+    """By our path, as PyTorch lays them out (a 2-D patch kernel 1 long in time); empty where the file is ours."""
     card: Mapping[str, Any] | None = None
     """In a file of ours; of PyTorch's, the one that we wrote beside it."""
     buffers: list[str] = field(default_factory=list)
@@ -61,12 +65,12 @@ def open_source(
     *,
     variant: str | None = None,
     prefix: str | None = None,
-    window: Size | None = None,
+    source_window: Size | None = None,
     weights: Literal["ema", "params"] = "ema",
 ) -> Source:
     """Opens a run's folder, a safetensors file of ours or any PyTorch layout of FACTS 2, whatever its name.
 
-    A folder that we wrote for torch.hub is its file of weights. `variant`, `prefix` and `window` are as
+    A folder that we wrote for torch.hub is its file of weights. `variant`, `prefix` and `source_window` are as
     `geometry.read_config` and `layouts.detect` take them; `weights` says which of a run's to take.
 
     Raises:
@@ -74,17 +78,17 @@ def open_source(
 
     """
     path = Path(path)
-    if path.is_dir() and not (path / HUB_WEIGHTS).is_file():
+    if path.is_dir() and not (path / WEIGHTS).is_file():
         return _of_variant(open_run(path, weights), variant)
     if weights == "params":
         raise UserError(f"--raw, but {path} holds one set of weights; it is for the folder of a run")
-    path = path / HUB_WEIGHTS if path.is_dir() else path
+    path = path / WEIGHTS if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"{path} is not there; give a file of weights or the folder of a run")
     arrays, metadata, others = _read(path)
     if CARD in metadata:
         return _of_variant(_ours(path, arrays, parse_card(metadata[CARD], path)), variant)
-    return _theirs(path, arrays, others, variant, prefix, window)
+    return _theirs(path, arrays, others, variant, prefix, source_window)
 
 
 def _read(path: Path) -> tuple[dict[str, Lazy], dict[str, str], list[str]]:
@@ -123,12 +127,11 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
     if not checkpoints.is_dir():
         raise UserError(f"{folder} holds no checkpoints/; give the folder of a run")
     with CheckpointManager(checkpoints, read_only=True) as manager:
-        step = manager.best_step()
-        step = manager.latest_good_step() if step is None else step
+        step = _best_or_newest(manager)
         if step is None:
             raise UserError(f"{checkpoints} has no finished checkpoint; train first")
         shapes = {k: v for k, v in manager.saved_shapes(step).items() if k.startswith(f"{weights}.")}
-        card = manager.metadata(step)["card"]
+        card = parse_card(json.dumps(manager.metadata(step).get("card")), folder)
 
     @cache
     def state() -> Mapping[str, np.ndarray]:
@@ -139,6 +142,17 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
     arrays = {path: Lazy(shapes[k].shape, str(shapes[k].dtype), lambda k=k: state()[k]) for path, k in names.items()}
     config, heads, _ = read_card(card)
     return Source(folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card=card)
+
+
+def _best_or_newest(manager: "CheckpointManager") -> int | None:
+    """The step that scored highest, where it is undamaged."""
+    best = manager.best_step()
+    if best is not None:
+        try:
+            return manager.choose(best)
+        except UserError as damage:
+            logging.warning("%s; taking the newest undamaged one", damage)
+    return manager.latest_good_step()
 
 
 def _theirs(
@@ -154,7 +168,8 @@ def _theirs(
     named = {name: shapes[key] for name, key in layout.names.items()}
     card = card_beside(path)
     if card is None:
-        config = geometry.read_config(named, str(path), variant, geometry.window_tokens(shapes), window)
+        tokens = geometry.window_tokens({key: shapes[key] for key in layout.buffers})
+        config = geometry.read_config(named, str(path), variant, tokens, window)
     else:
         config = geometry.check_variant(read_card(card)[0], variant, str(path))
     arrays, names, held, unknown = {}, {}, {}, []
@@ -164,18 +179,26 @@ def _theirs(
         except ValueError:
             unknown.append(key)
             continue
-        arrays[ours], names[ours], held[ours] = _transposed(name, tensors[key]), key, tensors[key]
+        held[ours], names[ours] = _with_time(name, tensors[key]), key
+        arrays[ours] = _transposed(name, held[ours])
     rest = [key for key in others if layouts.is_training(key)]
     heads = {p.split(".")[1]: a.shape[-1] for p, a in arrays.items() if p.startswith("heads.") and p.endswith("kernel")}
+    if card is not None and card["heads"] != heads:
+        raise UserError(f"{path} has the heads {heads}, the card beside it {card['heads']}; delete the card")
     source = Source(path, layout.title, config, heads, arrays, names, held, card)
     source = replace(source, buffers=layout.buffers, training=layout.training + rest, others=layout.others)
     return replace(source, unknown=unknown + layout.unknown)
 
 
+def _with_time(name: str, tensor: Lazy) -> Lazy:
+    """A 2-D patch kernel becomes one that is 1 long in time."""
+    if not name.endswith("patch_embed.proj.weight") or len(tensor.shape) != 4:
+        return tensor
+    return tensor.then((*tensor.shape[:2], 1, *tensor.shape[2:]), lambda array: array[:, :, None])
+
+
 def _transposed(name: str, tensor: Lazy) -> Lazy:
-    """In our layout; a 2-D patch kernel becomes one that is 1 long in time."""
-    if name.endswith("patch_embed.proj.weight") and len(tensor.shape) == 4:
-        tensor = tensor.then((*tensor.shape[:2], 1, *tensor.shape[2:]), lambda array: array[:, :, None])
+    """In our layout."""
     shape = tensor.shape
     if name.endswith(".weight") and len(shape) in (2, 5):
         shape = shape[::-1] if len(shape) == 2 else (*shape[2:], shape[1], shape[0])

@@ -61,6 +61,11 @@ def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[s
 
     """
     if asked is None:
+        for name in held:
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise UserError(f"{error}; rename it by --heads=NEW={name}, and name all that you want") from error
         return {name: Head(classes, name) for name, classes in held.items()}
     heads = {}
     for text in asked:
@@ -242,7 +247,7 @@ class _Maker:
         if residual > 0 and not self.lossy:  # it is 0 for a 2-D Swin, which has one frame
             raise UserError(
                 f"{self.source.path} has joint position tables, which two factored ones cannot say exactly; use "
-                "--position_bias=joint, or --allow-lossy for the nearest"
+                "joint ones (--position_bias=joint; in a config 'auto'), or --allow-lossy for the nearest"
             )
         nearest = "exact within a frame, nearest over time" if self.keep == "image" else "least squares"
         rules = [*rules, f"joint to factored: {nearest}, residual {residual:.2%} of the table's norm"]

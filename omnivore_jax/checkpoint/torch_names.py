@@ -4,6 +4,7 @@ Paths agree up to the leaf. Names are those of the released files ("trunk." and 
 dicts). numpy only.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ def torch_name(path: str) -> str:
     *parents, leaf = path.split(".")
     if parents and parents[-1] == TABLE and leaf in ("joint", "spatial", "temporal"):
         return path.removesuffix(".joint")
-    if leaf not in _LEAVES or not parents or (leaf == "scale") != (leaf != "bias" and _is_norm(parents[-1])):
+    if leaf not in _LEAVES or not parents or (leaf == "scale") != (leaf != "bias" and _is_norm(parents)):
         raise ValueError(f"{path!r} is not the path of a parameter of this model")
     if parents[0] == "heads" and parents[1:] and parents[1] in DROPOUT_HEADS:
         parents = [*parents, "1"]
@@ -43,7 +44,7 @@ def path_of(name: str) -> str:
     """Translates the name of a PyTorch parameter: undoes `torch_name`.
 
     Raises:
-        ValueError: no parameter has this name; buffers (`is_buffer`) have no path.
+        ValueError: no parameter has this name; buffers have no path.
 
     """
     *parents, leaf = name.split(".")
@@ -57,13 +58,8 @@ def path_of(name: str) -> str:
         parents = parents[:2]
     if leaf not in ("weight", "bias") or not parents:
         raise ValueError(f"{name!r} is not a parameter of the released model")
-    kernel = "scale" if _is_norm(parents[-1]) else "kernel"
+    kernel = "scale" if _is_norm(parents) else "kernel"
     return ".".join([*parents, "bias" if leaf == "bias" else kernel])
-
-
-def is_buffer(name: str) -> bool:
-    """Says whether a name of a state dict is a buffer, which holds nothing learned."""
-    return name.rpartition(".")[2] == BUFFER
 
 
 def to_torch(path: str, array: np.ndarray) -> tuple[str, np.ndarray]:
@@ -90,5 +86,5 @@ def _transposed(path: str, array: np.ndarray, direction: int) -> np.ndarray:
     return array if layout(path, array.ndim) == "same" else array.transpose(_AXES[array.ndim][direction])
 
 
-def _is_norm(layer: str) -> bool:
-    return layer in ("norm", "norm1", "norm2")
+def _is_norm(parents: Sequence[str]) -> bool:
+    return parents[0] != "heads" and parents[-1] in ("norm", "norm1", "norm2")

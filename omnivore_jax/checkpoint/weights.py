@@ -20,7 +20,9 @@ from omnivore_jax.core.command import UserError
 
 CARD = "card"
 ROOM = 1 << 16
-"""Bytes of the header that stay free for what enters the card later (the format allows spaces at its end)."""
+"""Bytes of the header that stay free for what enters the card later (the format allows spaces at its end), and for
+every head `ROOM_PER_HEAD`."""
+ROOM_PER_HEAD = 1 << 10
 ALIGNMENT = 64
 """Bytes; of the header's length, and of arrays in memory."""
 DTYPES = {
@@ -83,7 +85,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str,
         header[name] = {"dtype": CODES[array.dtype], "shape": list(array.shape), "data_offsets": offsets}
         position += size
     with path.open("wb") as file:
-        file.write(_header(header, card, 0))
+        file.write(_header(header, card, ROOM + ROOM_PER_HEAD * len(card.get("heads", ()))))
         for name, array in arrays.items():
             content = np.asarray(array.read(), order="C")
             if (content.shape, str(content.dtype)) != (array.shape, array.dtype):
@@ -97,15 +99,15 @@ def replace_card(path: Path, card: Mapping[str, Any]) -> None:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
         del header["__metadata__"]
-        new = _header(header, card, length)
+        new = _header(header, card, 0, length)
         file.seek(0)
         file.write(new)
 
 
-def _header(entries: Mapping[str, Any], card: Mapping[str, Any], length: int) -> bytes:
-    """The first bytes of a file; `length`: what they must fill, 0 to leave room."""
+def _header(entries: Mapping[str, Any], card: Mapping[str, Any], room: int, length: int = 0) -> bytes:
+    """The first bytes of a file, with `room` to grow; `length`: what they must fill instead."""
     text = json.dumps({"__metadata__": {CARD: json.dumps(card)}, **entries}).encode()
-    length = length or -(-(len(text) + ROOM + 8) // ALIGNMENT) * ALIGNMENT - 8
+    length = length or -(-(len(text) + room + 8) // ALIGNMENT) * ALIGNMENT - 8
     if len(text) > length:
-        raise ValueError(f"the card has grown by more than {ROOM} bytes")
+        raise ValueError(f"the card has grown by {len(text) - length} bytes more than there is room for")
     return struct.pack("<Q", length) + text.ljust(length)

@@ -21,6 +21,7 @@ from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.summary import Summary, summarise
 from omnivore_jax.experiment.training import PREEMPTED, Preempted, run_training
 from omnivore_jax.experiment.workdir import open_workdir
+from omnivore_jax.model.variants import ModelConfig
 from omnivore_jax.train.mesh import make_mesh
 
 __all__ = ["PREEMPTED", "Preempted", "Summary", "run"]
@@ -46,6 +47,8 @@ def run(
     mesh = _mesh(settings)
     if evaluate_only and not (workdir / "checkpoints").is_dir():
         raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
+    if settings.init_from and not (workdir / "checkpoints").is_dir():
+        settings.plan_initial()  # a mistake in it must not be remembered by the folder
     open_workdir(workdir, config, allow_config_change)
     with (
         CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager,
@@ -69,13 +72,18 @@ def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Setting
         return settings, None
     step = manager.latest_good_step()
     if step is not None:
-        model, _, _ = read_card(manager.metadata(step)["card"])
-        return replace(settings, model=model), None
+        saved, _, _ = read_card(manager.metadata(step)["card"])
+        return replace(settings, model=_formed(settings.model, saved)), None
     plan = settings.plan_initial()
     logging.info("starting from %s", settings.init_from)
     for line in accounts.lines(plan.rows):
         logging.info("%s", line)
     return replace(settings, model=plan.config), read_initial(plan)
+
+
+def _formed(model: ModelConfig, saved: ModelConfig) -> ModelConfig:
+    """The model with what `init_from` decides; all else is the config's."""
+    return replace(model, position_bias=saved.position_bias, window_index=saved.window_index)
 
 
 def _mesh(settings: Settings) -> jax.sharding.Mesh:

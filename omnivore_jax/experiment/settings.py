@@ -156,8 +156,8 @@ def _resolve(config: Mapping[str, Any]) -> Settings:
     built = {key: builder.build(cls, config.get(key, {}), key) for key, cls in SECTIONS.items()}
     settings = Settings(
         name=config["name"],
-        init_from=str(config.get("init_from", "")),
-        position_bias=config.get("model", {}).get("position_bias", "auto"),
+        init_from=str(config.get("init_from") or ""),
+        position_bias=config.get("model", {}).get("position_bias") or "auto",
         model=_model(config.get("model", {}), config.get("attention", {})),
         store=store,
         loader=loader,

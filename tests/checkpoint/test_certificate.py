@@ -11,7 +11,7 @@ from omnivore_jax.model.window import window_grid
 
 def test_without_pytorch_it_says_that_it_was_not_run(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # makes its import fail
-    found = certify(model_config("tiny"), {}, dict, dict)
+    found = certify(model_config("tiny"), {}, dict, dict, compared="nothing")
     assert found == {"status": "not run: torch missing"} and lines(found) == ["certificate: not run: torch missing"]
 
 

@@ -44,7 +44,7 @@ def state_of(params):
 
 
 def compared(config, params, state=None):
-    return certify(config, HEADS, lambda: state_of(params) if state is None else state, lambda: params)
+    return certify(config, HEADS, lambda: state_of(params) if state is None else state, lambda: params, compared="it")
 
 
 def test_a_factored_bias_and_the_geometric_index_agree_and_the_released_index_is_measured():
@@ -78,6 +78,7 @@ def test_weights_that_differ_fail_with_the_place():
     places = [text.split(":")[0] for text in report["over"]]
     assert "stages.interim1 of image" in places and "logits.birds_2 of small" in places
     assert not any("interim0" in place for place in places)
+    assert lines(report)[0].startswith("certificate: failed (PyTorch ran it); largest differences: features 0.")
     assert lines(report)[1:11] == [f"  over its limit: {text}" for text in report["over"][:10]]
     assert lines(report)[11:] == [f"  and {len(places) - 10} more"]
 

@@ -97,10 +97,10 @@ def test_a_window_that_is_not_square_must_be_named(tmp_path):
     index = {"trunk.layers.0.blocks.0.attn.relative_position_index": np.zeros((60, 60), np.int64)}
     state = {n: a[: 7 * 5 * 9] if n.endswith("table") else a for n, a in layout_files.released().items()}
     path = layout_files.save(tmp_path / "f", state)
-    assert open_source(path, window=(4, 3, 5)).config.window == (4, 3, 5)
-    with pytest.raises(UserError, match="a table of 315 relative positions is of no square window; name it by --win"):
+    assert open_source(path, source_window=(4, 3, 5)).config.window == (4, 3, 5)
+    with pytest.raises(UserError, match="a table of 315 .* is of no square window; name it by --source-window"):
         open_source(layout_files.save(tmp_path / "f", state | index))
-    assert open_source(path, window=(4, 3, 5)).config.window == (4, 3, 5)
+    assert open_source(path, source_window=(4, 3, 5)).config.window == (4, 3, 5)
 
 
 def test_a_variant_that_the_user_names_must_be_that_of_the_file(tmp_path):

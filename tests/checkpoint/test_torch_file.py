@@ -81,7 +81,8 @@ def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
     write_released(tmp_path / "w", tmp_path / "f.torch", Request())
     lines = json.loads((tmp_path / "f.torch.json").read_text())["certificate"]["differences"]
     assert "window_index=geometric: outputs differ where the input clamps a window" in lines[0]
-    assert "no hub name builds this model" in lines[1] and len(lines) == 2
+    assert "no hub name builds this trunk" in lines[1] and lines[1].endswith("and depth summed")
+    assert "no hub name has the heads {'image': 10, 'mine': 3}" in lines[2] and len(lines) == 3
     state = torch.load(tmp_path / "f.torch", weights_only=True)
     assert sorted(state["heads"]) == ["image.bias", "image.weight", "mine.bias", "mine.weight"]
     base = "trunk.layers.1.blocks.1.attn.relative_position_bias_table"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnivore_jax.checkpoint.torch_names import from_torch, is_buffer, layout, path_of, to_torch, torch_name
+from omnivore_jax.checkpoint.torch_names import from_torch, layout, path_of, to_torch, torch_name
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.functional import abstract_model
 from omnivore_jax.model.variants import model_config
@@ -80,9 +80,8 @@ def test_elements_move_where_a_transposition_moves_them():
     assert layout("trunk.patch_embed.proj.kernel", 5) == "convolution" and layout("trunk.norm.scale", 1) == "same"
 
 
-def test_buffers_are_known_and_are_no_parameters():
+def test_buffers_are_no_parameters():
     buffer = "trunk.layers.0.blocks.0.attn.relative_position_index"
-    assert is_buffer(buffer) and not is_buffer("trunk.norm.weight")
     with pytest.raises(ValueError, match="not a parameter of the released model"):
         path_of(buffer)
 
@@ -103,3 +102,9 @@ def test_the_table_needs_numpy_alone():
     code = "import sys, omnivore_jax.checkpoint.torch_names; print({'jax', 'flax', 'torch', 'orbax'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_head_may_be_called_what_a_norm_is_called():
+    assert (
+        torch_name("heads.norm.kernel") == "heads.norm.weight" and path_of("heads.norm1.weight") == "heads.norm1.kernel"
+    )

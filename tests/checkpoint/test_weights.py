@@ -62,7 +62,7 @@ def test_the_card_is_replaced_while_the_arrays_stay(tmp_path):
     read, metadata = weights.read_safetensors(path)
     assert json.loads(metadata[weights.CARD]) == {"another": "x" * 20_000} and path.stat().st_size == before
     np.testing.assert_array_equal(read["b"].read(), ARRAYS["b"])
-    with pytest.raises(ValueError, match="has grown by more than"):
+    with pytest.raises(ValueError, match="has grown by .* bytes more than there is room for"):
         weights.replace_card(path, {"another": "x" * 100_000})
 
 

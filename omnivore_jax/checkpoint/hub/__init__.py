@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.checkpoint import torch_file
-from omnivore_jax.checkpoint.card import FILE_SHA256
+from omnivore_jax.checkpoint.card import FILE_SHA256, HUB_CARD
 from omnivore_jax.checkpoint.digests import sha256
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.output import check_output
@@ -17,8 +17,8 @@ from omnivore_jax.checkpoint.torch_state import torch_state
 from omnivore_jax.core.command import UserError
 
 CODE = ("hubconf.py", "omnivore.py")
-WEIGHTS, CARD, README = "weights.pt", "card.json", "README.md"
-FILES = (*CODE, WEIGHTS, CARD, README)
+WEIGHTS, README = "weights.pt", "README.md"
+FILES = (*CODE, WEIGHTS, HUB_CARD, README)
 
 _README = """# {name} for PyTorch
 
@@ -30,8 +30,9 @@ model = torch.hub.load("{folder}", "{name}", source="local")  # the path of this
 ```
 
 A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and `disparity=`, a float tensor
-[h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled feature. `card.json` says what the weights were
-made from, which inputs they expect, their licence, and how near the outputs come to those of omnivore_jax.
+[h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled feature. To keep a changed model, save its
+`state_dict()`. `card.json` says what the weights were made from, which inputs they expect, their licence, and how near
+the outputs come to those of omnivore_jax.
 """
 _USES = {
     "image": 'model.predict(model.preprocess(picture, head="{head}"), head="{head}")',
@@ -62,7 +63,7 @@ def new_hub(folder: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -
         torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
         yield draft / WEIGHTS
         card_text = json.dumps({**card, FILE_SHA256: sha256(draft / WEIGHTS)}, indent=2)
-        (draft / CARD).write_text(card_text + "\n")
+        (draft / HUB_CARD).write_text(card_text + "\n")
         (draft / README).write_text(_readme(folder.name, card))
         _sync(draft)
         _publish(draft, folder)

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import sys
-from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import torch  # pyright: ignore[reportMissingImports]
 
@@ -19,9 +18,9 @@ def _module():
     code = _FOLDER / "omnivore.py"
     name = f"_omnivore_hub_{hashlib.sha256(code.read_bytes()).hexdigest()[:16]}"
     if name not in sys.modules:
-        loader = SourceFileLoader(name, str(code))
-        module = ModuleType(name)
-        loader.exec_module(module)
+        spec = spec_from_file_location(name, code)
+        module = module_from_spec(spec)  # pyright: ignore[reportArgumentType]
+        spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess]
         sys.modules[name] = module
     return sys.modules[name]
 

@@ -9,7 +9,6 @@ makes them from bytes. Inside, channels are last.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch  # pyright: ignore[reportMissingImports]
@@ -62,7 +61,9 @@ class Omnivore(nn.Module):
         if rgb.dtype != torch.uint8 or rgb.shape[-1] != 3 or not 3 <= rgb.ndim <= 5:
             raise ValueError(f"rgb is {rgb.dtype} {list(rgb.shape)}; give uint8 [h, w, 3], with t or b and t before it")
         self._check(head)
-        spec = self.card["preprocessing"][head]
+        spec = self.card["preprocessing"].get(head)
+        if spec is None:
+            raise ValueError(f"head={head!r} has no preprocessing in card.json; standardise its inputs yourself")
         x = _standardised(rgb.float() / 255, spec["mean"], spec["std"])
         if disparity is not None:
             if disparity.shape != (*rgb.shape[:-1], 1):
@@ -277,8 +278,6 @@ class WindowAttention(nn.Module):
         return bias + FORBIDDEN * (region[:, None, :, None] != region[:, None, None, :])
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
 def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device) -> Tensor:
     """Row of the table for every (query, key) of a window, [n, n]; time is the slowest axis of the table.
 
@@ -292,8 +291,6 @@ def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device)
     return (t * (2 * trained[1] - 1) + h) * (2 * trained[2] - 1) + w
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
 def _regions(size: Size, window: Size, shift: Size, device: torch.device) -> Tensor:
     """Numbers by window, [windows, n]: equal for tokens that the shift left together, which may see each other."""
     t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(size, shift, strict=True))
