@@ -89,6 +89,19 @@ def test_a_run_comes_out_as_one_file_with_its_ema_or_its_parameters(run_folder, 
     assert all(np.array_equal(held[path], array) for path, array in want.items())
 
 
+def test_a_damaged_best_checkpoint_gives_way_to_the_newest_good_one(tmp_path, params, capsys):
+    state = {"params": params, "ema": params}
+    card = make_card(CONFIG, HEADS, {"image": Preprocessing()})
+    with CheckpointManager(tmp_path / "run/checkpoints") as manager:
+        for step in (3, 6):
+            manager.save(step, state | {"step": np.int32(step)}, {"card": card})
+            manager.record_best(step, 1 / step)
+    damaged = next((tmp_path / "run/checkpoints/3").rglob("_METADATA"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert convert.inspect(PLAIN, tmp_path / "run") == 0
+    assert answer(capsys)["layout"] == "run of omnivore_jax, ema of step 6"
+
+
 def test_a_run_is_loaded_with_its_ema_and_its_card(run_folder, params):
     model = ov.load(run_folder)
     np.testing.assert_array_equal(model.heads["image"].kernel[...], params["heads"]["image"]["kernel"] / 2)
@@ -189,5 +202,7 @@ def test_the_command_takes_flags_with_dashes_and_fails_in_one_line(ours, tmp_pat
     assert done.returncode == 0 and "heads {'image': 10}" in done.stdout
     done = call("from-torch", ours, tmp_path / ".." / tmp_path.name / "w.safetensors", "--nocertificate")
     assert done.returncode == 2 and "goes up a folder" in done.stderr and done.stderr.count("\n") == 1
+    done = call("inspect", ours, "--heads=q")
+    assert done.returncode == 2 and "--heads is not for inspect, which takes --variant" in done.stderr
     done = call("from-torch", ours)
     assert done.returncode == 2 and "use from-torch SRC DST" in done.stderr and done.stderr.count("\n") == 1

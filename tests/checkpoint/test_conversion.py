@@ -271,3 +271,34 @@ def test_a_file_that_its_card_does_not_describe_is_refused(source):
 
 def test_the_golden_weights_are_what_the_files_of_these_tests_hold():
     assert set(layout_files.golden_params()) == set(flatten(weights("fanin")))
+
+
+@pytest.mark.parametrize(
+    ("shape", "key"),
+    [
+        ((24 * 4, 0), "trunk.layers.0.blocks.0.mlp.fc1.weight"),
+        ((0, 24), "trunk.layers.0.blocks.0.mlp.fc1.weight"),
+        ((1183, 5), "trunk.layers.0.blocks.0.attn.relative_position_bias_table"),
+        ((1183, 0), "trunk.layers.0.blocks.0.attn.relative_position_bias_table"),
+        ((24, 3, 2, 0, 4), "trunk.patch_embed.proj.weight"),
+    ],
+)
+def test_shapes_of_no_model_are_one_line(tmp_path, shape, key):
+    state = layout_files.released() | {key: np.zeros(shape, np.float32)}
+    with pytest.raises(UserError, match="has shapes that are of no Swin"):
+        open_source(layout_files.save(tmp_path / "source", state))
+
+
+def test_a_head_without_a_usable_name_is_renamed(tmp_path):
+    state = layout_files.renamed(layout_files.released(), (r"^heads\.image\.", "heads.my head."))
+    source = layout_files.save(tmp_path / "source", state)
+    with pytest.raises(UserError, match="head='my head' is no name.*rename it by --heads=NEW=my head"):
+        converted(source)
+    assert converted(source, heads=["norm=my head"]).plan.heads == {"norm": 1000}
+
+
+def test_a_fresh_head_is_fed_as_the_others_are(source):
+    converted(source)
+    job = converted(source.with_name("w.safetensors"), "v.safetensors", heads=["image", "scenes:7"])
+    assert job.card["preprocessing"]["scenes"] == job.card["preprocessing"]["image"]
+    assert "assumed: inputs of head scenes standardised as those of another" in job.text()

@@ -63,7 +63,8 @@ def test_a_model_without_a_prefix_can_be_chosen_too(tmp_path):
     path = layout_files.save(tmp_path / "f", plain | layout_files.renamed(plain, (r"^", "module.")))
     with pytest.raises(UserError, match="2 models; convert one, by --prefix=module. or --prefix="):
         open_source(path)
-    assert open_source(path, prefix="").names["trunk.norm.scale"] == "norm.weight"
+    found = open_source(path, prefix="")
+    assert found.names["trunk.norm.scale"] == "norm.weight" and found.unknown == [] and len(found.others) == len(plain)
     assert open_source(path, prefix="module.").names["trunk.norm.scale"] == "module.norm.weight"
 
 
@@ -117,3 +118,19 @@ def test_two_keys_of_one_parameter_are_refused(tmp_path):
     twice = state | {"layers.0.blocks.0.norm1.weight": state["features.0.0.norm1.weight"]}
     with pytest.raises(UserError, match="are the same parameter"):
         open_source(layout_files.save(tmp_path / "f", twice))
+
+
+def test_the_index_buffer_of_another_model_says_nothing_about_the_window(tmp_path):
+    plain = layout_files.trunk_only(layout_files.released())
+    index = {"a.layers.0.blocks.0.attn.relative_position_index": np.zeros((392, 392), np.int64)}
+    both = index | layout_files.renamed(plain, (r"^", "a.")) | layout_files.renamed(plain, (r"^", "b."))
+    path = layout_files.save(tmp_path / "f", both | {"optimizer.exp_avg.patch_embed.proj.weight": np.zeros(3)})
+    assert open_source(path, prefix="b.").config.window == (4, 7, 7)
+
+
+def test_what_no_key_of_the_chosen_model_explains_is_unknown_also_beside_another_model(tmp_path):
+    plain = layout_files.trunk_only(layout_files.released())
+    both = plain | layout_files.renamed(plain, (r"^", "ema.")) | {"ema.heads.weird.proj.extra": np.zeros(3, np.float32)}
+    path = layout_files.save(tmp_path / "f", both)
+    assert open_source(path, prefix="ema.").unknown == ["ema.heads.weird.proj.extra"]
+    assert "ema.heads.weird.proj.extra" in open_source(path, prefix="").others

@@ -28,6 +28,7 @@ from omnivore_jax.checkpoint.torch_names import to_torch  # noqa: E402
 from omnivore_jax.checkpoint.weights import write_safetensors  # noqa: E402
 from omnivore_jax.core.command import UserError  # noqa: E402
 from omnivore_jax.core.tree import flatten  # noqa: E402
+from omnivore_jax.model import bias_forms  # noqa: E402
 from omnivore_jax.model.bias_forms import resize_bicubic  # noqa: E402
 from omnivore_jax.model.functional import abstract_model, init_params  # noqa: E402
 from omnivore_jax.model.preprocess import Preprocessing  # noqa: E402
@@ -157,6 +158,34 @@ def test_a_tensor_that_is_not_plain_numbers_is_named(tmp_path, strange):
     torch.save(state, tmp_path / "f")
     with pytest.raises(UserError, match=r"trunk.norm.weight is a tensor that is not plain numbers .* save it dense"):
         open_source(tmp_path / "f")
+
+
+def test_a_tensor_of_which_less_is_stored_is_named(tmp_path):
+    state = nested(layout_files.released())
+    key = "layers.0.blocks.0.attn.relative_position_bias_table"
+    state["trunk"][key] = torch.zeros(1, 1).expand(10**15 + 1, 1)
+    torch.save(state, tmp_path / "f")
+    with pytest.raises(UserError, match="bias_table has shape .* but less is stored of it"):
+        open_source(tmp_path / "f")
+
+
+def test_an_inflation_that_is_wrong_is_not_certified(tmp_path, monkeypatch):
+    _, state = layout_files.files()["timm"]
+    path = layout_files.save(tmp_path / "f", state)
+    job = convert(path, tmp_path / "w.safetensors", Request(heads=["mine=image"], certificate="required"))
+    found = job.card["certificate"]
+    assert found["compared"] == "the result and the 2-D model of the file"
+    assert found["inputs"]["static"]["logits"].keys() == {"mine"}
+    right = bias_forms.resize_table
+    monkeypatch.setattr(bias_forms, "resize_table", lambda *given: np.ascontiguousarray(right(*given)[::-1]))
+    with pytest.raises(UserError, match=r"is not certified: failed \(.* of static"):
+        convert(path, tmp_path / "v.safetensors", Request(certificate="required"))
+
+
+def test_a_folder_is_not_written_over_the_file_in_it_that_it_is_made_from(tmp_path, source):
+    write_hub_folder(source, tmp_path / "hub", Request())
+    with pytest.raises(UserError, match="is the source or holds it"):
+        write_hub_folder(tmp_path / "hub" / "weights.pt", tmp_path / "hub", Request(heads=["rgbd"]))
 
 
 def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):

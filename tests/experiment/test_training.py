@@ -1,10 +1,13 @@
 """Whole runs of the demo: what is compiled, both kinds of batches, several devices, a loss that is not finite."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from whole_runs import DEMO, complete, last_step, rows, start, state_of, training_rows
+
+from omnivore_jax.checkpoint.source import open_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 CONFIG = "configs/demo.py"
@@ -72,3 +75,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_dataset_and_samples(t
     said, good = err.splitlines()[-1], last_step(workdir)
     assert f"is not finite at step {good + 1} " in said and "samples demo_image: " in said and "optimizer.peak" in said
     assert state_of(workdir)["step"] == good
+
+
+def test_a_run_begins_from_weights_and_goes_on_with_the_configs_settings_when_they_are_gone(runs, tmp_path):
+    weights, workdir = shutil.copytree(runs / "demo", tmp_path / "weights"), tmp_path / "run"
+    code, _, err = start(CONFIG, workdir, DEMO | {"init_from": tmp_path / "typo"}).finish()
+    assert code == 2 and "typo is not there" in err.splitlines()[-1] and not workdir.exists()
+    run = start(CONFIG, workdir, DEMO | {"init_from": weights})
+    assert run.wait_for(lambda: last_step(workdir) >= 3)
+    run.process.terminate()
+    code, _, err = run.finish()
+    assert code == 42 and f"starting from {weights}" in err and "matched" in err and "fresh" not in err
+    shutil.rmtree(weights)
+    changed = DEMO | {"init_from": weights, "model.drop_path": 0.3}
+    _, err = complete(CONFIG, workdir, changed, "--allow_config_change")
+    assert "resuming from step" in err and open_run(workdir).config.drop_path == 0.3
+    first, alone = training_rows(workdir)[0]["train"], training_rows(runs / "demo")[0]["train"]
+    assert all(figures["loss"] < alone[name]["loss"] for name, figures in first.items())  # it has learned before
