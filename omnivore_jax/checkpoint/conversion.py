@@ -122,7 +122,9 @@ class Conversion:
             "parameters": self.parameters,
             "seconds": round(self.seconds, 2),
         }
-        skipped = {name: len(keys) for name, keys in self._skipped().items()}
+        source = self.source
+        skipped = {"buffers": source.buffers, "training": source.training, "others": source.others}
+        skipped = {name: len(keys) for name, keys in skipped.items()}
         told = {"skipped": skipped, "not_finite": self.not_finite, "assumed": self._assumed()}
         return figures | told | {"card": self.card, "table": rows}
 
@@ -135,14 +137,12 @@ class Conversion:
             f"{self.parameters:,} parameters",
             *accounts.lines(self.plan.rows),
         ]
-        lines += [f"  {'left out':<12}{len(keys):>6,}  {name}" for name, keys in self._skipped().items() if keys]
+        source = self.source
+        skipped = {"buffers": source.buffers, "of the trainer": source.training, "of another model": source.others}
+        lines += [f"  {'left out':<12}{len(keys):>6,}  {name}" for name, keys in skipped.items() if keys]
         lines += [f"  {'not finite':<12}{count:>6,}  values of {path}" for path, count in self.not_finite.items()]
         lines += [f"assumed: {text}" for text in self._assumed()]
         return "\n".join([*lines, *certificate.lines(self.card["certificate"]), f"{self.seconds:.1f} s"])
-
-    def _skipped(self) -> dict[str, list[str]]:
-        source = self.source
-        return {"buffers": source.buffers, "of the trainer": source.training, "of another model": source.others}
 
     def _assumed(self) -> list[str]:
         """What a file of PyTorch's does not say, and a card of ours beside it would."""
@@ -167,7 +167,6 @@ def convert(src: Path, dst: Path, request: Request) -> Conversion:
     check_other(src, dst)
     with started(src, request) as job, new_weights(dst, job.card) as draft:
         write_safetensors(draft, job.arrays, job.card)
-
         as_it_is = job.untouched
 
         def theirs() -> State:

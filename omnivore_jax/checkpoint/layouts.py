@@ -72,9 +72,8 @@ def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> tuple[str, 
     found = {}
     for key in shapes:
         for anchor in (PATCHES, TORCHVISION_2D):
-            if key.startswith("optimizer."):  # moments by the names of the parameters
-                continue
-            if key == anchor or key.endswith(f".{anchor}"):
+            moments = key.startswith("optimizer.")  # which may be called like the parameters
+            if (key == anchor or key.endswith(f".{anchor}")) and not moments:
                 found[key.removesuffix(anchor)] = None
     every = list(found)
     if wanted is not None:
@@ -148,7 +147,7 @@ def _named(shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], fami
     outer = _outer(trunk)
     heads = _heads(shapes, trunk, outer, family)
     for key in shapes:
-        if max((prefix for prefix in (outer, *others) if key.startswith(prefix)), key=len, default=outer) != outer:
+        if _owner(key, outer, others) != outer:
             (training if is_training(key) and not key.startswith(NESTED) else other).append(key)
             continue
         if key.rpartition(".")[2] in BUFFERS:
@@ -164,6 +163,11 @@ def _named(shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], fami
         else:
             names[name] = key
     return Layout(_title(family, names, outer, trunk), names, buffers, training, other, unknown)
+
+
+def _owner(key: str, outer: str, others: tuple[str, ...]) -> str:
+    """The model of the file that a key belongs to, by what stands before its keys; the chosen one where none does."""
+    return max((prefix for prefix in (outer, *others) if key.startswith(prefix)), key=len, default=outer)
 
 
 def is_training(key: str) -> bool:

@@ -68,6 +68,7 @@ def test_features_are_those_of_torchvisions_swin3d(tmp_path, name, shape):
         np.testing.assert_allclose(logits["video"], theirs.head(torch.from_numpy(want)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_torchvisions_weights_go_in_and_out_again_without_a_bit_changed(tmp_path):
     theirs = randomised(torchvision_models().video.swin3d_t(weights=None))
     through(theirs, tmp_path)

@@ -168,7 +168,7 @@ def test_maps_by_name_are_one_pass_read_at_different_places():
         (lambda m: m(CLIP, "audio"), "head='audio' is not in this model; use one of image, video"),
         (lambda m: m(CLIP[..., :2]), r"has 2 channels; this model takes 3 channels \(RGB\) or 4"),
         (lambda m: m.features(CLIP, ("stage7",)), "'stage7' is not a map of this model; use last, stage0, stage1"),
-        (lambda m: Omnivore(SMALL, {"a.b": 3}, key=jax.random.key(0)), "head 'a.b' is no name"),
+        (lambda m: Omnivore(SMALL, {"a.b": 3}, key=jax.random.key(0)), "head='a.b' is no name"),
         (lambda m: Omnivore(SMALL, {"a": 0}, key=jax.random.key(0)), "head 'a' has 0 classes"),
         (
             lambda m: jax.eval_shape(
