@@ -34,7 +34,6 @@ def write_released(src: Path, dst: Path, request: Request) -> Conversion:
     with started(src, _joint(request)) as job, new_weights(dst, job.card) as draft:
         write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
         _certify(job, draft)
-        job.card[FILE_SHA256] = sha256(draft)
         job.card["certificate"]["differences"] = differences(job.plan.config, job.plan.heads, job.card["certificate"])
     return job
 
@@ -59,7 +58,8 @@ def _joint(request: Request) -> Request:
 
 
 def _certify(job: Conversion, written: Path) -> None:
-    """Runs PyTorch on what was written for it, ours on what it was made from."""
+    """Runs PyTorch on what was written for it, ours on what it was made from; the card is told which file it is."""
+    job.card[FILE_SHA256] = sha256(written)
 
     def theirs() -> State:
         tensors, _ = read_torch(written)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.checkpoint import torch_file
-from omnivore_jax.checkpoint.card import FILE_SHA256, HUB_CARD
-from omnivore_jax.checkpoint.digests import sha256
+from omnivore_jax.checkpoint.card import HUB_CARD
 from omnivore_jax.checkpoint.lazy import Lazy
 from omnivore_jax.checkpoint.output import check_output
 from omnivore_jax.checkpoint.torch_state import torch_state
@@ -62,8 +61,7 @@ def new_hub(folder: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -
             shutil.copyfile(Path(__file__).with_name(file), draft / file)
         torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
         yield draft / WEIGHTS
-        card_text = json.dumps({**card, FILE_SHA256: sha256(draft / WEIGHTS)}, indent=2)
-        (draft / HUB_CARD).write_text(card_text + "\n")
+        (draft / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n")
         (draft / README).write_text(_readme(folder.name, card))
         _sync(draft)
         _publish(draft, folder)
