@@ -84,7 +84,7 @@ def text(found: Mapping[str, Any]) -> str:
         "class names": ", ".join(found["classes"]) or "none",
         "mean, std": "; ".join(f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items())
         or "not said",
-        "licence": found["card"].get("licence") or licence_of(found["layout"]),
+        "licence": found["card"].get("licence") or (found["card"] and "not said") or licence_of(found["layout"]),
         "source": found["card"].get("source", {}).get("file", "not said"),
         "certificate": found["card"].get("certificate", {}).get("status", "none"),
         "sha256": found["sha256"] or "a folder",
