@@ -22,6 +22,7 @@ def main(argv):
     if CONFIG.value.steps > 100:
         raise ZeroDivisionError("a fault of ours")
     if CONFIG.value.steps > 50:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
