@@ -36,6 +36,7 @@ def inspect(source: Source) -> dict[str, Any]:
         "heads": source.heads,
         "classes": {head: len(names) for head, names in card.get("classes", {}).items()},
         "preprocessing": card.get("preprocessing", {}),
+        "licence": card.get("licence", "") if card else licence_of(source.layout),
         "sha256": sha256(source.path) if source.path.is_file() else None,
         "weights_sha256": digest,
         "not_finite": bad,
@@ -84,7 +85,7 @@ def text(found: Mapping[str, Any]) -> str:
         "class names": ", ".join(found["classes"]) or "none",
         "mean, std": "; ".join(f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items())
         or "not said",
-        "licence": found["card"].get("licence") or (found["card"] and "not said") or licence_of(found["layout"]),
+        "licence": found["licence"] or "not said",
         "source": found["card"].get("source", {}).get("file", "not said"),
         "certificate": found["card"].get("certificate", {}).get("status", "none"),
         "sha256": found["sha256"] or "a folder",
