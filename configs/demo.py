@@ -1,8 +1,13 @@
-"""The demo: one small model, trained jointly on handwritten digits as pictures, as moving clips and as reliefs (RGB-D).
+"""The demo.
 
-    python -m omnivore_jax.main --config=configs/demo.py          # one dataset a step (the paper's way)
+One small model, trained jointly on handwritten digits as pictures, as moving clips and as reliefs
+(RGB-D).
+
+    python -m omnivore_jax.main --config=configs/demo.py          # one dataset a step (the paper's
+                                                                  way)
     python -m omnivore_jax.main --config=configs/demo.py:mixed    # every step carries all three
-    python -m omnivore_jax.main --config=configs/demo.py:image    # one alone, for its steps of the joint run
+    python -m omnivore_jax.main --config=configs/demo.py:image    # one alone, for its steps of the
+                                                                  joint run
 
 Figures without a source were found by trying (README, "The demo").
 """
@@ -16,7 +21,9 @@ EPOCHS = 17.5  # 5,412 joint steps
 def get_config(variant: str = "joint") -> ConfigDict:
     """`variant`: joint, mixed, or image, video, rgbd for one dataset alone."""
     if variant not in ("joint", "mixed", *DATASETS):
-        raise ValueError(f"configs/demo.py:{variant} is not known; use joint, mixed, image, video or rgbd")
+        raise ValueError(
+            f"configs/demo.py:{variant} is not known; use joint, mixed, image, video or rgbd"
+        )
     config = ConfigDict()
     config.name = "demo" if variant == "joint" else f"demo-{variant}"
     config.init_from = ""
@@ -28,12 +35,15 @@ def get_config(variant: str = "joint") -> ConfigDict:
             "depth_embed": "summed",
             "drop_path": 0.0,
             "dtype": "float32",
-            "init_std": 0.15,  # .02 is made for widths of 96 and more; at 32 it needs four times the steps
+            # .02 is made for widths of 96 and more; at 32 it needs four times the steps
+            "init_std": 0.15,
         }
     )
     config.attention = ConfigDict({"backend": "auto"})
 
-    config.data = ConfigDict({"root": "", "bad_budget": 0.001, "workers": 0, "threads": 2, "prefetch": 4})
+    config.data = ConfigDict(
+        {"root": "", "bad_budget": 0.001, "workers": 0, "threads": 2, "prefetch": 4}
+    )
     rows = {"image": image(), "video": video(), "rgbd": rgbd()}
     for name, row in rows.items():
         if variant in ("joint", "mixed", name):
@@ -41,7 +51,8 @@ def get_config(variant: str = "joint") -> ConfigDict:
 
     config.train = ConfigDict(
         {
-            "epochs": EPOCHS,  # so one dataset alone has just the steps that it has in the joint run
+            # so one dataset alone has just the steps that it has in the joint run
+            "epochs": EPOCHS,
             "steps": 0,
             "seed": 0,
             "batching": "mixed" if variant == "mixed" else "separate",
@@ -68,16 +79,32 @@ def get_config(variant: str = "joint") -> ConfigDict:
     config.checkpoint = ConfigDict({"every": 1000, "keep_last": 2, "keep_best": True})
     config.eval = ConfigDict({"every": 2000, "batch_size": 250, "retrieval": 6000})
     config.log = ConfigDict({"every": 50, "tensorboard": True})
-    config.hardware = ConfigDict({"chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0})  # 2 CPU cores
+    config.hardware = ConfigDict(
+        {"chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0}
+    )  # 2 CPU cores
     return config
 
 
 def image() -> dict:
-    return common() | {"kind": "image", "head": "image", "classes": 10, "ratio": 1.0, "batch_size": 64, "frames": 1}
+    return common() | {
+        "kind": "image",
+        "head": "image",
+        "classes": 10,
+        "ratio": 1.0,
+        "batch_size": 64,
+        "frames": 1,
+    }
 
 
 def video() -> dict:
-    return common() | {"kind": "video", "head": "video", "classes": 30, "ratio": 0.65, "batch_size": 32, "frames": 8}
+    return common() | {
+        "kind": "video",
+        "head": "video",
+        "classes": 30,
+        "ratio": 0.65,
+        "batch_size": 32,
+        "frames": 8,
+    }
 
 
 def rgbd() -> dict:
@@ -88,7 +115,8 @@ def rgbd() -> dict:
         "ratio": 1.0,
         "batch_size": 64,
         "frames": 1,
-        "rgb_drop": 0.5,  # without it depth alone is not learned, and nor is retrieval of depth maps
+        # without it depth alone is not learned, and nor is retrieval of depth maps
+        "rgb_drop": 0.5,
         "disparity_max": 1.5,
         "disparity_mean": 0.416,
         "disparity_std": 0.048,

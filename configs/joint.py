@@ -6,7 +6,9 @@ Sources: P = the paper; C = the released training YAML, where the paper gives no
 from ml_collections import ConfigDict
 
 
-def joint(name: str, *, model: str, drop_path: float, in21k: bool, microbatch: dict[str, int]) -> ConfigDict:
+def joint(
+    name: str, *, model: str, drop_path: float, in21k: bool, microbatch: dict[str, int]
+) -> ConfigDict:
     """Joint training on IN1K + K400 + SUN RGB-D (Table 2), with IN21K at ratio 0.1 before them (Table 4)."""
     config = ConfigDict()
     config.name = name
@@ -18,7 +20,9 @@ def joint(name: str, *, model: str, drop_path: float, in21k: bool, microbatch: d
     config.model.window_index = "geometric"
     config.model.depth_embed = "summed"  # P 3.1
     config.model.drop_path = drop_path  # P A
-    config.model.dtype = "bfloat16"  # compute only; parameters, LayerNorm, softmax and loss are float32
+    config.model.dtype = (
+        "bfloat16"  # compute only; parameters, LayerNorm, softmax and loss are float32
+    )
     config.attention = ConfigDict({"backend": "auto"})
 
     # ------------------------------------------------------------------ data
@@ -76,7 +80,8 @@ def joint(name: str, *, model: str, drop_path: float, in21k: bool, microbatch: d
             "batch_size": 4096,  # P 4
             "microbatch": microbatch["video"],
             "frames": 32,  # P 4
-            "clip": "stride",  # P A: 32 frames at stride 2 (C: 2 s, then 32 uniform: clip = "seconds")
+            # P A: 32 frames at stride 2 (C: 2 s, then 32 uniform: clip = "seconds")
+            "clip": "stride",
             "stride": 2,
             "size": 224,
             "crop": "random_resized",  # C: after short side 256
@@ -132,9 +137,13 @@ def joint(name: str, *, model: str, drop_path: float, in21k: bool, microbatch: d
 
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})  # -1: all remaining devices
     config.checkpoint = ConfigDict({"every": 500, "keep_last": 2, "keep_best": True})
-    config.eval = ConfigDict({"every": 2000, "batch_size": 256, "retrieval": 6000})  # steps; about 3 epochs
+    config.eval = ConfigDict(
+        {"every": 2000, "batch_size": 256, "retrieval": 6000}
+    )  # steps; about 3 epochs
     config.log = ConfigDict({"every": 20, "tensorboard": True})
-    config.hardware = ConfigDict({"chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0})  # TPU v5e
+    config.hardware = ConfigDict(
+        {"chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0}
+    )  # TPU v5e
     return config
 
 

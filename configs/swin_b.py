@@ -2,7 +2,8 @@
 
 python -m omnivore_jax.main --config=configs/swin_b.py
 python -m omnivore_jax.main --config=configs/swin_b.py:in21k    # with IN21K too (Table 4)
-python -m omnivore_jax.main --config=configs/swin_b.py --mode=dry   # what would run, without running it
+python -m omnivore_jax.main --config=configs/swin_b.py --mode=dry   # what would run, without
+                                                                    running it
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,8 @@
 
 python -m omnivore_jax.main --config=configs/swin_l.py
 python -m omnivore_jax.main --config=configs/swin_l.py:in1k    # without IN21K
-python -m omnivore_jax.main --config=configs/swin_l.py --mode=dry   # what would run, without running it
+python -m omnivore_jax.main --config=configs/swin_l.py --mode=dry   # what would run, without
+                                                                    running it
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,8 @@
 """Omnivore Swin-S, jointly trained on IN1K + K400 + SUN RGB-D (Table 2).
 
 python -m omnivore_jax.main --config=configs/swin_s.py
-python -m omnivore_jax.main --config=configs/swin_s.py --mode=dry   # what would run, without running it
+python -m omnivore_jax.main --config=configs/swin_s.py --mode=dry   # what would run, without
+                                                                    running it
 """
 
 from ml_collections import ConfigDict

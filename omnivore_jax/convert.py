@@ -1,15 +1,16 @@
 """Takes weights in from PyTorch and out to it, and looks into them.
 
-    python -m omnivore_jax.convert from-torch SRC DST.safetensors [--classes=image=timm] [--allow-missing=PATTERN,...]
-    python -m omnivore_jax.convert adapt SRC DST.safetensors [--window=8,12,12] [--heads=image,mine:20] [--raw]
-    python -m omnivore_jax.convert to-torch SRC DST.torch|DST_FOLDER [--raw]
-    python -m omnivore_jax.convert inspect FILE [--json]
-    python -m omnivore_jax.convert diff A B [--json]
+    python -m omnivore_jax.convert from-torch SRC DST.safetensors [--classes=image=timm]
+    [--allow-missing=PATTERN,...] python -m omnivore_jax.convert adapt SRC DST.safetensors
+    [--window=8,12,12] [--heads=image,mine:20] [--raw] python -m omnivore_jax.convert to-torch SRC
+    DST.torch|DST_FOLDER [--raw] python -m omnivore_jax.convert inspect FILE [--json] python -m
+    omnivore_jax.convert diff A B [--json]
 
-from-torch reads the layouts of Omnivore, Swin, Video Swin, timm and torchvision (docs/weights.md) and says which one it
-found; adapt does the same to files of ours and to the folder of a run. Both account for every parameter and write
-DST.safetensors with its card, also beside it as DST.json; or they write nothing. to-torch writes the released layout,
-or, where DST has no suffix, a folder for torch.hub. SRC of to-torch, inspect and diff is a file or a run's folder.
+from-torch reads the layouts of Omnivore, Swin, Video Swin, timm and torchvision (docs/weights.md)
+and says which one it found; adapt does the same to files of ours and to the folder of a run. Both
+account for every parameter and write DST.safetensors with its card, also beside it as DST.json; or
+they write nothing. to-torch writes the released layout, or, where DST has no suffix, a folder for
+torch.hub. SRC of to-torch, inspect and diff is a file or a run's folder.
 """
 
 import json
@@ -23,9 +24,17 @@ from typing import Any
 
 from absl import flags
 
-from omnivore_jax.core.command import UserError, run
+from omnivore_jax.core.command import run
+from omnivore_jax.core.errors import UserError
 
-ALIASES = ("allow_missing", "allow_unused", "allow_lossy", "allow_nonfinite", "keep_image", "source_window")
+ALIASES = (
+    "allow_missing",
+    "allow_unused",
+    "allow_lossy",
+    "allow_nonfinite",
+    "keep_image",
+    "source_window",
+)
 """Flags that may be written with - as well."""
 TAKEN = {"inspect": ("variant", "prefix", "source_window", "raw", "json"), "diff": ("raw", "json")}
 """Flags of the commands that do not convert; the others take all."""
@@ -62,23 +71,50 @@ class Options:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("variant", None, "Model that the file must be; its shapes tell, and this is checked.")
-    flags.DEFINE_string("prefix", None, "Which model to take from a file that holds several: how its keys begin.")
-    flags.DEFINE_list("heads", None, "Heads of the result: NAME keeps, NEW=OLD renames, NAME:CLASSES may be fresh.")
-    flags.DEFINE_multi_string("classes", (), "HEAD=FILE, HEAD=timm or HEAD=torchvision: names of its classes.")
+    flags.DEFINE_string(
+        "variant", None, "Model that the file must be; its shapes tell, and this is checked."
+    )
+    flags.DEFINE_string(
+        "prefix", None, "Which model to take from a file that holds several: how its keys begin."
+    )
+    flags.DEFINE_list(
+        "heads",
+        None,
+        "Heads of the result: NAME keeps, NEW=OLD renames, NAME:CLASSES may be fresh.",
+    )
+    flags.DEFINE_multi_string(
+        "classes", (), "HEAD=FILE, HEAD=timm or HEAD=torchvision: names of its classes."
+    )
     flags.DEFINE_list("window", None, "Window t,h,w of the result; tables are resized.")
-    flags.DEFINE_list("source_window", None, "Window t,h,w of the file, where its tables fit several or none.")
-    flags.DEFINE_enum("position_bias", None, ["joint", "factored"], "Form of the position bias of the result.")
-    flags.DEFINE_enum("depth_embed", None, ["summed", "separate", "shared", "none"], "How the result embeds depth.")
+    flags.DEFINE_list(
+        "source_window", None, "Window t,h,w of the file, where its tables fit several or none."
+    )
+    flags.DEFINE_enum(
+        "position_bias", None, ["joint", "factored"], "Form of the position bias of the result."
+    )
+    flags.DEFINE_enum(
+        "depth_embed",
+        None,
+        ["summed", "separate", "shared", "none"],
+        "How the result embeds depth.",
+    )
     flags.DEFINE_list("allow_missing", (), "Patterns of parameters that may be drawn afresh.")
     flags.DEFINE_list("allow_unused", (), "Patterns of the file's keys that may be left out.")
-    flags.DEFINE_bool("allow_lossy", False, "Make factored tables out of joint ones, as near as they come.")
-    flags.DEFINE_bool("keep_image", False, "With --allow-lossy: keep the bias within a frame exactly.")
+    flags.DEFINE_bool(
+        "allow_lossy", False, "Make factored tables out of joint ones, as near as they come."
+    )
+    flags.DEFINE_bool(
+        "keep_image", False, "With --allow-lossy: keep the bias within a frame exactly."
+    )
     flags.DEFINE_bool("allow_nonfinite", False, "Convert weights that hold NaN or infinity.")
-    flags.DEFINE_string("licence", None, "Licence of the weights, where the card should say another.")
+    flags.DEFINE_string(
+        "licence", None, "Licence of the weights, where the card should say another."
+    )
     flags.DEFINE_integer("seed", 0, "Of what is drawn afresh.")
     flags.DEFINE_bool("raw", False, "Of a run, the parameters themselves instead of their EMA.")
-    flags.DEFINE_bool("certificate", True, "Compare the result with PyTorch's, where that is installed.")
+    flags.DEFINE_bool(
+        "certificate", True, "Compare the result with PyTorch's, where that is installed."
+    )
     flags.DEFINE_bool("certify", False, "Fail where outputs differ from PyTorch's.")
     flags.DEFINE_bool("json", False, "Print the result as JSON.")
     for name in ALIASES:
@@ -94,18 +130,21 @@ def main(argv: Sequence[str]) -> int:
     if command is None or len(argv) != 2 + files:
         given = " ".join(argv[1:]) or "nothing"
         raise UserError(
-            f"cannot convert {given}; use from-torch SRC DST, adapt SRC DST, to-torch SRC DST, inspect F or diff A B"
+            f"cannot convert {given}; use from-torch SRC DST, adapt SRC DST, to-torch SRC DST, "
+            "inspect F or diff A B"
         )
     for name in (field.name for field in fields(Options)):
         if flags.FLAGS[name].present and name not in TAKEN.get(argv[1], (name,)):
-            raise UserError(f"--{name} is not for {argv[1]}, which takes --{', --'.join(TAKEN[argv[1]])}")
+            raise UserError(
+                f"--{name} is not for {argv[1]}, which takes --{', --'.join(TAKEN[argv[1]])}"
+            )
     options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
     return command(options, *map(Path, argv[2:]))
 
 
 def from_torch(options: Options, src: Path, dst: Path) -> int:
     """Turns any file of weights into one of ours."""
-    from omnivore_jax.checkpoint.conversion import convert
+    from omnivore_jax.weights.conversion import convert
 
     with _working(f"converting {src}"):
         done = convert(src, dst, _request(options))
@@ -113,11 +152,17 @@ def from_torch(options: Options, src: Path, dst: Path) -> int:
 
 
 def to_torch(options: Options, src: Path, dst: Path) -> int:
-    """Writes weights for PyTorch: a file in the released layout, or a folder for torch.hub where DST has no suffix."""
-    from omnivore_jax.checkpoint import released
+    """Writes weights for PyTorch.
+
+    A file in the released layout, or a folder for torch.hub where DST has no suffix.
+    """
+    from omnivore_jax.weights.torch import released
 
     if dst.suffix not in ("", *TORCH_SUFFIXES):
-        raise UserError(f"{dst} should end in {' or '.join(TORCH_SUFFIXES)}, or in nothing for a folder of torch.hub")
+        raise UserError(
+            f"{dst} should end in {' or '.join(TORCH_SUFFIXES)}, or in nothing for a folder of "
+            "torch.hub"
+        )
     write = released.write_released if dst.suffix else released.write_hub_folder
     with _working(f"converting {src}"):
         done = write(src, dst, _request(options))
@@ -143,8 +188,8 @@ def _show(options: Options, done: Any) -> int:
 
 def inspect(options: Options, file: Path) -> int:
     """Says what is in a file."""
-    from omnivore_jax.checkpoint import inspection
-    from omnivore_jax.checkpoint.source import open_source
+    from omnivore_jax.weights import inspection
+    from omnivore_jax.weights.opening import open_source
 
     window = _window("source_window", options.source_window)
     given = {"variant": options.variant, "prefix": options.prefix, "source_window": window}
@@ -156,25 +201,32 @@ def inspect(options: Options, file: Path) -> int:
 
 def diff(options: Options, one: Path, other: Path) -> int:
     """Compares two files or runs; 1 where they differ."""
-    from omnivore_jax.checkpoint import diff as differences
+    from omnivore_jax.weights import diff as differences
 
     rows, models = differences.compare(one, other, _weights(options))
     unequal = [row for row in rows if row.verdict != "equal"]
     if options.json:
         tensors = [row._asdict() for row in rows]
-        print(json.dumps({"summary": differences.summary(rows), "models": models, "tensors": tensors}))
+        print(
+            json.dumps({"summary": differences.summary(rows), "models": models, "tensors": tensors})
+        )
     else:
         more = [f"and {len(unequal) - MOST_LINES:,} more"] if len(unequal) > MOST_LINES else []
         said = [*map(differences.text, unequal[:MOST_LINES]), *more]
-        said += [f"{key:<10} {one_says!r} and {other_says!r}" for key, (one_says, other_says) in models.items()]
+        said += [
+            f"{key:<10} {one_says!r} and {other_says!r}"
+            for key, (one_says, other_says) in models.items()
+        ]
         print("\n".join([*said, differences.summary(rows)]))
     return 1 if unequal or models else 0
 
 
 def _request(options: Options) -> Any:
-    from omnivore_jax.checkpoint.conversion import Request
+    from omnivore_jax.weights.conversion import Request
 
-    given: dict[str, Any] = {f.name: getattr(options, f.name) for f in fields(Request) if hasattr(options, f.name)}
+    given: dict[str, Any] = {
+        f.name: getattr(options, f.name) for f in fields(Request) if hasattr(options, f.name)
+    }
     given |= {
         "classes": dict(_pair(text) for text in options.classes),
         "window": _window("window", options.window),
@@ -183,7 +235,11 @@ def _request(options: Options) -> Any:
         "allow_unused": tuple(options.allow_unused),
         "keep": "image" if options.keep_image else "all",
         "weights": _weights(options),
-        "certificate": "required" if options.certify else "recorded" if options.certificate else "none",
+        "certificate": "required"
+        if options.certify
+        else "recorded"
+        if options.certificate
+        else "none",
     }
     return Request(**given)
 
@@ -203,9 +259,13 @@ def _window(flag: str, given: list[str] | None) -> Any:
     if given is None:
         return None
     if len(given) != 3 or not all(side.isdecimal() and int(side) for side in given):
-        raise UserError(f"--{flag}={','.join(given)}; write three numbers, t,h,w, for example 8,12,12")
+        raise UserError(
+            f"--{flag}={','.join(given)}; write three numbers, t,h,w, for example 8,12,12"
+        )
     if math.prod(map(int, given)) > MOST_TOKENS:
-        raise UserError(f"--{flag}={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one")
+        raise UserError(
+            f"--{flag}={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one"
+        )
     return tuple(int(side) for side in given)
 
 

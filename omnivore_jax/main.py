@@ -1,4 +1,7 @@
-"""Trains, evaluates, or says what would run: `python -m omnivore_jax.main --config=configs/swin_l.py`."""
+"""Trains, evaluates, or says what would run.
+
+`python -m omnivore_jax.main --config=configs/swin_l.py`.
+"""
 
 import json
 import sys
@@ -11,20 +14,27 @@ from ml_collections import config_flags
 
 import omnivore_jax
 from omnivore_jax.core import command, dist
+from omnivore_jax.core.errors import UserError
 
-sys.path.append(str(Path(omnivore_jax.__file__).parent.parent))  # configs import configs.joint, wherever we are started
+sys.path.append(
+    str(Path(omnivore_jax.__file__).parent.parent)
+)  # configs import configs.joint, wherever we are started
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: configs/NAME.py[:ARGUMENT].", lock_config=True)
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "What to run: configs/NAME.py[:ARGUMENT].", lock_config=True
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME by default.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "dry"], "What to do with it.")
 JSON = flags.DEFINE_boolean("json", False, "Print figures as JSON.")
-ALLOW = flags.DEFINE_boolean("allow_config_change", False, "Go on with a run although its config has changed.")
+ALLOW = flags.DEFINE_boolean(
+    "allow_config_change", False, "Go on with a run although its config has changed."
+)
 dist.define_flags()
 
 
 def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
-        raise command.UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
+        raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     config = _config()
     if MODE.value == "dry":
         from omnivore_jax.experiment import dry
@@ -47,14 +57,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config() -> dict[str, Any]:
-    """The config with the changes of the command line; a file that is missing shows only when it is first read."""
+    """The config with the changes of the command line.
+
+    A file that is missing shows only when it is first read.
+    """
     try:
         if CONFIG.value is None:
-            raise command.UserError("--config is missing; name one, --config=configs/demo.py for example")
+            raise UserError("--config is missing; name one, --config=configs/demo.py for example")
         return CONFIG.value.to_dict()
     except OSError as error:
         name = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise command.UserError(f"--config={name} cannot be read: No such file or directory") from error
+        raise UserError(f"--config={name} cannot be read: No such file or directory") from error
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m omnivore_jax.report WORKDIR [--compare=DIR,DIR] [--json]
 
-Without --compare, evaluated runs beside WORKDIR whose names go on from its own (demo-image beside demo) are compared.
+Without --compare, evaluated runs beside WORKDIR whose names go on from its own (demo-image beside
+demo) are compared.
 """
 
 import json
@@ -11,19 +12,30 @@ from pathlib import Path
 
 from absl import flags
 
-from omnivore_jax.core.command import UserError, run
+from omnivore_jax.core.command import run
+from omnivore_jax.core.errors import UserError
 
-COMPARE = flags.DEFINE_list("compare", None, "Folders of other runs; those beside WORKDIR by default.")
+COMPARE = flags.DEFINE_list(
+    "compare", None, "Folders of other runs; those beside WORKDIR by default."
+)
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 
 
 def main(argv: Sequence[str]) -> int:
     if len(argv) != 2:
-        raise UserError(f"{len(argv) - 1} folders given; name one: python -m omnivore_jax.report WORKDIR")
-    from omnivore_jax.eval import render, report  # a second of imports that --help and mistakes need not wait for
+        raise UserError(
+            f"{len(argv) - 1} folders given; name one: python -m omnivore_jax.report WORKDIR"
+        )
+    # a second of imports that --help and mistakes need not wait for
+    from omnivore_jax.reporting import (
+        render,
+        report,
+    )
 
     workdir = Path(argv[1])
-    page = render.write_page(workdir, None if COMPARE.value is None else [Path(path) for path in COMPARE.value])
+    page = render.write_page(
+        workdir, None if COMPARE.value is None else [Path(path) for path in COMPARE.value]
+    )
     found = report.load(workdir)
     if JSON.value:
         print(json.dumps({"page": str(page)} | (report.figures(found) if found else {}), indent=2))

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")  # compiles 3 x faster
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get(
+    "XLA_FLAGS", ""
+)  # compiles 3 x faster
 os.environ["JAX_PLATFORMS"] = "cpu"
 install_import_hook("omnivore_jax", "beartype.beartype")
 

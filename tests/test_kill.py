@@ -1,4 +1,7 @@
-"""Runs that are ended from outside, or whose disk fails them: the same command again leads to the same result."""
+"""Runs that are ended from outside, or whose disk fails them.
+
+The same command again leads to the same result.
+"""
 
 import random
 import shutil
@@ -7,7 +10,9 @@ import subprocess
 import time
 
 import pytest
-from whole_runs import (
+
+from omnivore_jax.checkpoint import seal as digests
+from tests.whole_runs import (
     DEMO,
     assert_same_run,
     complete,
@@ -17,8 +22,6 @@ from whole_runs import (
     state_of,
     training_rows,
 )
-
-from omnivore_jax.checkpoint import digests
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kill")]
 CONFIG = "configs/demo.py"
@@ -42,7 +45,15 @@ def small_disk(tmp_path):
     mounted.mkdir()
 
     def mount(size, *options):
-        command = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", str(mounted)]
+        command = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            ",".join([f"size={size}", *options]),
+            "tmpfs",
+            str(mounted),
+        ]
         return subprocess.run(command, capture_output=True).returncode == 0
 
     if shutil.which("mount") is None or not mount("6m"):
@@ -52,7 +63,9 @@ def small_disk(tmp_path):
 
 
 def newest(workdir):
-    steps = [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()]
+    steps = [
+        int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()
+    ]
     return workdir / "checkpoints" / str(max(steps))
 
 
@@ -66,7 +79,10 @@ def saving(workdir):
 
 
 def flip_a_byte(step):
-    victim = max((file for file in (step / "state").rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+    victim = max(
+        (file for file in (step / "state").rglob("*") if file.is_file()),
+        key=lambda f: f.stat().st_size,
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
@@ -85,9 +101,21 @@ def test_a_run_killed_anywhere_any_number_of_times_ends_as_if_nothing_had_happen
         ("starting", lambda: workdir.exists(), draw.uniform(0, 3)),
         ("training", lambda: last_step(workdir) >= draw.randint(1, 6), draw.uniform(0, 0.1)),
         ("saving", lambda: last_step(workdir) >= 6 and saving(workdir), 0.0),
-        ("training again", lambda: last_step(workdir) >= draw.randint(10, 16), draw.uniform(0, 0.1)),
-        ("saving again", lambda: last_step(workdir) >= 18 and saving(workdir), draw.uniform(0, 0.03)),
-        ("training once more", lambda: last_step(workdir) >= draw.randint(20, 26), draw.uniform(0, 0.1)),
+        (
+            "training again",
+            lambda: last_step(workdir) >= draw.randint(10, 16),
+            draw.uniform(0, 0.1),
+        ),
+        (
+            "saving again",
+            lambda: last_step(workdir) >= 18 and saving(workdir),
+            draw.uniform(0, 0.03),
+        ),
+        (
+            "training once more",
+            lambda: last_step(workdir) >= draw.randint(20, 26),
+            draw.uniform(0, 0.1),
+        ),
         ("evaluating", lambda: last_step(workdir) == STEPS, draw.uniform(0, 0.5)),
     ]
     kills, mid_save = [], 0
@@ -124,9 +152,14 @@ def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_survives(whole, sm
     (mounted, enlarge), workdir = small_disk, small_disk[0] / "run"
     code, out, err = start(CONFIG, workdir, DEMO | {"checkpoint.keep_best": False}).finish()
     assert (code, out) == (2, "")
-    assert f"could not be written to {workdir}/checkpoints: No space left on device" in only_line(err)
+    assert f"could not be written to {workdir}/checkpoints: No space left on device" in only_line(
+        err
+    )
     step = int(newest(workdir).name)
-    assert f"the last good checkpoint is of step {step}" in err and digests.find_damage(newest(workdir)) is None
+    assert (
+        f"the last good checkpoint is of step {step}" in err
+        and digests.find_damage(newest(workdir)) is None
+    )
     assert enlarge()
     _, err = complete(CONFIG, workdir, DEMO)
     assert f"resuming from step {step}" in err
@@ -139,7 +172,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(whole, tmp_pat
     victim = flip_a_byte(newest(workdir))
     _, err = complete(CONFIG, workdir, DEMO)
     assert (
-        f"checkpoint of step {STEPS} in {workdir}/checkpoints is damaged: {victim.relative_to(newest(workdir))}" in err
+        f"checkpoint of step {STEPS} in {workdir}/checkpoints is damaged: "
+        f"{victim.relative_to(newest(workdir))}" in err
     )
     assert f"resuming from step {STEPS - 3}" in err
     assert_same_run(whole, workdir)
@@ -154,5 +188,7 @@ def test_without_an_undamaged_checkpoint_there_is_one_line_and_nothing_is_lost(w
     code, out, err = start(CONFIG, workdir, DEMO).finish()
     assert (code, out) == (2, "")
     damaged = ", ".join(map(str, reversed(steps)))
-    assert f"{workdir}/checkpoints has no undamaged checkpoint (damaged: {damaged})" in only_line(err)
+    assert f"{workdir}/checkpoints has no undamaged checkpoint (damaged: {damaged})" in only_line(
+        err
+    )
     assert (workdir / "metrics.jsonl").read_bytes() == before

@@ -29,7 +29,9 @@ def run(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
-        monkeypatch.setattr(dist, "initialize_from_flags", lambda: None)  # this process has its devices already
+        monkeypatch.setattr(
+            dist, "initialize_from_flags", lambda: None
+        )  # this process has its devices already
         with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
             flags.FLAGS.unparse_flags()
             command.run(main.main)
@@ -46,20 +48,36 @@ WRONG = {
         ["--config.data.demo_image.batch_size=12", "--config.mesh.data=8"],
         "data.demo_image.batch_size=12 is not divisible by 8 devices",
     ),
-    "a workdir that cannot be made": (["--workdir={tmp}/file/run"], "file/run cannot be made: Not a directory"),
+    "a workdir that cannot be made": (
+        ["--workdir={tmp}/file/run"],
+        "file/run cannot be made: Not a directory",
+    ),
     "an empty head": (["--config.data.demo_image.head="], "data.demo_image.head='' is no name"),
-    "a head with two numbers of classes": (["--config.data.demo_video.head=image"], "gives head 'image' 10 classes"),
-    "depth without a depth embedding": (["--config.model.depth_embed=none"], "but data.demo_rgbd has depth"),
+    "a head with two numbers of classes": (
+        ["--config.data.demo_video.head=image"],
+        "gives head 'image' 10 classes",
+    ),
+    "depth without a depth embedding": (
+        ["--config.model.depth_embed=none"],
+        "but data.demo_rgbd has depth",
+    ),
     "a dataset that is not there": (
         ["--config.data.demo_image.source=records", "--config.data.root={tmp}"],
-        "dataset 'demo_image' is not in {tmp}/demo_image; make it with: python -m omnivore_jax.prepare",
+        "dataset 'demo_image' is not in {tmp}/demo_image; make it with: python -m "
+        "omnivore_jax.prepare",
     ),
     "no such backend": (
         ["--config.attention.backend=magic"],
         "attention.backend='magic' is not known; use auto or xla",
     ),
-    "depth where a picture is expected": (["--config.data.demo_rgbd.kind=image"], "the embedded dataset has 'rgbd'"),
-    "no such model": (["--config.model.name=swin_xl"], "model 'swin_xl' is not known; use one of omnivore_swin_t"),
+    "depth where a picture is expected": (
+        ["--config.data.demo_rgbd.kind=image"],
+        "the embedded dataset has 'rgbd'",
+    ),
+    "no such model": (
+        ["--config.model.name=swin_xl"],
+        "model 'swin_xl' is not known; use one of omnivore_swin_t",
+    ),
     "no such config": (
         ["--config={tmp}/nothing.py"],
         "--config={tmp}/nothing.py cannot be read: No such file or directory",
@@ -77,18 +95,27 @@ def test_a_wrong_use_is_one_line_and_exit_2(name, run, tmp_path):
     arguments, says = WRONG[name]
     (tmp_path / "file").write_text("")
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
-    config = [] if any(a.startswith("--config=") for a in arguments) else ["--config=configs/demo.py"]
+    config = (
+        [] if any(a.startswith("--config=") for a in arguments) else ["--config=configs/demo.py"]
+    )
     code, out, err = run(*config, f"--workdir={tmp_path}/run", *arguments)
     assert (code, out) == (2, "")
     assert says.format(tmp=tmp_path) in err and err.count("\n") == 1, err
 
 
 def test_every_missing_dataset_has_its_line(run, tmp_path):
-    code, _, err = run("--config=configs/swin_l.py", f"--config.data.root={tmp_path}", f"--workdir={tmp_path}/run")
+    code, _, err = run(
+        "--config=configs/swin_l.py", f"--config.data.root={tmp_path}", f"--workdir={tmp_path}/run"
+    )
     assert code == 2
     lines = err.splitlines()
-    for name, line in zip(["imagenet", "imagenet21k", "kinetics400", "sunrgbd"], lines, strict=True):
-        assert f"dataset '{name}' is not in {tmp_path}/{name}" in line and f"--out={tmp_path}/{name}" in line
+    for name, line in zip(
+        ["imagenet", "imagenet21k", "kinetics400", "sunrgbd"], lines, strict=True
+    ):
+        assert (
+            f"dataset '{name}' is not in {tmp_path}/{name}" in line
+            and f"--out={tmp_path}/{name}" in line
+        )
 
 
 @pytest.mark.slow

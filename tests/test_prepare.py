@@ -5,12 +5,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from media import clip, depth_map, jpeg, part, png
 
-from omnivore_jax.core.command import UserError
-from omnivore_jax.data import manifest, shards
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.data import manifest
 from omnivore_jax.data.records import RecordReader
+from omnivore_jax.ingest import shards
 from omnivore_jax.prepare import Options, prepare_folder, verify
+from tests.media import clip, depth_map, jpeg, part, png
 
 
 def lay(root, files):
@@ -22,7 +23,9 @@ def lay(root, files):
 
 @pytest.fixture
 def pictures(tmp_path):
-    files = {f"cat/{k}.jpg": jpeg(part(k)) for k in range(12)} | {f"dog/{k}.png": png(part(k)) for k in range(6)}
+    files = {f"cat/{k}.jpg": jpeg(part(k)) for k in range(12)} | {
+        f"dog/{k}.png": png(part(k)) for k in range(6)
+    }
     return lay(tmp_path / "src", files)
 
 
@@ -31,16 +34,26 @@ def prepare(source, out, **options):
 
 
 def files_of(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def test_files_are_stored_as_they_are_with_their_labels(pictures, tmp_path, capsys):
     out = tmp_path / "data" / "pets"
     prepare(pictures, out, val=0.25, json=True)
     summary = json.loads(capsys.readouterr().out)
-    assert summary["splits"] == {"train": 13, "val": 5} and summary["shards_missing"] == summary["bad_files"] == 0
+    assert (
+        summary["splits"] == {"train": 13, "val": 5}
+        and summary["shards_missing"] == summary["bad_files"] == 0
+    )
     held = manifest.read(out)
-    assert (held.kind, held.classes, held.count("train"), held.count("val")) == ("image", ("cat", "dog"), 13, 5)
+    assert (held.kind, held.classes, held.count("train"), held.count("val")) == (
+        "image",
+        ("cat", "dog"),
+        13,
+        5,
+    )
     assert [shard.count for shard in held.splits["train"]] == [5, 5, 3]
     rows = []
     for split, listed in held.splits.items():
@@ -48,7 +61,11 @@ def test_files_are_stored_as_they_are_with_their_labels(pictures, tmp_path, caps
         records = [reader[k] for k in range(len(reader))]
         assert all(r.media == (pictures / r.id).read_bytes() for r in records)
         assert all(held.classes[r.label] == r.id.split("/")[0] for r in records)
-        lines = [line for shard in listed for line in (out / shard.file).with_suffix(".jsonl").read_text().splitlines()]
+        lines = [
+            line
+            for shard in listed
+            for line in (out / shard.file).with_suffix(".jsonl").read_text().splitlines()
+        ]
         found = [json.loads(line) for line in lines]
         assert [(row["id"], row["label"], row["sha256"]) for row in found] == [
             (r.id, r.label, r.sha256) for r in records
@@ -70,8 +87,12 @@ def test_files_that_cannot_be_read_are_counted_named_and_left_out(pictures, tmp_
     lay(pictures, {f"dog/{name}": bytes(data) for name, data in bad.items()})
     prepare(pictures, tmp_path / "out")
     said = capsys.readouterr().out
-    rows = [json.loads(line) for line in (tmp_path / "out" / "bad_files.jsonl").read_text().splitlines()]
-    assert {row["id"] for row in rows} == {f"dog/{name}" for name in bad} and all(row["reason"] for row in rows)
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "bad_files.jsonl").read_text().splitlines()
+    ]
+    assert {row["id"] for row in rows} == {f"dog/{name}" for name in bad} and all(
+        row["reason"] for row in rows
+    )
     assert manifest.read(tmp_path / "out").count("train") == 18 and "4 files cannot be read" in said
     assert any("cat" in line and "12" in line for line in said.splitlines())
 
@@ -84,7 +105,9 @@ def test_a_file_that_was_mended_is_taken_in_on_the_next_run(pictures, tmp_path):
     prepare(pictures, tmp_path / "out")
     after = manifest.read(tmp_path / "out")
     assert (before.count("train"), after.count("train")) == (18, 19)
-    assert sum(a != b for a, b in zip(before.splits["train"], after.splits["train"], strict=True)) == 1
+    assert (
+        sum(a != b for a, b in zip(before.splits["train"], after.splits["train"], strict=True)) == 1
+    )
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_files(pictures, tmp_path, monkeypatch):
@@ -101,7 +124,9 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(pictures, tmp_path, 
     monkeypatch.setattr(shards, "read_item", stop_at_the_ninth)
     with pytest.raises(KeyboardInterrupt):
         prepare(pictures, stopped, val=0.2)
-    assert (stopped / "train-00000.arrayrecord").exists() and not (stopped / "manifest.json").exists()
+    assert (stopped / "train-00000.arrayrecord").exists() and not (
+        stopped / "manifest.json"
+    ).exists()
     prepare(pictures, stopped, val=0.2)
     assert len(seen) < 9 + 18  # the first shard was kept
     assert files_of(stopped) == files_of(whole)
@@ -111,11 +136,21 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_files(pictures, tmp_path, 
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(tmp_path):
     files = {f"{c}/{k}.png": png(part(k % 20)) for c in ("cat", "dog") for k in range(300)}
     source, whole, killed = lay(tmp_path / "src", files), tmp_path / "whole", tmp_path / "killed"
-    command = [sys.executable, "-m", "omnivore_jax.prepare", "folder", f"--src={source}", "--rows=20", "--threads=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "omnivore_jax.prepare",
+        "folder",
+        f"--src={source}",
+        "--rows=20",
+        "--threads=1",
+    ]
     subprocess.run([*command, f"--out={whole}"], check=True, capture_output=True)
     kills = 0
     for shards_done in range(1, 30, 4):
-        run = subprocess.Popen([*command, f"--out={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = subprocess.Popen(
+            [*command, f"--out={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while run.poll() is None and len(list(killed.glob("parts/*.json"))) < shards_done:
             time.sleep(0.001)
         kills += run.poll() is None
@@ -150,7 +185,10 @@ def test_verify_finds_a_flipped_bit(pictures, tmp_path, capsys):
     out = tmp_path / "out"
     prepare(pictures, out)
     verify(Options("", str(out), json=True))
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"ok": True, "splits": {"train": 18}}
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "ok": True,
+        "splits": {"train": 18},
+    }
     path = out / "train-00002.arrayrecord"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -163,29 +201,46 @@ def test_clips_and_pictures_with_depth_are_prepared_alike(tmp_path):
     clips = {f"train/{c}/{k}.mp4": clip(n=10 + k) for c in ("run", "jump") for k in range(2)}
     lay(
         tmp_path / "clips",
-        clips | {"val/run/9.webm": clip("vp9 without a frame count"), "val/run/bad.mp4": clip()[:9000]},
+        clips
+        | {"val/run/9.webm": clip("vp9 without a frame count"), "val/run/bad.mp4": clip()[:9000]},
     )
     prepare(tmp_path / "clips", tmp_path / "video")
     held = manifest.read(tmp_path / "video")
-    assert (held.kind, held.classes) == ("video", ("jump", "run")) and (held.count("train"), held.count("val")) == (
+    assert (held.kind, held.classes) == ("video", ("jump", "run")) and (
+        held.count("train"),
+        held.count("val"),
+    ) == (
         4,
         1,
     )
-    assert json.loads((tmp_path / "video" / "bad_files.jsonl").read_text())["id"] == "val/run/bad.mp4"
+    assert (
+        json.loads((tmp_path / "video" / "bad_files.jsonl").read_text())["id"] == "val/run/bad.mp4"
+    )
 
     pairs = {f"office/{k}.jpg": jpeg(part(k)) for k in range(3)}
     pairs |= {f"office/{k}.depth.png": png(depth_map(80, 96)) for k in range(3)}
     lay(tmp_path / "pairs", pairs | {"office/depth.json": b'{"fx": 570.3, "baseline": 0.095}'})
     prepare(tmp_path / "pairs", tmp_path / "rgbd", fx=500.0)
     record = RecordReader(tmp_path / "rgbd", manifest.read(tmp_path / "rgbd").splits["train"])[1]
-    assert record.depth == pairs["office/1.depth.png"] and record[5:] == (570.3, 0.095, 0.001, False)
+    assert record.depth == pairs["office/1.depth.png"] and record[5:] == (
+        570.3,
+        0.095,
+        0.001,
+        False,
+    )
 
 
 def test_a_file_that_is_in_both_splits_is_reported(tmp_path, capsys):
-    files = {f"train/cat/{k}.jpg": jpeg(part(k)) for k in range(4)} | {"val/cat/new.jpg": jpeg(part(5))}
-    prepare(lay(tmp_path / "src", files | {"val/cat/same.jpg": files["train/cat/3.jpg"]}), tmp_path / "out")
+    files = {f"train/cat/{k}.jpg": jpeg(part(k)) for k in range(4)} | {
+        "val/cat/new.jpg": jpeg(part(5))
+    }
+    prepare(
+        lay(tmp_path / "src", files | {"val/cat/same.jpg": files["train/cat/3.jpg"]}),
+        tmp_path / "out",
+    )
     assert (
-        "1 training files are held out too, the first is train/cat/3.jpg = val/cat/same.jpg" in capsys.readouterr().out
+        "1 training files are held out too, the first is train/cat/3.jpg = val/cat/same.jpg"
+        in capsys.readouterr().out
     )
     assert manifest.read(tmp_path / "out").made["copies"] == 1
 
@@ -245,10 +300,14 @@ def test_depth_maps_of_unknown_focal_length_are_an_error_that_says_what_to_give(
 def test_a_full_disk_is_one_line_and_what_is_done_is_kept(pictures, tmp_path, monkeypatch):
     out = tmp_path / "out"
     prepare(pictures, out, shard="0/4")
-    monkeypatch.setattr(shards.manifest, "digest", lambda path: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        shards.manifest, "digest", lambda path: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(UserError, match="cannot be written .*No space left.*what is done is kept"):
         prepare(pictures, out)
-    assert (out / "train-00000.arrayrecord").exists() and not (out / "train-00001.arrayrecord").exists()
+    assert (out / "train-00000.arrayrecord").exists() and not (
+        out / "train-00001.arrayrecord"
+    ).exists()
 
 
 def test_the_command_exits_as_commands_do(pictures, tmp_path):
@@ -264,9 +323,19 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
     ]
     with ThreadPoolExecutor(2) as pool:
         helped, made, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
-    assert helped.returncode == 0 and "--src" in helped.stdout and "prepare folder --src=DIR" in helped.stdout
     assert (
-        made.returncode == 0 and json.loads(made.stdout)["splits"] == {"train": 18} and "18 of 18 files" in made.stderr
+        helped.returncode == 0
+        and "--src" in helped.stdout
+        and "prepare folder --src=DIR" in helped.stdout
+    )
+    assert (
+        made.returncode == 0
+        and json.loads(made.stdout)["splits"] == {"train": 18}
+        and "18 of 18 files" in made.stderr
     )
     assert beyond.returncode == 2 and "val" in beyond.stderr and beyond.stderr.count("\n") == 1
-    assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1 and "cannot prepare imagenet" in unknown.stderr
+    assert (
+        unknown.returncode == 2
+        and unknown.stderr.count("\n") == 1
+        and "cannot prepare imagenet" in unknown.stderr
+    )

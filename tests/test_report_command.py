@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.eval import small_report
+from tests.reporting import small_report
 
 
 def call(*arguments):
@@ -15,7 +15,9 @@ def call(*arguments):
 def test_the_report_is_drawn_again_from_its_folder_and_touches_no_device(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "none such")
     small_report.write_run(tmp_path / "small", small_report.make())
-    other = small_report.write_run(tmp_path / "elsewhere", small_report.make("elsewhere", batching="mixed"))
+    other = small_report.write_run(
+        tmp_path / "elsewhere", small_report.make("elsewhere", batching="mixed")
+    )
     done = call(tmp_path / "small", f"--compare={other}", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -29,4 +31,8 @@ def test_the_report_is_drawn_again_from_its_folder_and_touches_no_device(tmp_pat
 )
 def test_a_mistake_is_one_line(tmp_path, arguments, says):
     done = call(*arguments)
-    assert (done.returncode, done.stdout) == (2, "") and says in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        (done.returncode, done.stdout) == (2, "")
+        and says in done.stderr
+        and done.stderr.count("\n") == 1
+    )

@@ -1,4 +1,7 @@
-"""Starts the main command as a person does, in a process of its own; the settings make a run a matter of seconds."""
+"""Starts the main command as a person does, in a process of its own.
+
+The settings make a run a matter of seconds.
+"""
 
 import json
 import os
@@ -30,7 +33,10 @@ DEMO = {
     "log.tensorboard": False,
     "log.every": 1,
 }
-"""The demo with all that is random switched on. Runs of other `train.steps` compile their own programs."""
+"""The demo with all that is random switched on.
+
+Runs of other `train.steps` compile their own programs.
+"""
 
 
 def start(config, workdir, changes, *flags, devices=1, program=("-m", "omnivore_jax.main")):
@@ -43,7 +49,14 @@ def start(config, workdir, changes, *flags, devices=1, program=("-m", "omnivore_
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    command = [sys.executable, *program, f"--config={config}", f"--workdir={workdir}", *changed, *flags]
+    command = [
+        sys.executable,
+        *program,
+        f"--config={config}",
+        f"--workdir={workdir}",
+        *changed,
+        *flags,
+    ]
     said = tempfile.TemporaryFile("w+")
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
     return Run(run, said)
@@ -108,8 +121,15 @@ def state_of(workdir, step=None):
 def assert_same_run(first, second):
     """Parameters, optimiser state, EMA and metrics.jsonl of two runs are the same to the bit."""
     a, b = state_of(first), state_of(second)
-    assert a.keys() == b.keys() and {path.split(".")[0] for path in a} >= {"params", "opt_state", "ema", "step"}
+    assert a.keys() == b.keys() and {path.split(".")[0] for path in a} >= {
+        "params",
+        "opt_state",
+        "ema",
+        "step",
+    }
     for path, array in a.items():
         assert array.dtype == b[path].dtype and array.shape == b[path].shape, path
         assert np.asarray(array).tobytes() == np.asarray(b[path]).tobytes(), path
-    assert (Path(first) / "metrics.jsonl").read_bytes() == (Path(second) / "metrics.jsonl").read_bytes()
+    assert (Path(first) / "metrics.jsonl").read_bytes() == (
+        Path(second) / "metrics.jsonl"
+    ).read_bytes()

@@ -1,8 +1,12 @@
-"""Training checkpoints: Orbax writes and reads the arrays, we decide which steps can be trusted and which stay.
+"""Training checkpoints.
 
-<directory>/400/state/       the leaves of the train state by dotted path; each process writes its own shards
+Orbax writes and reads the arrays, we decide which steps can be trusted and which stay.
+
+<directory>/400/state/       the leaves of the train state by dotted path; each process writes its
+                             own shards
 <directory>/400/metadata/    a small JSON object of the caller's
-<directory>/400/digests/     the seal: the step counts only once every process has written its file here
+<directory>/400/digests/     the seal: the step counts only once every process has written its file
+                             here
 <directory>/scores.json      what the EMA of each step scored
 """
 
@@ -20,16 +24,23 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jaxtyping import PyTree
 
-from omnivore_jax.checkpoint import digests
+from omnivore_jax.checkpoint import seal as digests
 from omnivore_jax.checkpoint.quiet import quiet_orbax
+from omnivore_jax.checkpoint.retention import (
+    list_steps,
+    open_folder,
+    remove_leftovers,
+    remove_step,
+    superfluous,
+)
 from omnivore_jax.checkpoint.scores import Scores
-from omnivore_jax.checkpoint.steps import list_steps, open_folder, remove_leftovers, remove_step, superfluous
 from omnivore_jax.core import dist, tree
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 STATE, METADATA = "state", "metadata"
 REASONS = [
-    os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+    os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 ]
 """Faults of the disk, by the words that Orbax quotes in errors of other types."""
 
@@ -41,7 +52,10 @@ class CheckpointConfig:
     every: int = 1000
     """Steps between two checkpoints."""
     keep_last: int = 2
-    """How many of the newest finished checkpoints stay; the second one is there for when the first is damaged."""
+    """How many of the newest finished checkpoints stay.
+
+    The second one is there for when the first is damaged.
+    """
     keep_best: bool = True
     """Whether the checkpoint with the best EMA stays as well."""
 
@@ -60,10 +74,20 @@ class Restored(NamedTuple):
 
 
 class CheckpointManager:
-    """Saves and restores the state of a run in one folder; every process must make the same calls in the same order."""
+    """Saves and restores the state of a run in one folder.
 
-    def __init__(self, directory: str | Path, config: CheckpointConfig = CheckpointConfig(), read_only: bool = False):
-        """Opens the folder; `read_only` leaves alone what a run that is still training is writing there.
+    Every process must make the same calls in the same order.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        config: CheckpointConfig = CheckpointConfig(),
+        read_only: bool = False,
+    ):
+        """Opens the folder.
+
+        `read_only` leaves alone what a run that is still training is writing there.
 
         Raises UserError where the folder cannot be made, or is not the same one on all hosts.
         """
@@ -74,7 +98,8 @@ class CheckpointManager:
         if not read_only:
             open_folder(self.directory)
         self._scores = Scores(self.directory)
-        # Compressed, weights are 7 % smaller, but every process holds its shards once more while it writes them.
+        # Compressed, weights are 7 % smaller, but every process holds its shards once more while it
+        # writes them.
         arrays = ocp.PyTreeCheckpointHandler(use_compression=False)
         items = {STATE: arrays, METADATA: ocp.JsonCheckpointHandler()}
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(**items))
@@ -87,11 +112,14 @@ class CheckpointManager:
     def save(self, step: int, state: PyTree, metadata: Mapping[str, Any]) -> None:
         """Starts to save a state and returns as soon as its arrays may be overwritten.
 
-        A step that is there already, whole, is left as it is; one that was never finished or is damaged is replaced.
-        Raises UserError where the save before this one failed.
+        A step that is there already, whole, is left as it is; one that was never finished or is
+        damaged is replaced. Raises UserError where the save before this one failed.
         """
         if self._read_only:
-            raise ValueError(f"read_only=True of the checkpoints in {self.directory}; open them for writing to save")
+            raise ValueError(
+                f"read_only=True of the checkpoints in {self.directory}; open them for writing to "
+                "save"
+            )
         self._finish_pending()
         if step in self._good:
             logging.info("checkpoint of step %d is already there", step)
@@ -99,12 +127,18 @@ class CheckpointManager:
         if dist.is_primary():
             remove_step(self.directory, step)
         with self._explained(step), jax.transfer_guard("allow"):
-            items = {STATE: ocp.args.PyTreeSave(tree.flatten(state)), METADATA: ocp.args.JsonSave(dict(metadata))}
+            items = {
+                STATE: ocp.args.PyTreeSave(tree.flatten(state)),
+                METADATA: ocp.args.JsonSave(dict(metadata)),
+            }
             self._orbax.save(self._path(step), args=ocp.args.Composite(**items))
         self._pending = step, self._sealer.submit(self._seal, step)
 
     def check(self) -> None:
-        """Raises the error of a save that failed in the background since; costs nothing, so ask after every step."""
+        """Raises the error of a save that failed in the background since.
+
+        Costs nothing, so ask after every step.
+        """
         if self._pending and self._pending[1].done():
             self._finish_pending()
 
@@ -131,9 +165,12 @@ class CheckpointManager:
             self._release()  # no barrier: the other processes may be gone
 
     def latest_good_step(self) -> int | None:
-        """Finds the newest step whose files are all as they were written; None where no step was ever finished.
+        """Finds the newest step whose files are all as they were written.
 
-        Unfinished and damaged steps are named in the log. Raises UserError where all finished steps are damaged.
+        None where no step was ever finished.
+
+        Unfinished and damaged steps are named in the log. Raises UserError where all finished steps
+        are damaged.
         """
         self.wait()
         found = dist.broadcast(self._search() if dist.is_primary() else None)
@@ -143,7 +180,8 @@ class CheckpointManager:
             self._good.add(found["step"])
         elif found["damaged"]:
             raise UserError(
-                f"{self.directory} has no undamaged checkpoint (damaged: {', '.join(map(str, found['damaged']))}); "
+                f"{self.directory} has no undamaged checkpoint (damaged: "
+                f"{', '.join(map(str, found['damaged']))}); "
                 "put one back from a copy, or start again in another workdir"
             )
         return found["step"]
@@ -156,7 +194,10 @@ class CheckpointManager:
         if step is None:
             step = self.latest_good_step()
             if step is None:
-                raise UserError(f"{self.directory} has no finished checkpoint; train first, or name another workdir")
+                raise UserError(
+                    f"{self.directory} has no finished checkpoint; train first, or name another "
+                    "workdir"
+                )
             return step
         self.wait()
         fault = dist.broadcast(self._fault(step) if dist.is_primary() else None)
@@ -177,29 +218,44 @@ class CheckpointManager:
         return self._read(step, abstract_state)
 
     def restore_part(self, abstract_part: PyTree, step: int | None = None) -> Restored:
-        """Reads only the leaves that `abstract_part` has, say {"ema": ..., "params": ...}; else as `restore`.
+        """Reads only the leaves that `abstract_part` has, say {"ema": ..., "params": ...}.
 
-        Leaves without a sharding come back as numpy arrays: with `saved_shapes`, a checkpoint can be read by anyone.
+        Else as `restore`.
+
+        Leaves without a sharding come back as numpy arrays: with `saved_shapes`, a checkpoint can
+        be read by anyone.
         """
         step = self.choose(step)
         saved, wanted = self.saved_shapes(step), tree.flatten(abstract_part)
-        self._compare(step, {path: leaf for path, leaf in saved.items() if path in wanted}, abstract_part)
+        self._compare(
+            step, {path: leaf for path, leaf in saved.items() if path in wanted}, abstract_part
+        )
         return self._read(step, abstract_part)
 
     def saved_shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Lists shape and dtype of every leaf that a step holds, by dotted path; reads no arrays."""
-        handler: Any = ocp.PyTreeCheckpointHandler()  # takes any path, not only the kind that its annotation names
+        """Lists shape and dtype of every leaf that a step holds, by dotted path.
+
+        Reads no arrays.
+        """
+        handler: Any = (
+            ocp.PyTreeCheckpointHandler()
+        )  # takes any path, not only the kind that its annotation names
         saved = handler.metadata(self._path(step) / STATE).tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
 
     def metadata(self, step: int) -> dict[str, Any]:
         """Reads what the caller said about a step when it was saved."""
-        return self._orbax.restore(self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()}))[
-            METADATA
-        ]
+        return self._orbax.restore(
+            self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
+        )[METADATA]
 
-    def record_best(self, step: int, score: float, per_dataset: Mapping[str, float] | None = None) -> None:
-        """Notes the mean top-1 of a step's EMA (and its parts); the best one among the saved steps is kept."""
+    def record_best(
+        self, step: int, score: float, per_dataset: Mapping[str, float] | None = None
+    ) -> None:
+        """Notes the mean top-1 of a step's EMA (and its parts).
+
+        The best one among the saved steps is kept.
+        """
         self._scores.add(step, score, per_dataset or {})
         if dist.is_primary():
             try:
@@ -219,7 +275,10 @@ class CheckpointManager:
         return [step for step in list_steps(self.directory) if digests.is_sealed(self._path(step))]
 
     def _seal(self, step: int) -> None:
-        """Runs in the background: waits for Orbax on all processes, digests our files, deletes what is superfluous."""
+        """Runs in the background.
+
+        Waits for Orbax on all processes, digests our files, deletes what is superfluous.
+        """
         self._orbax.wait_until_finished()
         digests.seal(self._path(step), jax.process_index(), jax.process_count())
         self._prune()
@@ -246,12 +305,16 @@ class CheckpointManager:
         damaged = []
         for step in list_steps(self.directory):
             if not digests.is_sealed(self._path(step)):
-                logging.warning("checkpoint of step %d in %s is not finished; skipped", step, self.directory)
+                logging.warning(
+                    "checkpoint of step %d in %s is not finished; skipped", step, self.directory
+                )
                 continue
             damage = digests.find_damage(self._path(step))
             if damage is None:
                 return {"step": step, "damaged": damaged}
-            logging.error("checkpoint of step %d in %s is damaged: %s; skipped", step, self.directory, damage)
+            logging.error(
+                "checkpoint of step %d in %s is damaged: %s; skipped", step, self.directory, damage
+            )
             damaged.append(step)
         return {"step": None, "damaged": damaged}
 
@@ -267,14 +330,17 @@ class CheckpointManager:
         if difference is not None:
             path, found, wanted = difference
             raise UserError(
-                f"checkpoint of step {step} in {self.directory} has {found} at {path}, the config asks for {wanted}; "
+                f"checkpoint of step {step} in {self.directory} has {found} at {path}, the config "
+                f"asks for {wanted}; "
                 "use the config that the run was trained with"
             )
 
     def _read(self, step: int, abstract: PyTree) -> Restored:
         flat = tree.flatten(abstract)
         arrays = ocp.args.PyTreeRestore(
-            flat, restore_args=ocp.checkpoint_utils.construct_restore_args(flat), partial_restore=True
+            flat,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(flat),
+            partial_restore=True,
         )
         items = ocp.args.Composite(**{STATE: arrays, METADATA: ocp.args.JsonRestore()})
         read = self._orbax.restore(self._path(step), args=items)
@@ -282,7 +348,9 @@ class CheckpointManager:
 
     def _release(self) -> None:
         self._sealer.shutdown()
-        if self._pending and (error := self._pending[1].exception()):  # while another error is on its way up
+        if self._pending and (
+            error := self._pending[1].exception()
+        ):  # while another error is on its way up
             logging.error("%s", self._failure(self._pending[0], error))
         self._orbax.close()
 
@@ -305,6 +373,7 @@ class CheckpointManager:
         if reason is None:
             return error
         return UserError(
-            f"checkpoint of step {step} could not be written to {self.directory}: {reason}; mend that and run again "
+            f"checkpoint of step {step} could not be written to {self.directory}: {reason}; mend "
+            "that and run again "
             f"(the last good checkpoint is of step {next(iter(self._sealed()), 'none')})"
         )

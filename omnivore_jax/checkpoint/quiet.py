@@ -1,4 +1,7 @@
-"""Keeps Orbax's chatter off the terminal: what it prints of a failure it also raises, and we say that in one line."""
+"""Keeps Orbax's chatter off the terminal.
+
+What it prints of a failure it also raises, and we say that in one line.
+"""
 
 import logging
 import os
@@ -32,12 +35,15 @@ def _is_no_echo(record: logging.LogRecord) -> bool:
 def _without_abandoned_writes(hook):
     """Wraps the hook for exceptions that nobody can catch.
 
-    When one write of a step fails, Orbax closes the event loop at once; each of the other writes then fails to report
-    to it, from a thread of TensorStore, with a traceback.
+    When one write of a step fails, Orbax closes the event loop at once; each of the other writes
+    then fails to report to it, from a thread of TensorStore, with a traceback.
     """
 
     def quieter(unraisable) -> None:
-        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"):
+        if not (
+            isinstance(unraisable.exc_value, RuntimeError)
+            and str(unraisable.exc_value) == "Event loop is closed"
+        ):
             hook(unraisable)
 
     return quieter

@@ -1,24 +1,32 @@
-"""What the EMA of each step scored: which checkpoint is the best one, and which is the best for each dataset."""
+"""What the EMA of each step scored.
+
+Which checkpoint is the best one, and which is the best for each dataset.
+"""
 
 import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from omnivore_jax.checkpoint.digests import write_at_once
-from omnivore_jax.core.command import UserError
+from omnivore_jax.checkpoint.seal import write_at_once
+from omnivore_jax.core.errors import UserError
 
 MEAN = "mean"
 FILE = "scores.json"
 
 
 class Scores:
-    """The scores of a run, in a file beside its checkpoints: {"steps": {"400": {"mean": 0.5, "image": 0.6}}}."""
+    """The scores of a run, in a file beside its checkpoints: {"steps": {"400": {"mean".
+
+    0.5, "image": 0.6}}}.
+    """
 
     def __init__(self, directory: Path):
         self._file = directory / FILE
         try:
-            self.steps = {int(s): dict(row) for s, row in json.loads(self._file.read_text())["steps"].items()}
+            self.steps = {
+                int(s): dict(row) for s, row in json.loads(self._file.read_text())["steps"].items()
+            }
         except (FileNotFoundError, NotADirectoryError):
             self.steps = {}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -31,7 +39,10 @@ class Scores:
         if not math.isfinite(score):
             raise ValueError(f"score={score} of step {step}; use a finite number")
         row = {MEAN: float(score), **{name: float(value) for name, value in per_dataset.items()}}
-        self.steps = {**self.steps, step: row}  # a new dict: the thread that prunes may be reading the old one
+        self.steps = {
+            **self.steps,
+            step: row,
+        }  # a new dict: the thread that prunes may be reading the old one
 
     def best(self, among: Collection[int]) -> int | None:
         """Finds the step of the highest mean among those given; the earlier one of two equals."""
@@ -41,7 +52,10 @@ class Scores:
         """Writes the file, with the best step of each dataset for whoever reads it."""
         names = sorted({name for row in self.steps.values() for name in row})
         best = {name: _highest(self.steps, name) for name in names}
-        write_at_once(self._file, {"best": best, "steps": {str(s): row for s, row in sorted(self.steps.items())}})
+        write_at_once(
+            self._file,
+            {"best": best, "steps": {str(s): row for s, row in sorted(self.steps.items())}},
+        )
 
 
 def _highest(rows: Mapping[int, Mapping[str, float]], name: str) -> int | None:

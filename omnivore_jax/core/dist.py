@@ -6,14 +6,14 @@ Under Slurm, on TPU VMs and on GKE, JAX detects the processes itself; elsewhere 
 import json
 import signal
 import threading
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 BLOCK = 1024
 """Values are broadcast in whole blocks of bytes, so that few programs are compiled for them."""
@@ -21,8 +21,12 @@ BLOCK = 1024
 
 def define_flags() -> None:
     """Defines --coordinator, --num_processes and --process_id of a command that runs on several hosts."""
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the environment does not tell.")
-    flags.DEFINE_integer("num_processes", None, "How many processes run this command.", lower_bound=1)
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, where the environment does not tell."
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes run this command.", lower_bound=1
+    )
     flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
 
 
@@ -32,32 +36,49 @@ def initialize_from_flags() -> None:
     initialize(values.coordinator, values.num_processes, values.process_id)
 
 
-def initialize(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
     """Joins the other processes; without arguments, those that the environment tells of, or none.
 
-    Must run before anything asks for a device. The coordinator listens on HOST alone, not on every interface.
-    Raises UserError where only some of the three are given, or where one is out of range.
+    Must run before anything asks for a device. The coordinator listens on HOST alone, not on every
+    interface. Raises UserError where only some of the three are given, or where one is out of
+    range.
     """
-    given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    given = {
+        "--coordinator": coordinator,
+        "--num_processes": num_processes,
+        "--process_id": process_id,
+    }
     missing = [flag for flag, value in given.items() if value is None]
     if len(missing) == len(given):
         _initialize_from_environment()
         return
     if missing:
-        raise UserError(f"{missing[0]} is missing; give --coordinator, --num_processes and --process_id together")
+        raise UserError(
+            f"{missing[0]} is missing; give --coordinator, --num_processes and --process_id "
+            "together"
+        )
     host, _, port = str(coordinator).rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"--coordinator={coordinator}; use HOST:PORT of process 0")
-    if not 0 <= process_id < num_processes:  # pyright: ignore[reportOperatorIssue]
-        raise UserError(f"--process_id={process_id}; use 0 to {num_processes - 1}, --num_processes={num_processes}")  # pyright: ignore[reportOptionalOperand]
-    jax.distributed.initialize(coordinator, num_processes, process_id, coordinator_bind_address=coordinator)
+    process, processes = cast(int, process_id), cast(int, num_processes)
+    if not 0 <= process < processes:
+        raise UserError(
+            f"--process_id={process}; use 0 to {processes - 1}, --num_processes={processes}"
+        )
+    jax.distributed.initialize(
+        coordinator, num_processes, process_id, coordinator_bind_address=coordinator
+    )
 
 
 def _initialize_from_environment() -> None:
     try:
         jax.distributed.initialize()
     except ValueError as error:
-        if "coordinator_address" not in str(error):  # what JAX says where no environment tells of other processes
+        if "coordinator_address" not in str(
+            error
+        ):  # what JAX says where no environment tells of other processes
             raise UserError(
                 f"the environment names a coordinator but not all the rest ({error}); "
                 "give --coordinator, --num_processes and --process_id"
@@ -82,8 +103,12 @@ def broadcast(value: Any) -> Any:
     text = json.dumps(value).encode()
     with jax.transfer_guard("allow"):
         blocks = int(multihost_utils.broadcast_one_to_all(np.int32(-(-len(text) // BLOCK))))
-        padded = text.ljust(blocks * BLOCK)[: blocks * BLOCK]  # what is not process 0's counts only by its size
-        return json.loads(multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8)).tobytes())
+        padded = text.ljust(blocks * BLOCK)[
+            : blocks * BLOCK
+        ]  # what is not process 0's counts only by its size
+        return json.loads(
+            multihost_utils.broadcast_one_to_all(np.frombuffer(padded, np.uint8)).tobytes()
+        )
 
 
 def holds_everywhere(condition: bool) -> bool:
@@ -107,10 +132,16 @@ class Preemption:
 
     def requested(self, step: int) -> bool:
         """Says whether to save and stop after `step`; every process must ask after every step."""
-        return multihost_utils.reached_preemption_sync_point(step) if self._shared else self._signalled.is_set()
+        return (
+            multihost_utils.reached_preemption_sync_point(step)
+            if self._shared
+            else self._signalled.is_set()
+        )
 
     def raise_from_now_on(self, error: Exception) -> None:
-        """Makes the signal, also one that has come already, raise an error at once: nothing is left to be saved.
+        """Makes the signal, also one that has come already, raise an error at once.
+
+        Nothing is left to be saved.
 
         Alone only; where JAX takes the signal, it is left to end the process.
         """

@@ -19,14 +19,19 @@ import numpy as np
 from absl import logging
 
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 Row = Mapping[str, Any]
-"""Figures by name, nested as deep as one likes; leaves are numbers (also of numpy), strings, lists or None."""
+"""Figures by name, nested as deep as one likes.
+
+Leaves are numbers (also of numpy), strings, lists or None.
+"""
 
 
 def setup(verbosity: int = logging.INFO) -> None:
-    """Makes log messages short lines on stderr; processes other than the first show only warnings, with their number.
+    """Makes log messages short lines on stderr.
+
+    Processes other than the first show only warnings, with their number.
 
     Call it once in a command, after `dist.initialize`.
     """
@@ -43,8 +48,8 @@ def setup(verbosity: int = logging.INFO) -> None:
 class MetricsWriter:
     """Writes the rows of a run in its workdir; on processes other than the first it does nothing.
 
-    After a restart call `cut_back` before the first row. Every line reaches the operating system at once, so a killed
-    process loses none; `flush` also survives the machine.
+    After a restart call `cut_back` before the first row. Every line reaches the operating system at
+    once, so a killed process loses none; `flush` also survives the machine.
     """
 
     def __init__(self, workdir: Path | str, tensorboard: bool = True):
@@ -70,7 +75,9 @@ class MetricsWriter:
         self._write("timing.jsonl", step, row)
 
     def cut_back(self, step: int) -> None:
-        """Drops the rows after `step`, the restored one, and a last line that a crash tore; -1 drops all rows.
+        """Drops the rows after `step`, the restored one, and a last line that a crash tore.
+
+        -1 drops all rows.
 
         Raises:
             UserError: another line is not a row of ours.
@@ -91,7 +98,10 @@ class MetricsWriter:
             part.replace(path)
 
     def flush(self) -> None:
-        """Brings everything to the disk; call it before a checkpoint, which must never be ahead of its rows."""
+        """Brings everything to the disk.
+
+        Call it before a checkpoint, which must never be ahead of its rows.
+        """
         for name, file in self._files.items():
             with _one_line(self._folder / name):
                 os.fsync(file.fileno())
@@ -126,9 +136,13 @@ class MetricsWriter:
         if self._events is None:
             from tensorboardX import SummaryWriter
 
-            first = self._restored + 1  # TensorBoard forgets what an earlier process wrote from this step on
+            first = (
+                self._restored + 1
+            )  # TensorBoard forgets what an earlier process wrote from this step on
             suffix = f".{os.getpid()}.{first}"  # two starts within a second must not share a file
-            self._events = SummaryWriter(str(self._folder / "tensorboard"), purge_step=first, filename_suffix=suffix)
+            self._events = SummaryWriter(
+                str(self._folder / "tensorboard"), purge_step=first, filename_suffix=suffix
+            )
         for path, value in _flat(plain):
             if isinstance(value, int | float) and path != "step":
                 self._events.add_scalar(path, value, step)
@@ -141,7 +155,10 @@ class MetricsWriter:
 
 
 class _Stderr:
-    """Whatever stderr is at the moment: a live line on a terminal replaces it, to keep messages above itself."""
+    """Whatever stderr is at the moment.
+
+    A live line on a terminal replaces it, to keep messages above itself.
+    """
 
     def write(self, text: str) -> None:
         sys.stderr.write(text)
@@ -159,7 +176,9 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); mend that and start again") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); mend that and start again"
+        ) from error
 
 
 def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -170,7 +189,9 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
         try:
             yield json.loads(line)["step"], line
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number} is not a row with a step; move the file away") from error
+            raise UserError(
+                f"{path}, line {number} is not a row with a step; move the file away"
+            ) from error
 
 
 def _plain(value: Any, where: str) -> Any:

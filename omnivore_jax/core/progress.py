@@ -27,10 +27,12 @@ class _Moment(NamedTuple):
 
 
 class Progress:
-    """Shows a line over the last `every` steps. A context manager: a terminal gets its live line back when it ends.
+    """Shows a line over the last `every` steps. A context manager.
 
-    On a terminal the line is renewed with every step, elsewhere it is logged every `every` steps. Processes other than
-    the first show nothing.
+    A terminal gets its live line back when it ends.
+
+    On a terminal the line is renewed with every step, elsewhere it is logged every `every` steps.
+    Processes other than the first show nothing.
     """
 
     def __init__(
@@ -42,7 +44,10 @@ class Progress:
         live: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """`start`: steps done before, in an earlier process. `live`: by default, whether stderr is a terminal."""
+        """`start`: steps done before, in an earlier process. `live`.
+
+        By default, whether stderr is a terminal.
+        """
         if every < 1:
             raise ValueError(f"log.every={every}; use 1 or more steps")
         self._total, self._every = total_steps, every
@@ -52,14 +57,16 @@ class Progress:
         self._shown: dict[str, str] = {}
         self._display, self._drawn = None, clock() - REFRESH
 
-    def update(self, step: int, metrics: Mapping[str, Any], epoch: float, waited: float = 0.0) -> None:
+    def update(
+        self, step: int, metrics: Mapping[str, Any], epoch: float, waited: float = 0.0
+    ) -> None:
         """Takes the figures of a step: what the train step returns, fetched from the device.
 
         Args:
             step: updates done.
-            metrics: `learning_rate`, and in `datasets` the sums `loss`, `count`, `correct` of each dataset in the step.
+            metrics: `learning_rate`, and in `datasets` the sums of each dataset in the step.
             epoch: passes done, for display.
-            waited: seconds that the run has waited for data since it started (`TrainLoader.waited`).
+            waited: seconds that the run has waited for data since it started.
 
         """
         self._window.append(_Moment(step, self._now(), waited, metrics["datasets"]))
@@ -78,12 +85,17 @@ class Progress:
             self._idle += self._clock() - began
 
     def times(self) -> dict[str, Any]:
-        """The figures of the last `every` steps that a repeated run does not give again: a row for timing.jsonl."""
+        """The figures of the last `every` steps that a repeated run does not give again.
+
+        A row for timing.jsonl.
+        """
         steps, seconds, waited, sums = self._totals()
         return {
             "steps_per_second": steps / seconds,
             "wait_share": waited / seconds,
-            "samples_per_second": {name: figures["count"] / seconds for name, figures in sums.items()},
+            "samples_per_second": {
+                name: figures["count"] / seconds for name, figures in sums.items()
+            },
             **memory(),
         }
 
@@ -92,7 +104,9 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            self._display = Live("", console=Console(file=sys.stderr), transient=True, redirect_stdout=False)
+            self._display = Live(
+                "", console=Console(file=sys.stderr), transient=True, redirect_stdout=False
+            )
             self._display.start()
         return self
 
@@ -121,7 +135,12 @@ class Progress:
                 total = sums.setdefault(name, {"loss": 0.0, "count": 0.0, "correct": 0.0})
                 for key in total:
                     total[key] += float(figures[key])
-        return last.step - first.step, max(last.seconds - first.seconds, 1e-9), last.waited - first.waited, sums
+        return (
+            last.step - first.step,
+            max(last.seconds - first.seconds, 1e-9),
+            last.waited - first.waited,
+            sums,
+        )
 
     def _line(self, step: int, metrics: Mapping[str, Any], epoch: float) -> str:
         steps, seconds, waited, sums = self._totals()

@@ -1,4 +1,7 @@
-"""Trees of arrays as tables of dotted paths: what checkpoints, weight files and comparisons speak."""
+"""Trees of arrays as tables of dotted paths.
+
+What checkpoints, weight files and comparisons speak.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -9,7 +12,9 @@ from jaxtyping import PyTree
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:
-    """Lists the leaves by path, {"trunk.layers.0.kernel": leaf}; fields, keys and indices are all parts of a path.
+    """Lists the leaves by path, {"trunk.layers.0.kernel": leaf}.
+
+    Fields, keys and indices are all parts of a path.
 
     Raises ValueError where two leaves have the same path: a key that holds a dot can do that.
     """
@@ -34,7 +39,9 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ValueError(f"path {path!r} goes on below the leaf {parent!r}; rename one of the two")
+                raise ValueError(
+                    f"path {path!r} goes on below the leaf {parent!r}; rename one of the two"
+                )
         if name in node:
             raise ValueError(f"path {path!r} names a leaf and a branch; rename one of the two")
         node[name] = leaf
@@ -71,5 +78,8 @@ def _describe(flat: Mapping[str, Any], path: str) -> str:
 def _in_order(paths: Iterable[str]) -> list[str]:
     """Sorts paths so that layers.2 comes before layers.10."""
     return sorted(
-        paths, key=lambda path: [(part.isdigit(), int(part) if part.isdigit() else part) for part in path.split(".")]
+        paths,
+        key=lambda path: [
+            (part.isdigit(), int(part) if part.isdigit() else part) for part in path.split(".")
+        ],
     )

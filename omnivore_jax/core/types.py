@@ -16,10 +16,13 @@ Size = tuple[int, int, int]
 
 
 class Batch(NamedTuple):
-    """Samples of one dataset on their way to the model; a NamedTuple: trees of shardings or of shapes are Batches too.
+    """Samples of one dataset on their way to the model; a NamedTuple.
+
+    Trees of shardings or of shapes are Batches too.
 
     rgb        uint8 [b t h w 3]
-    disparity  float32 [b t h w 1], before it is clamped, divided by 75 and normalised; None where there is no depth
+    disparity  float32 [b t h w 1], before it is clamped, divided by 75 and normalised; None where
+               there is no depth
     label      int32 [b]
     mask       bool [b], False on padding
     """
@@ -31,7 +34,10 @@ class Batch(NamedTuple):
 
 
 class PlacedStep(NamedTuple):
-    """A step's samples on the device; the ids stay on the host, to name samples when something goes wrong."""
+    """A step's samples on the device.
+
+    The ids stay on the host, to name samples when something goes wrong.
+    """
 
     step: int
     """Updates done before it."""

@@ -1,19 +1,25 @@
-"""The list of records that could not be read: `bad_records.jsonl` in the run's folder, one row a record."""
+"""The list of records that could not be read.
+
+`bad_records.jsonl` in the run's folder, one row a record.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from omnivore_jax.core.command import UserError
-from omnivore_jax.data.source import BadRow
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.batches import BadRow
 
 
 class BadRecords:
     """Notes every damaged record once, also over a resume, and ends the run where a dataset has too many of them."""
 
     def __init__(self, path: Path, sizes: Mapping[str, int], budget: float):
-        """`sizes`: samples of every dataset; `budget`: the share of them that may be damaged (`data.bad_budget`)."""
+        """`sizes`: samples of every dataset; `budget`.
+
+        The share of them that may be damaged (`data.bad_budget`).
+        """
         if not 0 <= budget <= 1:
             raise ValueError(f"data.bad_budget={budget}; use a share between 0 and 1")
         self.path = path
@@ -28,7 +34,9 @@ class BadRecords:
             UserError: more distinct records of a dataset are damaged than the budget allows.
 
         """
-        new = {(row.dataset, row.id): row for row in rows if (row.dataset, row.id) not in self.known}
+        new = {
+            (row.dataset, row.id): row for row in rows if (row.dataset, row.id) not in self.known
+        }
         if new:
             self.known |= new.keys()
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +53,10 @@ class BadRecords:
         for dataset, count in self.counts().items():
             if count > self.budget * self.sizes.get(dataset, count):
                 raise UserError(
-                    f"{count} of {self.sizes[dataset]} records of data.{dataset} cannot be read, more than "
-                    f"data.bad_budget={self.budget} allows; see {self.path}; prepare the dataset again"
+                    f"{count} of {self.sizes[dataset]} records of data.{dataset} cannot be read, "
+                    "more than "
+                    f"data.bad_budget={self.budget} allows; see {self.path}; prepare the dataset "
+                    "again"
                 )
 
 

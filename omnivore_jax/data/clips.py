@@ -1,4 +1,6 @@
-"""Which frames of a video make a clip: index lists, for training and for the protocols of evaluation (FACTS 5).
+"""Which frames of a video make a clip.
+
+Index lists, for training and for the protocols of evaluation (FACTS 5).
 
 All functions return int64 indices of frames in the order of display, 0 to n - 1.
 """
@@ -9,17 +11,24 @@ from jaxtyping import Float, Int64
 Indices = Int64[np.ndarray, " frames"]
 
 PAPER_SECONDS, PAPER_FRAMES, PAPER_STARTS = 10.0, 160, (0, 40, 80, 120)
-"""The paper's clips of Kinetics: 160 frames evenly over the first 10 s, and where the clips of 32 begin in them."""
+"""The paper's clips of Kinetics.
+
+160 frames evenly over the first 10 s, and where the clips of 32 begin in them.
+"""
 
 
-def by_seconds(times: Float[np.ndarray, " n"], frames: int, seconds: float, where: float) -> Indices:
+def by_seconds(
+    times: Float[np.ndarray, " n"], frames: int, seconds: float, where: float
+) -> Indices:
     """`frames` frames, evenly and both ends included, of a stretch of `seconds` (the released K400 sampler).
 
     `times`: of all frames, in seconds. `where`: 0 to 1, how far the start lies between the first start possible and the
     last; draw it uniformly in training, 0.5 is the centre. A shorter video is taken whole; frames repeat where there
     are too few.
     """
-    frame_time = (times[-1] - times[0]) / max(len(times) - 1, 1)  # the last frame is on the screen for some time, too
+    frame_time = (times[-1] - times[0]) / max(
+        len(times) - 1, 1
+    )  # the last frame is on the screen for some time, too
     start = times[0] + where * max(times[-1] + frame_time - times[0] - seconds, 0.0)
     inside = np.flatnonzero((times >= start) & (times < start + seconds))
     if not len(inside):  # between two frames of a very slow video
@@ -28,13 +37,19 @@ def by_seconds(times: Float[np.ndarray, " n"], frames: int, seconds: float, wher
 
 
 def by_stride(n: int, frames: int, stride: int, where: float) -> Indices:
-    """Every `stride`-th frame ("32 frames at stride 2"); `where` as above. Frames out of range wrap modulo n."""
+    """Every `stride`-th frame ("32 frames at stride 2"); `where` as above.
+
+    Frames out of range wrap modulo n.
+    """
     starts = max(n - frames * stride + 1, 1)
     return _strided(n, frames, stride, min(int(where * starts), starts - 1))
 
 
 def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> Indices:
-    """One frame of each of `frames` equal segments of the video: a random one, or the middle one without `rng`."""
+    """One frame of each of `frames` equal segments of the video.
+
+    A random one, or the middle one without `rng`.
+    """
     edges = np.round(np.arange(frames + 1) * (n - 1) / frames).astype(np.int64)
     if rng is None:
         return (edges[:-1] + edges[1:]) // 2
@@ -42,16 +57,25 @@ def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> 
 
 
 def paper_views(times: Float[np.ndarray, " n"], frames: int = 32) -> list[Indices]:
-    """The paper's 4 clips of a Kinetics video: they cover its first 10 s (take 3 crops of each: 12 views)."""
+    """The paper's 4 clips of a Kinetics video: they cover its first 10 s (take 3 crops of each.
+
+    12 views).
+    """
     n = int(np.searchsorted(times - times[0], PAPER_SECONDS))  # all frames of a shorter video
     taken = _uniform(max(n, 1), PAPER_FRAMES)
     return [taken[start : start + frames] for start in PAPER_STARTS]
 
 
 def video_swin_views(n: int, frames: int = 32, stride: int = 2, clips: int = 4) -> list[Indices]:
-    """Video Swin's clips, in the middles of `clips` equal parts of the starts; frames out of range wrap modulo n."""
+    """Video Swin's clips, in the middles of `clips` equal parts of the starts.
+
+    Frames out of range wrap modulo n.
+    """
     starts = n - frames * stride + 1
-    return [_strided(n, frames, stride, int((k + 0.5) * starts / clips) if starts > 0 else 0) for k in range(clips)]
+    return [
+        _strided(n, frames, stride, int((k + 0.5) * starts / clips) if starts > 0 else 0)
+        for k in range(clips)
+    ]
 
 
 def _uniform(n: int, frames: int) -> Indices:

@@ -1,23 +1,29 @@
-"""The datasets of a config by name: where they lie, what the paper's are like, and how to get one that is missing."""
+"""The datasets of a config by name.
+
+Where they lie, what the paper's are like, and how to get one that is missing.
+"""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.manifest import PLAN, Kind
-from omnivore_jax.data.pipeline import SHIFT, DatasetConfig, load_sample
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
+from omnivore_jax.data.transforms import SHIFT, DatasetConfig, load_sample
 
 ROOT_VARIABLE = "OMNIVORE_DATA"
 
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """A dataset of the paper: its head, its classes and sizes (FACTS 1.10), and the host side of its recipe (3.3)."""
+    """A dataset of the paper.
+
+    Its head, its classes and sizes (FACTS 1.10), and the host side of its recipe (3.3).
+    """
 
     kind: Kind
     head: str
@@ -29,8 +35,14 @@ class PublicDataset:
 
     def config(self, **overrides: object) -> DatasetConfig:
         """The host side of the paper's recipe for this dataset."""
-        sizes = {"batch_size": 4096, "ratio": self.ratio, "num_train": self.num_train, "num_val": self.num_val}
-        return DatasetConfig(**{"kind": self.kind, **sizes, **self.recipe, **overrides})  # pyright: ignore[reportArgumentType]
+        sizes = {
+            "batch_size": 4096,
+            "ratio": self.ratio,
+            "num_train": self.num_train,
+            "num_val": self.num_val,
+        }
+        # pyright: ignore[reportArgumentType]
+        return DatasetConfig(**{"kind": self.kind, **sizes, **self.recipe, **overrides})
 
 
 _PICTURE = {"crop": "random_resized", "interpolation": "bicubic", "flip": 0.5, "rand_augment": True}
@@ -39,9 +51,17 @@ PUBLIC: Mapping[str, PublicDataset] = {
     "imagenet": PublicDataset("image", "image", 1000, 1_281_167, 50_000, 1.0, _PICTURE),
     "imagenet21k": PublicDataset("image", "image21k", 21_841, 14_197_122, 0, 0.1, _PICTURE),
     "kinetics400": PublicDataset(
-        "video", "video", 400, 240_000, 20_000, 1.0, {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5}
+        "video",
+        "video",
+        400,
+        240_000,
+        20_000,
+        1.0,
+        {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5},
     ),
-    "sunrgbd": PublicDataset("rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}),
+    "sunrgbd": PublicDataset(
+        "rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}
+    ),
 }
 
 
@@ -62,7 +82,10 @@ class RecordDataset:
 
 @dataclass(frozen=True)
 class OpenDataset:
-    """One split of any dataset (sample.Dataset), with what its labels mean; travels to worker processes."""
+    """One split of any dataset (sample.Dataset), with what its labels mean.
+
+    Travels to worker processes.
+    """
 
     samples: Dataset
     kind: Kind
@@ -84,12 +107,15 @@ def data_root(root: str = "") -> Path:
 def open_dataset(
     name: str, config: DatasetConfig, root: str | Path, split: str, *, augment: bool | None = None
 ) -> OpenDataset:
-    """Opens a split ("train", "val") of the dataset `name`: what was prepared in `root/name`, or the embedded one.
+    """Opens a split ("train", "val") of the dataset `name`.
+
+    What was prepared in `root/name`, or the embedded one.
 
     By default "train" alone is read with augmentation.
 
     Raises:
-        UserError: it is not there, has another kind, lacks the split, or a file of it is missing or cut short.
+        UserError: it is not there, has another kind, lacks the split, or a file of it is missing or
+        cut short.
 
     """
     augment = split == "train" if augment is None else augment
@@ -99,18 +125,23 @@ def open_dataset(
     prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
         if (folder / PLAN).exists():
-            raise UserError(f"dataset {name!r} in {folder} was begun but not ended; run the same prepare command again")
+            raise UserError(
+                f"dataset {name!r} in {folder} was begun but not ended; run the same prepare "
+                "command again"
+            )
         raise UserError(f"dataset {name!r} is not in {folder}; make it with: {prepare}")
     held = manifest.read(folder)
     if held.kind != config.kind:
         raise UserError(
-            f"data.{name}.kind={config.kind!r}, but {folder} holds {held.kind!r}; change the key, or prepare the right "
+            f"data.{name}.kind={config.kind!r}, but {folder} holds {held.kind!r}; change the key, "
+            "or prepare the right "
             f"files: {prepare} --kind={config.kind}"
         )
     if not held.count(split):
         has = ", ".join(f"{s} ({held.count(s)})" for s in held.splits)
         raise UserError(
-            f"dataset {name!r} in {folder} has no {split!r} samples, only {has}; make some: {prepare} --val=0.1"
+            f"dataset {name!r} in {folder} has no {split!r} samples, only {has}; make some: "
+            f"{prepare} --val=0.1"
         )
     manifest.check_files(folder, held, split)
     records = RecordReader(folder, held.splits[split])
@@ -118,7 +149,7 @@ def open_dataset(
 
 
 def _open_embedded(name: str, config: DatasetConfig, split: str, augment: bool) -> OpenDataset:
-    from omnivore_jax.data.embedded import EmbeddedDataset, class_names
+    from omnivore_jax.data.demo import EmbeddedDataset, class_names
 
     shift = config.size // SHIFT if augment and config.crop == "shift" else 0
     samples = EmbeddedDataset(name, "train" if split == "train" else "test", shift)
@@ -127,5 +158,7 @@ def _open_embedded(name: str, config: DatasetConfig, split: str, augment: bool) 
     found = {"kind": "video" if len(rgb) > 1 else kind, "frames": len(rgb), "size": rgb.shape[1]}
     for key, value in found.items():
         if getattr(config, key) != value:
-            raise UserError(f"data.{name}.{key}={getattr(config, key)!r}; the embedded dataset has {value!r}")
+            raise UserError(
+                f"data.{name}.{key}={getattr(config, key)!r}; the embedded dataset has {value!r}"
+            )
     return OpenDataset(samples, config.kind, class_names(name))

@@ -1,4 +1,7 @@
-"""Encoded media to arrays: pictures and depth maps with OpenCV, clips with PyAV. RGB order, never BGR."""
+"""Encoded media to arrays: pictures and depth maps with OpenCV, clips with PyAV.
+
+RGB order, never BGR.
+"""
 
 import io
 import itertools
@@ -19,9 +22,12 @@ class DecodeError(ValueError):
 
 
 def decode_image(data: bytes, *, upright: bool = True) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes a JPEG or PNG of any colour type: grey is expanded, alpha dropped, CMYK and 16 bits are converted.
+    """Decodes a JPEG or PNG of any colour type.
 
-    `upright`: turn the picture as its EXIF orientation says. A picture with a depth map must not be turned.
+    Grey is expanded, alpha dropped, CMYK and 16 bits are converted.
+
+    `upright`: turn the picture as its EXIF orientation says. A picture with a depth map must not be
+    turned.
     """
     flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     return _imdecode(data, flags)
@@ -32,26 +38,34 @@ def decode_depth(data: bytes) -> UInt16[np.ndarray, "h w"]:
     depth = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if depth.dtype != np.uint16 or depth.ndim != 2:
         channels = 1 if depth.ndim == 2 else depth.shape[2]
-        raise DecodeError(f"a depth map has one channel of 16 bits, this has {channels} of {depth.dtype.itemsize * 8}")
+        raise DecodeError(
+            f"a depth map has one channel of 16 bits, this has {channels} of "
+            f"{depth.dtype.itemsize * 8}"
+        )
     return depth
 
 
 class Clip:
     """A video file in memory; frame k is the k-th that a player shows.
 
-    The frames are counted and timed by the packets of the file, because headers lie: each shown frame has one packet,
-    and in the order of their times that is the order of display, with B-frames and varying rates too. Frames are
-    decoded from the last key frame before the first one that is wanted. Where a file does not say when its frames are
-    shown (H.264 with B-frames in AVI), all of them are decoded and counted.
+    The frames are counted and timed by the packets of the file, because headers lie: each shown
+    frame has one packet, and in the order of their times that is the order of display, with
+    B-frames and varying rates too. Frames are decoded from the last key frame before the first one
+    that is wanted. Where a file does not say when its frames are shown (H.264 with B-frames in
+    AVI), all of them are decoded and counted.
     """
 
     def __init__(self, data: bytes):
         try:
-            self._container = av.open(io.BytesIO(data), "r")  # owns the memory of its stream and packets
+            self._container = av.open(
+                io.BytesIO(data), "r"
+            )  # owns the memory of its stream and packets
             if not self._container.streams.video:
                 raise DecodeError("the file holds no video")
             self._stream = self._container.streams.video[0]
-            self._packets = [packet for packet in self._container.demux(self._stream) if packet.size]
+            self._packets = [
+                packet for packet in self._container.demux(self._stream) if packet.size
+            ]
         except (av.error.FFmpegError, OSError) as error:
             raise DecodeError(_reason(error)) from error
         if any(packet.is_corrupt for packet in self._packets):
@@ -71,12 +85,14 @@ class Clip:
         return (np.asarray(self._pts, float) - self._pts[0]) * float(self._stream.time_base or 1)
 
     def frames(
-        self, indices: Sequence[int] | np.ndarray, each: Callable[[np.ndarray], np.ndarray] = lambda frame: frame
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
     ) -> UInt8[np.ndarray, "t h w 3"]:
         """Decodes the frames with these indices, in this order, repeated where an index is.
 
-        `each` is applied to every frame as it comes (a resize: large frames need not be held). Frames are turned
-        upright as the file says.
+        `each` is applied to every frame as it comes (a resize: large frames need not be held).
+        Frames are turned upright as the file says.
 
         Raises:
             DecodeError: a wanted frame cannot be decoded.
@@ -99,7 +115,9 @@ class Clip:
 
     @cached_property
     def _packet_pts(self) -> list[int | None]:
-        return [packet.pts for packet in self._packets if not packet.is_discard and _is_shown(packet)]
+        return [
+            packet.pts for packet in self._packets if not packet.is_discard and _is_shown(packet)
+        ]
 
     @cached_property
     def _is_timed(self) -> bool:
@@ -125,7 +143,11 @@ class Clip:
         """The last packet from which the frame at `pts` and all later ones can be decoded."""
         if not self._is_timed:
             return 0
-        keys = (i for i, p in enumerate(self._packets) if p.is_keyframe and p.pts is not None and p.pts <= pts)
+        keys = (
+            i
+            for i, p in enumerate(self._packets)
+            if p.is_keyframe and p.pts is not None and p.pts <= pts
+        )
         return max(keys, default=0)
 
     def _decode(self, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
@@ -137,7 +159,10 @@ class Clip:
 
 
 def _is_shown(packet: av.Packet) -> bool:
-    """Whether a packet brings a frame to the screen: VP8 has frames that only others refer to (RFC 6386, 9.1)."""
+    """Whether a packet brings a frame to the screen.
+
+    VP8 has frames that only others refer to (RFC 6386, 9.1).
+    """
     return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
 
 

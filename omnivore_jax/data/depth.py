@@ -1,7 +1,10 @@
-"""Depth maps to disparity, the fourth channel of an RGB-D picture: disparity = baseline * fx / depth.
+"""Depth maps to disparity, the fourth channel of an RGB-D picture.
 
-baseline in metres, fx in pixels of the depth map as it was taken (a later resize does not change it), depth clipped to
-[0.01, 50] first: the released pipeline (facebookresearch/omnivore, issue 12). Normalising follows on the device.
+Disparity = baseline * fx / depth.
+
+baseline in metres, fx in pixels of the depth map as it was taken (a later resize does not change
+it), depth clipped to [0.01, 50] first: the released pipeline (facebookresearch/omnivore, issue 12).
+Normalising follows on the device.
 """
 
 import json
@@ -12,10 +15,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt16
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 BASELINES: Mapping[str, float] = {"kv1": 0.075, "kv2": 0.075, "realsense": 0.095, "xtion": 0.095}
-"""Metres, by the sensor folders of SUN RGB-D; that of xtion is a guess of the authors (same issue)."""
+"""Metres, by the sensor folders of SUN RGB-D.
+
+That of xtion is a guess of the authors (same issue).
+"""
 
 NEAREST, FARTHEST = 0.01, 50.0
 TOOLBOX_FARTHEST = 8.0
@@ -24,12 +30,17 @@ TOOLBOX_FARTHEST = 8.0
 Missing = Literal["far", "near"]
 
 
-def depth_of(values: UInt16[np.ndarray, "h w"], scale: float, *, rotated: bool = False) -> Float32[np.ndarray, "h w"]:
-    """Turns the values of a 16-bit PNG into depth: metres if `scale` is metres a unit (0.001 for millimetres).
+def depth_of(
+    values: UInt16[np.ndarray, "h w"], scale: float, *, rotated: bool = False
+) -> Float32[np.ndarray, "h w"]:
+    """Turns the values of a 16-bit PNG into depth.
 
-    `rotated`: the bits were rotated left by 3, as in the PNGs of SUN RGB-D, and are rotated back and capped at 8 m, as
-    its toolbox does. The released pipeline reads those files without: its depth is 8 times the metres and so are the
-    statistics that its weights expect. Keep to one convention for training and use.
+    Metres if `scale` is metres a unit (0.001 for millimetres).
+
+    `rotated`: the bits were rotated left by 3, as in the PNGs of SUN RGB-D, and are rotated back
+    and capped at 8 m, as its toolbox does. The released pipeline reads those files without: its
+    depth is 8 times the metres and so are the statistics that its weights expect. Keep to one
+    convention for training and use.
     """
     if not rotated:
         return values.astype(np.float32) * np.float32(scale)
@@ -42,8 +53,8 @@ def disparity_of(
 ) -> Float32[np.ndarray, "h w"]:
     """Computes disparity; where the sensor saw nothing (0), it is that of the far end, 50 m.
 
-    `missing="near"` is the released pipeline: 0 is clipped to 0.01 m and becomes the *nearest* value, 32 standard
-    deviations off. Its maps were inpainted and have hardly any such pixels.
+    `missing="near"` is the released pipeline: 0 is clipped to 0.01 m and becomes the *nearest*
+    value, 32 standard deviations off. Its maps were inpainted and have hardly any such pixels.
     """
     seen = np.where(depth > 0, depth, np.float32(FARTHEST)) if missing == "far" else depth
     return np.float32(baseline * fx) / np.clip(seen, np.float32(NEAREST), np.float32(FARTHEST))
@@ -59,10 +70,12 @@ class Intrinsics(NamedTuple):
 
 
 def read_intrinsics(source: Path, folder: Path, defaults: Intrinsics) -> Intrinsics:
-    """Finds what files say of the depth maps in `folder`: the nearest file between it and `source` wins, key by key.
+    """Finds what files say of the depth maps in `folder`.
 
-    `depth.json` may hold any of fx, baseline, scale (metres a unit) and rotated; `intrinsics.txt` begins with fx, as in
-    SUN RGB-D.
+    The nearest file between it and `source` wins, key by key.
+
+    `depth.json` may hold any of fx, baseline, scale (metres a unit) and rotated; `intrinsics.txt`
+    begins with fx, as in SUN RGB-D.
 
     Raises:
         UserError: such a file is there and cannot be understood.
@@ -81,7 +94,9 @@ def _read_json(path: Path) -> dict[str, float | bool]:
         return {}
     try:
         held = json.loads(path.read_text())
-        return {key: bool(held[key]) if key == "rotated" else float(held[key]) for key in _checked(held)}
+        return {
+            key: bool(held[key]) if key == "rotated" else float(held[key]) for key in _checked(held)
+        }
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f'{path} cannot be used ({error}); write for example {{"fx": 518.86, "baseline": 0.075, "scale": 0.001}}'
@@ -101,4 +116,6 @@ def _read_text(path: Path) -> dict[str, float | bool]:
     try:
         return {"fx": float(path.read_text().split()[0])}
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{path} does not begin with the focal length ({error}); mend or remove it") from error
+        raise UserError(
+            f"{path} does not begin with the focal length ({error}); mend or remove it"
+        ) from error

@@ -1,8 +1,8 @@
 """Brings samples to the device before it asks for them.
 
-Grain reads whole steps ahead of time, in threads or in worker processes; one more thread puts the next steps on the
-device. None of it decides anything: the plan (mixture.py) does, so a run may resume with any number of threads, workers
-and hosts.
+Grain reads whole steps ahead of time, in threads or in worker processes; one more thread puts the
+next steps on the device. None of it decides anything: the plan (mixture.py) does, so a run may
+resume with any number of threads, workers and hosts.
 """
 
 import collections
@@ -18,9 +18,9 @@ from jaxtyping import Int64
 
 from omnivore_jax.core.types import Batch, PlacedStep
 from omnivore_jax.data.bad_records import BadRecords
+from omnivore_jax.data.batches import EvalSource, HostStep, StepSource
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.sample import Dataset
-from omnivore_jax.data.source import EvalSource, HostStep, StepSource
 
 Place = Callable[[dict[str, Batch]], dict[str, Batch]]
 """Puts a host's part of a step (numpy) on its devices."""
@@ -49,7 +49,8 @@ class LoaderConfig:
 class TrainLoader:
     """Iterates over the steps of a run from `start` on. Close it, or use it as a context manager.
 
-    After an error every further `next` raises it again: a run cannot go on without the samples that are missing.
+    After an error every further `next` raises it again: a run cannot go on without the samples that
+    are missing.
     """
 
     def __init__(
@@ -63,7 +64,11 @@ class TrainLoader:
         rows: Mapping[str, Int64[np.ndarray, " rows"]] | None = None,
         bad_records: BadRecords | None = None,
     ):
-        """`rows`: the slots of every dataset's batch that this host reads, all of them by default (see `host_rows`)."""
+        """`rows`.
+
+        The slots of every dataset's batch that this host reads, all of them by default (see
+        `host_rows`).
+        """
         if rows is None:
             rows = {name: np.arange(size) for name, size in mixture.batch_sizes.items()}
         self.waited = 0.0
@@ -71,7 +76,9 @@ class TrainLoader:
         self._step, self._end = start, mixture.total_steps
         self._place = place
         self._bad_records = bad_records
-        self._steps = _read_ahead(StepSource(mixture, datasets, rows, config.threads), config, start)
+        self._steps = _read_ahead(
+            StepSource(mixture, datasets, rows, config.threads), config, start
+        )
         self._thread = ThreadPoolExecutor(1, "place")
         self._ahead: collections.deque[Future] = collections.deque()
 
@@ -87,7 +94,10 @@ class TrainLoader:
         read, placed = self._ahead[0].result()
         self.waited += time.perf_counter() - began
         if read.step != self._step:
-            raise RuntimeError(f"step {self._step} is missing: a reader of the data has failed and gave {read.step}")
+            raise RuntimeError(
+                f"step {self._step} is missing: a reader of the data has failed and gave "
+                f"{read.step}"
+            )
         if self._bad_records is not None:
             self._bad_records.add(read.bad)
         self._ahead.popleft()  # not before: an error stays first in line
@@ -114,7 +124,9 @@ class TrainLoader:
 def eval_batches(
     dataset: Dataset, batch_size: int, shard: tuple[int, int] = (0, 1), threads: int = 2
 ) -> Iterator[tuple[Batch, list[str]]]:
-    """Yields a split's batches (numpy) with the ids of their samples: every sample once, in one of n shards (i, n).
+    """Yields a split's batches (numpy) with the ids of their samples.
+
+    Every sample once, in one of n shards (i, n).
 
     The last batches are padded to `batch_size`, this shard's; every shard has equally many.
 
@@ -123,10 +135,14 @@ def eval_batches(
 
     """
     if len(dataset) < 1:
-        raise ValueError("the validation split is empty; prepare it, or leave its dataset out of the evaluation")
+        raise ValueError(
+            "the validation split is empty; prepare it, or leave its dataset out of the evaluation"
+        )
     if batch_size < 1:
         raise ValueError(f"eval.batch_size={batch_size}; use a positive number of samples")
-    batches = _read_ahead(EvalSource(dataset, batch_size, shard, threads), LoaderConfig(threads=threads), 0)
+    batches = _read_ahead(
+        EvalSource(dataset, batch_size, shard, threads), LoaderConfig(threads=threads), 0
+    )
     try:
         yield from batches
     finally:
@@ -134,14 +150,19 @@ def eval_batches(
 
 
 def host_rows(sharding: jax.sharding.Sharding, batch_size: int) -> Int64[np.ndarray, " rows"]:
-    """The slots of a batch that lie on this process's devices; they need not be neighbours on a pod."""
+    """The slots of a batch that lie on this process's devices.
+
+    They need not be neighbours on a pod.
+    """
     try:
         parts = sharding.addressable_devices_indices_map((batch_size,)).values()
     except ValueError as error:
         raise ValueError(
             f"batch_size={batch_size} does not divide over the mesh; use a multiple of its devices"
         ) from error
-    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in parts if index is not None]))
+    return np.unique(
+        np.concatenate([np.arange(batch_size)[index] for index in parts if index is not None])
+    )
 
 
 def on_devices(sharding: jax.sharding.Sharding, batch_sizes: Mapping[str, int]) -> Place:
@@ -150,14 +171,18 @@ def on_devices(sharding: jax.sharding.Sharding, batch_sizes: Mapping[str, int]) 
 
     def place(batches: dict[str, Batch]) -> dict[str, Batch]:
         return {
-            name: jax.tree.map(lambda x, name=name: _global(x, rows[name], batch_sizes[name], sharding), batch)
+            name: jax.tree.map(
+                lambda x, name=name: _global(x, rows[name], batch_sizes[name], sharding), batch
+            )
             for name, batch in batches.items()
         }
 
     return place
 
 
-def _global(local: np.ndarray, rows: np.ndarray, batch_size: int, sharding: jax.sharding.Sharding) -> jax.Array:
+def _global(
+    local: np.ndarray, rows: np.ndarray, batch_size: int, sharding: jax.sharding.Sharding
+) -> jax.Array:
     def part(index) -> np.ndarray:
         start, stop, _ = index[0].indices(batch_size)
         first = int(np.searchsorted(rows, start))
@@ -170,7 +195,9 @@ def _read_ahead(source: Any, config: LoaderConfig, start: int) -> Iterator[Any]:
     import grain  # takes a second to import
     from absl import flags
 
-    if not flags.FLAGS.is_parsed():  # grain 0.2.18 asks for the flags of a program that may have parsed none
+    if (
+        not flags.FLAGS.is_parsed()
+    ):  # grain 0.2.18 asks for the flags of a program that may have parsed none
         flags.FLAGS.mark_as_parsed()
     elements = grain.MapDataset.source(source)[start:].to_iter_dataset(
         grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
@@ -182,4 +209,5 @@ def _read_ahead(source: Any, config: LoaderConfig, start: int) -> Iterator[Any]:
 
 
 def _close(iterator: Iterator[Any]) -> None:
-    iterator.close()  # pyright: ignore[reportAttributeAccessIssue]  (grain's; without it worker processes live on)
+    # Grain's; without it worker processes live on.
+    iterator.close()  # pyright: ignore[reportAttributeAccessIssue]

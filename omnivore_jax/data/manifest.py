@@ -1,8 +1,8 @@
 """What a prepared dataset holds: `manifest.json` beside its shards.
 
     {"format": 1, "kind": "image", "classes": ["cat", "dog"],
-     "splits": {"train": [{"file": "train-00000.arrayrecord", "count": 4096, "bytes": 451, "sha256": "..."}]},
-     "made": {"command": "...", "bad_files": 3}}
+     "splits": {"train": [{"file": "train-00000.arrayrecord", "count": 4096, "bytes": 451, "sha256":
+     "..."}]}, "made": {"command": "...", "bad_files": 3}}
 
 Everything that reads prepared data starts here; the rows themselves are never listed in memory.
 """
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 FILE, PLAN = "manifest.json", "plan.json"
 FORMAT = 1
@@ -35,7 +35,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A prepared dataset: what its samples are, the classes in the order of their labels, the shards of each split."""
+    """A prepared dataset.
+
+    What its samples are, the classes in the order of their labels, the shards of each split.
+    """
 
     kind: Kind
     classes: tuple[str, ...]
@@ -87,10 +90,14 @@ def check_files(folder: Path, manifest: Manifest, split: str, *, content: bool =
         path = folder / shard.file
         size = path.stat().st_size if path.exists() else None
         if size is None:
-            raise UserError(f"{path} is missing, {folder / FILE} lists it; copy it again or prepare the dataset again")
+            raise UserError(
+                f"{path} is missing, {folder / FILE} lists it; copy it again or prepare the "
+                "dataset again"
+            )
         if size != shard.bytes or (content and digest(path) != shard.sha256):
             raise UserError(
-                f"{path} is damaged: {size} bytes that are not the {shard.bytes} listed in {folder / FILE}; "
+                f"{path} is damaged: {size} bytes that are not the {shard.bytes} listed in "
+                f"{folder / FILE}; "
                 "copy it again, or delete it and run prepare again"
             )
 
@@ -104,11 +111,16 @@ def digest(path: Path) -> str:
 def _parsed(held: Any, path: Path) -> Manifest:
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         found = held.get("format") if isinstance(held, dict) else type(held).__name__
-        raise UserError(f"{path} has format {found!r}, this version reads {FORMAT}; prepare the dataset again")
+        raise UserError(
+            f"{path} has format {found!r}, this version reads {FORMAT}; prepare the dataset again"
+        )
     if held.get("kind") not in KINDS:
         raise UserError(f"{path} has kind {held.get('kind')!r}; use one of {', '.join(KINDS)}")
     try:
-        splits = {name: tuple(Shard(**shard) for shard in shards) for name, shards in held["splits"].items()}
+        splits = {
+            name: tuple(Shard(**shard) for shard in shards)
+            for name, shards in held["splits"].items()
+        }
         manifest = Manifest(held["kind"], tuple(held["classes"]), splits, held["made"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); prepare the dataset again") from error

@@ -1,10 +1,12 @@
-"""Which samples a training step takes: a pure function of the global step, whoever asks and whenever.
+"""Which samples a training step takes.
 
-Nothing is stored that a resume would have to restore. Every dataset is one endless stream: seeded permutations of its
-samples, pass after pass, so that every sample of a pass comes exactly once and a batch may span two passes. A step
-takes the next batch of one dataset's stream (`separate`) or of all of them (`mixed`).
-Source: the paper, section 4 and Appendix A (ratios), section 4.3 (mixed). The released loader drops what is left of a
-pass; ours does not.
+A pure function of the global step, whoever asks and whenever.
+
+Nothing is stored that a resume would have to restore. Every dataset is one endless stream: seeded
+permutations of its samples, pass after pass, so that every sample of a pass comes exactly once and
+a batch may span two passes. A step takes the next batch of one dataset's stream (`separate`) or of
+all of them (`mixed`). Source: the paper, section 4 and Appendix A (ratios), section 4.3 (mixed).
+The released loader drops what is left of a pass; ours does not.
 """
 
 import math
@@ -29,18 +31,27 @@ class Source:
     size: int
     """Samples of one pass."""
     batch_size: int
-    """Samples of one of its steps, over all hosts; mixed batching shares out a batch size of its own."""
+    """Samples of one of its steps, over all hosts.
+
+    Mixed batching shares out a batch size of its own.
+    """
     ratio: float = 1.0
     """Passes in one epoch, read as it is written: 0.1 is a tenth."""
 
     def __post_init__(self):
         where = f"data.{self.name}"
         if self.size < 1:
-            raise ValueError(f"{where} has {self.size} samples; prepare it, or take it out of the config")
+            raise ValueError(
+                f"{where} has {self.size} samples; prepare it, or take it out of the config"
+            )
         if self.batch_size < 1:
-            raise ValueError(f"{where}.batch_size={self.batch_size}; use a positive number of samples")
+            raise ValueError(
+                f"{where}.batch_size={self.batch_size}; use a positive number of samples"
+            )
         if not 0 < self.ratio < math.inf:
-            raise ValueError(f"{where}.ratio={self.ratio}; use a positive number, or take the dataset out")
+            raise ValueError(
+                f"{where}.ratio={self.ratio}; use a positive number, or take the dataset out"
+            )
 
     @property
     def samples_per_epoch(self) -> Fraction:
@@ -48,7 +59,10 @@ class Source:
 
 
 class Draw(NamedTuple):
-    """The samples of one dataset in a step: of every slot the pass, the sample and the seed to load it with."""
+    """The samples of one dataset in a step.
+
+    Of every slot the pass, the sample and the seed to load it with.
+    """
 
     dataset: str
     passes: Int64[np.ndarray, " b"]
@@ -62,11 +76,17 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixture:
-    """The plan of a run; whatever it answers depends on these fields alone, and not on the order of the sources."""
+    """The plan of a run.
+
+    Whatever it answers depends on these fields alone, and not on the order of the sources.
+    """
 
     sources: tuple[Source, ...]
     epochs: float = 0.0
-    """The run ends with this epoch, which may be a part of one. The steps of a last, partial epoch are its own plan."""
+    """The run ends with this epoch, which may be a part of one.
+
+    The steps of a last, partial epoch are its own plan.
+    """
     steps: int = 0
     """Above 0 it wins: the endless sequence of epochs is cut after exactly this many steps."""
     seed: int = 0
@@ -77,15 +97,24 @@ class Mixture:
     """A mixed step takes multiples of this many samples of every dataset (the mixing group, where mixing is on)."""
 
     def __post_init__(self):
-        object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda source: source.name)))
+        object.__setattr__(
+            self, "sources", tuple(sorted(self.sources, key=lambda source: source.name))
+        )
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"data names the datasets {names}; name at least one, and each once")
-        if not 0 <= self.epochs < math.inf or self.steps < 0 or (self.epochs == 0 and self.steps == 0):
-            raise ValueError(f"train.epochs={self.epochs}, train.steps={self.steps}; make one of them positive")
+        if (
+            not 0 <= self.epochs < math.inf
+            or self.steps < 0
+            or (self.epochs == 0 and self.steps == 0)
+        ):
+            raise ValueError(
+                f"train.epochs={self.epochs}, train.steps={self.steps}; make one of them positive"
+            )
         if self.total_steps == 0:
             raise ValueError(
-                f"train.epochs={self.epochs} is not one step; raise it, lower the batch sizes or set train.steps"
+                f"train.epochs={self.epochs} is not one step; raise it, lower the batch sizes or "
+                "set train.steps"
             )
 
     @property
@@ -94,18 +123,25 @@ class Mixture:
 
     @cached_property
     def batch_sizes(self) -> dict[str, int]:
-        """Samples that a step takes of every dataset that it takes at all, over all hosts; constant over the run."""
+        """Samples that a step takes of every dataset that it takes at all, over all hosts.
+
+        Constant over the run.
+        """
         if not self.mixed:
             return {source.name: source.batch_size for source in self.sources}
         total = self.batch_size or max(source.batch_size for source in self.sources)
         if total % self.quantum or total < self.quantum * len(self.sources):
             raise ValueError(
-                f"train.batch_size={total} of mixed steps; use a multiple of {self.quantum} (the mixing group and the "
-                f"devices), at least {self.quantum * len(self.sources)} for {len(self.sources)} datasets"
+                f"train.batch_size={total} of mixed steps; use a multiple of {self.quantum} (the "
+                "mixing group and the "
+                f"devices), at least {self.quantum * len(self.sources)} for {len(self.sources)} "
+                "datasets"
             )
         shares = [source.samples_per_epoch for source in self.sources]
         units = proportional(shares, total // self.quantum)
-        return {source.name: self.quantum * n for source, n in zip(self.sources, units, strict=True)}
+        return {
+            source.name: self.quantum * n for source, n in zip(self.sources, units, strict=True)
+        }
 
     @cached_property
     def total_steps(self) -> int:
@@ -125,13 +161,19 @@ class Mixture:
         return epoch + float(self._end(epoch + 1) - epoch) * (step - first) / (last - first)
 
     def batches_before(self, step: int) -> dict[str, int]:
-        """Batches that every dataset has given before this step; at `total_steps` those of the whole run."""
+        """Batches that every dataset has given before this step.
+
+        At `total_steps` those of the whole run.
+        """
         if self.mixed:
             return dict.fromkeys(self.batch_sizes, step)
         epoch, first, _ = self._epoch_of(step)
         order, _ = self._slots(epoch)
         here = np.bincount(order[: step - first], minlength=len(self.sources))
-        return {s.name: n + int(m) for s, n, m in zip(self.sources, self._counts(Fraction(epoch)), here, strict=True)}
+        return {
+            s.name: n + int(m)
+            for s, n, m in zip(self.sources, self._counts(Fraction(epoch)), here, strict=True)
+        }
 
     def passes_before(self, step: int) -> dict[str, float]:
         """Passes over every dataset that are done before this step."""
@@ -156,7 +198,10 @@ class Mixture:
         return (self._draw(self.sources[chosen], before + int(ranks[step - first])),)
 
     def replacement(self, draw: Draw, slot: int, attempt: int) -> int:
-        """Another sample of the dataset for a slot whose record is damaged; `attempt` counts from 0."""
+        """Another sample of the dataset for a slot whose record is damaged.
+
+        `attempt` counts from 0.
+        """
         size = next(source.size for source in self.sources if source.name == draw.dataset)
         return int(hashed(draw.seeds[slot : slot + 1], np.array([attempt]))[0] % np.uint64(size))
 
@@ -188,8 +233,13 @@ class Mixture:
         return sum(self._counts(epochs))
 
     def _epoch_of(self, step: int) -> tuple[int, int, int]:
-        """The epoch that a step lies in, its first step and the next one's; the run's end lies in its last epoch."""
-        most = math.ceil((step + len(self._rates)) / sum(self._rates)) + 1  # no epoch from here on starts before step
+        """The epoch that a step lies in, its first step and the next one's.
+
+        The run's end lies in its last epoch.
+        """
+        most = (
+            math.ceil((step + len(self._rates)) / sum(self._rates)) + 1
+        )  # no epoch from here on starts before step
         if not self.steps:
             most = min(most, math.ceil(Fraction(str(self.epochs))))
         epoch = bisect_right(range(most), step, key=lambda e: self._steps_before(Fraction(e))) - 1

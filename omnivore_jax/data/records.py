@@ -1,4 +1,7 @@
-"""The records of prepared datasets: encoded media with their label, one msgpack map each, in ArrayRecord shards."""
+"""The records of prepared datasets.
+
+Encoded media with their label, one msgpack map each, in ArrayRecord shards.
+"""
 
 import bisect
 import threading
@@ -14,7 +17,10 @@ from omnivore_jax.data.manifest import Shard
 from omnivore_jax.data.sample import BadRecord
 
 OPEN_SHARDS = 128
-"""Shards that a process keeps open of one split: opening one takes .2 ms, but a process may open only so many files."""
+"""Shards that a process keeps open of one split.
+
+Opening one takes .2 ms, but a process may open only so many files.
+"""
 
 
 class Record(NamedTuple):
@@ -40,7 +46,9 @@ class Record(NamedTuple):
 
 def pack(record: Record) -> bytes:
     """Encodes a record."""
-    return msgpack.Packer(unicode_errors="surrogateescape").pack(record._asdict())  # file names may hold any bytes
+    return msgpack.Packer(unicode_errors="surrogateescape").pack(
+        record._asdict()
+    )  # file names may hold any bytes
 
 
 def unpack(data: bytes) -> Record:
@@ -52,7 +60,10 @@ def unpack(data: bytes) -> Record:
 
 
 class RecordReader:
-    """Reads the records of one split by index; safe in threads, opened anew in every process that it travels to."""
+    """Reads the records of one split by index.
+
+    Safe in threads, opened anew in every process that it travels to.
+    """
 
     def __init__(self, folder: Path, shards: Sequence[Shard]):
         self._folder = folder
@@ -76,15 +87,23 @@ class RecordReader:
         row = index - (self._ends[number - 1] if number else 0)
         try:
             return unpack(self._open(number).read([row])[0])
-        except (RuntimeError, IndexError, ValueError) as error:  # RuntimeError: a checksum of ArrayRecord
-            raise BadRecord(f"{self._files[number]}[{row}]", " ".join(str(error).split())) from error
+        except (
+            RuntimeError,
+            IndexError,
+            ValueError,
+        ) as error:  # RuntimeError: a checksum of ArrayRecord
+            raise BadRecord(
+                f"{self._files[number]}[{row}]", " ".join(str(error).split())
+            ) from error
 
     def _open(self, number: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader
 
         with self._lock:
             if number not in self._readers:
-                self._readers[number] = ArrayRecordReader(str(self._folder / self._files[number]), "")
+                self._readers[number] = ArrayRecordReader(
+                    str(self._folder / self._files[number]), ""
+                )
                 if len(self._readers) > OPEN_SHARDS:
                     self._readers.popitem(last=False)  # closes when the last thread lets go of it
             self._readers.move_to_end(number)
@@ -95,7 +114,9 @@ class RecordReader:
         self._readers: OrderedDict[int, Any] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_readers")}
+        return {
+            key: value for key, value in self.__dict__.items() if key not in ("_lock", "_readers")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

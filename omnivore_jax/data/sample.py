@@ -29,12 +29,17 @@ class BadRecord(Exception):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """One split of a dataset; indices run from 0 to len - 1. It travels to worker processes, so it must pickle."""
+    """One split of a dataset; indices run from 0 to len - 1.
+
+    It travels to worker processes, so it must pickle.
+    """
 
     def __len__(self) -> int: ...
 
     def load(self, index: int, seed: int) -> Sample:
-        """Reads, decodes, crops and augments one sample; the result depends on nothing but (index, seed).
+        """Reads, decodes, crops and augments one sample.
+
+        The result depends on nothing but (index, seed).
 
         A validation split ignores the seed.
 

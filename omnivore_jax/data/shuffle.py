@@ -1,6 +1,9 @@
-"""Permutations and seeds that are computed, not stored: hashes of integers, the same on any machine and version.
+"""Permutations and seeds that are computed, not stored.
 
-A dataset of 14 million pictures is shuffled anew in every pass; no list of its indices is ever made.
+Hashes of integers, the same on any machine and version.
+
+A dataset of 14 million pictures is shuffled anew in every pass; no list of its indices is ever
+made.
 """
 
 import hashlib
@@ -17,7 +20,9 @@ def key_of(*words: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(repr(words).encode(), digest_size=8).digest(), "little")
 
 
-def hashed(key: int | UInt64[np.ndarray, " n"], numbers: Integer[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def hashed(
+    key: int | UInt64[np.ndarray, " n"], numbers: Integer[np.ndarray, " n"]
+) -> UInt64[np.ndarray, " n"]:
     """64 random bits for every (key, number)."""
     return _mix(np.asarray(key, np.uint64) + _mix(numbers.astype(np.uint64)))
 
@@ -27,8 +32,9 @@ def permute(
 ) -> Integer[np.ndarray, " n"]:
     """Where permutations of `size` elements, one for every key, send `positions` (0 to size - 1).
 
-    A Feistel network over pairs of digits in a base above sqrt(size) is a permutation of slightly more than `size`
-    numbers; walking its cycles until the number is small enough makes it one of exactly `size` (Black, Rogaway, 2002).
+    A Feistel network over pairs of digits in a base above sqrt(size) is a permutation of slightly
+    more than `size` numbers; walking its cycles until the number is small enough makes it one of
+    exactly `size` (Black, Rogaway, 2002).
     """
     side = isqrt(size) + 1
     side += side % 2  # with an odd base all rounds are even permutations
@@ -40,7 +46,9 @@ def permute(
     return at.astype(np.int64)
 
 
-def _feistel(at: UInt64[np.ndarray, " n"], side: int, keys: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def _feistel(
+    at: UInt64[np.ndarray, " n"], side: int, keys: UInt64[np.ndarray, " n"]
+) -> UInt64[np.ndarray, " n"]:
     base = np.uint64(side)
     left, right = at // base, at % base
     for turn in range(ROUNDS):
@@ -49,7 +57,10 @@ def _feistel(at: UInt64[np.ndarray, " n"], side: int, keys: UInt64[np.ndarray, "
 
 
 def _mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """The output function of SplitMix64 (Steele, Lea and Flood, 2014); sums and products wrap around."""
+    """The output function of SplitMix64 (Steele, Lea and Flood, 2014).
+
+    Sums and products wrap around.
+    """
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

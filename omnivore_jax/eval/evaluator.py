@@ -19,14 +19,17 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32, Int64, PyTree
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.model.functional import Params, abstract_model, merge
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.omnivore import Omnivore
+from omnivore_jax.model.params import Params, abstract_model, merge
 from omnivore_jax.model.preprocess import Preprocessing, depth_only, preprocess
 from omnivore_jax.model.sharding import BATCH_AXES
-from omnivore_jax.model.variants import ModelConfig
 
 Mode = Literal["all", "depth", "rgb"]
-"""What of an RGB-D sample the model sees; depth alone means colours of 0 after standardising (the dataset's mean)."""
+"""What of an RGB-D sample the model sees.
+
+Depth alone means colours of 0 after standardising (the dataset's mean).
+"""
 
 Batches = Iterable[tuple[Batch, list[str]]]
 """Host batches, padded with mask False, and the ids of their real samples (`data.loader.eval_batches`)."""
@@ -82,7 +85,10 @@ class Classification:
         return np.divide(found, of_class, out=np.full(self.classes, np.nan), where=of_class > 0)
 
     def row(self) -> dict[str, float | int]:
-        """The figures of a line of metrics.jsonl: n, loss, top1 and, with more than five classes, top5."""
+        """The figures of a line of metrics.jsonl.
+
+        N, loss, top1 and, with more than five classes, top5.
+        """
         row: dict[str, float | int] = {"n": self.n, "loss": self.loss, "top1": self.top1}
         return row if self.top5 is None else row | {"top5": self.top5}
 
@@ -112,7 +118,9 @@ def make_predict(
 
     """
     if head not in heads:
-        raise ValueError(f"head={head!r} is not in this model; use one of {', '.join(sorted(heads))}")
+        raise ValueError(
+            f"head={head!r} is not in this model; use one of {', '.join(sorted(heads))}"
+        )
     return _compiled(lambda model, x: model(x, head=head), model, heads, preprocessing, mode, mesh)
 
 
@@ -125,9 +133,12 @@ def make_features(
 ) -> Predict:
     """Makes the compiled function (params, batch on the device) -> features float32 [b c].
 
-    They are those of the last stage after the final norm, averaged over all positions, scaled to length 1 (FACTS 1.7).
+    They are those of the last stage after the final norm, averaged over all positions, scaled to
+    length 1 (FACTS 1.7).
     """
-    return _compiled(lambda model, x: _unit(model.trunk(x)[0]), model, heads, preprocessing, mode, mesh)
+    return _compiled(
+        lambda model, x: _unit(model.trunk(x)[0]), model, heads, preprocessing, mode, mesh
+    )
 
 
 def classify(
@@ -146,15 +157,20 @@ def classify(
     scores, ids = _collect(score, batches, place)
     if scores.label.min() < 0 or scores.label.max() >= classes:
         raise ValueError(
-            f"labels run from {scores.label.min()} to {scores.label.max()}, but the head has {classes} classes; "
+            f"labels run from {scores.label.min()} to {scores.label.max()}, but the head has "
+            f"{classes} classes; "
             "set the dataset's `classes` to what its files hold"
         )
     return Classification(classes, scores.label, scores.predicted, scores.rank, scores.losses, ids)
 
 
-def extract_features(features: Predict, params: Params, batches: Batches, place: Place = jax.device_put) -> Features:
+def extract_features(
+    features: Predict, params: Params, batches: Batches, place: Place = jax.device_put
+) -> Features:
     """Runs a feature function (`make_features`) over a split."""
-    (feature, label), ids = _collect(lambda batch: (features(params, batch), batch.label), batches, place)
+    (feature, label), ids = _collect(
+        lambda batch: (features(params, batch), batch.label), batches, place
+    )
     return Features(feature, label, ids)
 
 
@@ -176,7 +192,9 @@ def _compiled(
     graphdef, _ = abstract_model(model, heads)
 
     def run(params: Params, batch: Batch) -> Array:
-        on_mesh = nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+        on_mesh = (
+            nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+        )
         with on_mesh:  # where the model looks for the batch axes
             return apply(merge(graphdef, params), _inputs(batch, preprocessing, mode))
 
@@ -196,19 +214,31 @@ def _unit(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
 
 @jax.jit
 def _score(logits: Float[Array, "b classes"], label: Int[Array, " b"]) -> _Scores:
-    """Judges every sample; a logit that is not a number ranks above all others, so it never helps."""
+    """Judges every sample.
+
+    A logit that is not a number ranks above all others, so it never helps.
+    """
     own = jnp.take_along_axis(logits, label[:, None], axis=-1)
-    earlier = jnp.arange(logits.shape[-1]) < label[:, None]  # of equal scores the first counts as higher, as in argmax
+    earlier = (
+        jnp.arange(logits.shape[-1]) < label[:, None]
+    )  # of equal scores the first counts as higher, as in argmax
     rank = jnp.sum(~(logits <= own) | (logits == own) & earlier, axis=-1, dtype=jnp.int32)
     losses = jax.nn.logsumexp(logits, axis=-1) - own[:, 0]
     return _Scores(label, jnp.argmax(logits, axis=-1).astype(jnp.int32), rank, losses)
 
 
-def _collect(run: Callable[[Batch], PyTree], batches: Batches, place: Place) -> tuple[Any, list[str]]:
-    """Concatenates what `run` gives for the real samples; fetches a batch while the next one is computed."""
+def _collect(
+    run: Callable[[Batch], PyTree], batches: Batches, place: Place
+) -> tuple[Any, list[str]]:
+    """Concatenates what `run` gives for the real samples.
+
+    Fetches a batch while the next one is computed.
+    """
     parts, ids, pending = [], [], None
     for batch, names in batches:
-        with jax.transfer_guard_host_to_device("allow"):  # JAX counts making a global array of parts as in passing
+        with jax.transfer_guard_host_to_device(
+            "allow"
+        ):  # JAX counts making a global array of parts as in passing
             placed = place(batch)
         ahead = run(placed), placed.mask
         if pending is not None:
@@ -216,9 +246,14 @@ def _collect(run: Callable[[Batch], PyTree], batches: Batches, place: Place) -> 
         pending = ahead
         ids += names
     if pending is None:
-        raise ValueError("there is nothing to evaluate: the split gave no batches; prepare it or leave its dataset out")
+        raise ValueError(
+            "there is nothing to evaluate: the split gave no batches; prepare it or leave its "
+            "dataset out"
+        )
     parts.append(_fetch(*pending))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts), ids if jax.process_count() == 1 else []
+    return jax.tree.map(
+        lambda *arrays: np.concatenate(arrays), *parts
+    ), ids if jax.process_count() == 1 else []
 
 
 def _fetch(results: PyTree, mask: Bool[Array, " b"]) -> PyTree:

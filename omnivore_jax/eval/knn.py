@@ -1,7 +1,9 @@
-"""Nearest neighbours across modalities: a picture is classified by the depth maps or clips whose features are closest.
+"""Nearest neighbours across modalities.
 
-Protocol of the paper (section 5, App. B.4), FACTS 5: features of length 1, k = 20, tau = .07; queries are always RGB,
-only what the gallery shows changes.
+A picture is classified by the depth maps or clips whose features are closest.
+
+Protocol of the paper (section 5, App. B.4), FACTS 5: features of length 1, k = 20, tau = .07;
+queries are always RGB, only what the gallery shows changes.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,10 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Shaped
 
 K, TAU = 20, 0.07
 BLOCK = 8192
-"""Rows compared at once, of queries and of gallery: 256 MiB of similarities, however long the two are."""
+"""Rows compared at once, of queries and of gallery.
+
+256 MiB of similarities, however long the two are.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,10 @@ class Knn:
 
 
 def nearest(
-    query: Float32[np.ndarray, "q c"], gallery: Float32[np.ndarray, "n c"], k: int = K, block: int = BLOCK
+    query: Float32[np.ndarray, "q c"],
+    gallery: Float32[np.ndarray, "n c"],
+    k: int = K,
+    block: int = BLOCK,
 ) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
     """Finds the k rows of the gallery closest to every query, nearest first, and their similarities (cosines).
 
@@ -44,11 +52,16 @@ def nearest(
 
     """
     if not 1 <= k <= len(gallery):
-        raise ValueError(f"k={k} neighbours of a gallery with {len(gallery)} samples; use 1 to {len(gallery)}")
+        raise ValueError(
+            f"k={k} neighbours of a gallery with {len(gallery)} samples; use 1 to {len(gallery)}"
+        )
     for name, features in (("query", query), ("gallery", gallery)):
         if not np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-3):
             raise ValueError(f"a {name} feature does not have length 1; divide each by its norm")
-    found = [_nearest_in_blocks(query[at : at + block], gallery, k, block) for at in range(0, len(query), block)]
+    found = [
+        _nearest_in_blocks(query[at : at + block], gallery, k, block)
+        for at in range(0, len(query), block)
+    ]
     if not found:
         return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
     indices, similarities = zip(*found, strict=True)
@@ -68,7 +81,9 @@ def knn_predict(
     labels, class_of_row = np.unique(gallery_labels, return_inverse=True)
     indices, similarities = nearest(query, gallery, k)
     winners = [
-        _vote(class_of_row[indices[at : at + BLOCK]], similarities[at : at + BLOCK], len(labels), tau)
+        _vote(
+            class_of_row[indices[at : at + BLOCK]], similarities[at : at + BLOCK], len(labels), tau
+        )
         for at in range(0, len(query), BLOCK)
     ]
     return labels[np.concatenate([np.empty(0, int), *winners])]
@@ -86,18 +101,28 @@ def knn_accuracy(
     if not len(query):
         raise ValueError("there are no queries; give at least one whose class the gallery has")
     predicted = knn_predict(query, gallery, gallery_labels, k, tau)
-    return Knn(len(query), float(np.mean(predicted == query_labels)), 1 / len(np.unique(gallery_labels)))
+    return Knn(
+        len(query), float(np.mean(predicted == query_labels)), 1 / len(np.unique(gallery_labels))
+    )
 
 
-def answerable(query_labels: Int[np.ndarray, " q"], gallery_labels: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " q"]:
+def answerable(
+    query_labels: Int[np.ndarray, " q"], gallery_labels: Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " q"]:
     """Tells which queries have a class that the gallery has too."""
     return np.isin(query_labels, gallery_labels)
 
 
 def _vote(
-    neighbours: Int[np.ndarray, "q k"], similarities: Float32[np.ndarray, "q k"], classes: int, tau: float
+    neighbours: Int[np.ndarray, "q k"],
+    similarities: Float32[np.ndarray, "q k"],
+    classes: int,
+    tau: float,
 ) -> Int[np.ndarray, " q"]:
-    """Class with the largest sum of weights, which are scaled so that the largest is 1: nothing overflows."""
+    """Class with the largest sum of weights, which are scaled so that the largest is 1.
+
+    Nothing overflows.
+    """
     weights = np.exp((similarities.astype(np.float64) - similarities.max(1, keepdims=True)) / tau)
     scores = np.zeros((len(neighbours), classes))
     np.add.at(scores, (np.arange(len(neighbours))[:, None], neighbours), weights)
@@ -110,11 +135,15 @@ def _nearest_in_blocks(
     """Walks the gallery in blocks of equal size, so that one program does, and keeps the best k so far."""
     size = min(block, len(gallery))
     placed = jax.device_put(query)
-    best = jax.device_put((np.full((len(query), k), -np.inf, np.float32), np.zeros((len(query), k), np.int32)))
+    best = jax.device_put(
+        (np.full((len(query), k), -np.inf, np.float32), np.zeros((len(query), k), np.int32))
+    )
     for at in range(0, len(gallery), size):
         rows = gallery[at : at + size]
         padded = np.pad(rows, [(0, size - len(rows)), (0, 0)])
-        best = _better(*best, placed, *jax.device_put((padded, np.int32(at), np.int32(len(rows)))), k=k)
+        best = _better(
+            *best, placed, *jax.device_put((padded, np.int32(at), np.int32(len(rows)))), k=k
+        )
     similarities, indices = jax.device_get(best)
     return indices, similarities
 

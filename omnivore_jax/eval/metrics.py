@@ -1,4 +1,7 @@
-"""Figures over several results: the mean that picks the best model, and what one model for all modalities saves."""
+"""Figures over several results.
+
+The mean that picks the best model, and what one model for all modalities saves.
+"""
 
 import math
 from collections.abc import Collection, Mapping
@@ -7,8 +10,8 @@ from dataclasses import dataclass, replace
 import jax
 
 from omnivore_jax.eval.evaluator import Classification
-from omnivore_jax.model.functional import abstract_model
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.params import abstract_model
 
 
 def mean_top1(results: Mapping[str, Classification]) -> float:
@@ -35,13 +38,17 @@ class ParameterAccount:
         return sum(self.separate.values()) / self.joint
 
 
-def parameter_account(model: ModelConfig, heads: Mapping[str, int], with_depth: Collection[str]) -> ParameterAccount:
+def parameter_account(
+    model: ModelConfig, heads: Mapping[str, int], with_depth: Collection[str]
+) -> ParameterAccount:
     """Counts parameters; `with_depth` are the heads of datasets that have depth."""
     _, params = abstract_model(model, heads)
     _, without = abstract_model(replace(model, depth_embed="none"), {})
     trunk, colour_trunk = _count(params["trunk"]), _count(without["trunk"])
     counts = {head: _count(params["heads"][head]) for head in heads}
-    separate = {head: n + (trunk if head in with_depth else colour_trunk) for head, n in counts.items()}
+    separate = {
+        head: n + (trunk if head in with_depth else colour_trunk) for head, n in counts.items()
+    }
     return ParameterAccount(trunk, counts, separate)
 
 

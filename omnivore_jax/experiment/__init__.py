@@ -1,1 +1,4 @@
-"""Puts a run together: settings, data, mesh, state, checkpoints, evaluation, report. Called by commands alone."""
+"""Puts a run together: settings, data, mesh, state, checkpoints, evaluation, report.
+
+Called by commands alone.
+"""

@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omnivore_jax.checkpoint import accounts
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.mixture import Mixture
-from omnivore_jax.data.pipeline import DatasetConfig
+from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.training import check_batches
 from omnivore_jax.model import cost
-from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.train import estimate
 from omnivore_jax.train.mesh import batch_shards, mesh_shape
 from omnivore_jax.train.microbatch import Split
+from omnivore_jax.weights import accounts
 
 GIB = 2**30
 WIDTH = 120
@@ -26,7 +26,9 @@ WIDTH = 120
 
 
 def plan(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Works out a run as plain JSON: steps, parameters, FLOPs, memory, hours, mesh, micro-batches, windows.
+    """Works out a run as plain JSON.
+
+    Steps, parameters, FLOPs, memory, hours, mesh, micro-batches, windows.
 
     Raises:
         UserError: names the key, the value and the remedy.
@@ -35,15 +37,22 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     settings, beginning = _begin(resolve(config))
     for name, dataset in settings.datasets.items():
         if dataset.num_train < 1:
-            raise UserError(f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples")
+            raise UserError(
+                f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples"
+            )
     try:
-        mixture = settings.mixture({name: dataset.num_train for name, dataset in settings.datasets.items()})
+        mixture = settings.mixture(
+            {name: dataset.num_train for name, dataset in settings.datasets.items()}
+        )
         mesh = mesh_shape(settings.mesh, settings.hardware.chips)
         splits = check_batches(settings, mixture, batch_shards(mesh))
     except ValueError as error:
         raise UserError(str(error)) from error
     _, params = abstract_model(settings.model, settings.heads)
-    rows = {name: _dataset(name, settings, mixture, mesh, splits[name], params) for name in settings.datasets}
+    rows = {
+        name: _dataset(name, settings, mixture, mesh, splits[name], params)
+        for name in settings.datasets
+    }
     work = [
         estimate.Work(row["samples"], row["gflops_forward"] * 1e9, settings.tasks[name].remat)
         for name, row in rows.items()
@@ -75,17 +84,31 @@ def _begin(settings: Settings) -> tuple[Settings, list[str]]:
     if not path:
         return settings, []
     if not Path(path).exists():
-        return settings, [f"init_from: {path} is not on this machine; its position bias and window index are not known"]
+        return settings, [
+            f"init_from: {path} is not on this machine; its position bias and window index are not "
+            "known"
+        ]
     plan = settings.plan_initial()
     form = f"{plan.config.position_bias} position bias, {plan.config.window_index} window index"
-    return replace(settings, model=plan.config), [f"init_from: {path}, {form}", *accounts.lines(plan.rows)]
+    return replace(settings, model=plan.config), [
+        f"init_from: {path}, {form}",
+        *accounts.lines(plan.rows),
+    ]
 
 
 def _dataset(
-    name: str, settings: Settings, mixture: Mixture, mesh: Mapping[str, int], split: Split, params: Any
+    name: str,
+    settings: Settings,
+    mixture: Mixture,
+    mesh: Mapping[str, int],
+    split: Split,
+    params: Any,
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.tasks[name]
-    size, channels = (dataset.frames, dataset.size, dataset.size), 4 if dataset.kind == "rgbd" else 3
+    size, channels = (
+        (dataset.frames, dataset.size, dataset.size),
+        4 if dataset.kind == "rgbd" else 3,
+    )
     batches = mixture.batches_before(mixture.total_steps)[name]
     memory = estimate.memory(
         params,
@@ -109,7 +132,8 @@ def _dataset(
         "mixing_group": split.group if task.mixes else None,
         "input": [*size, channels],
         "gflops_forward": cost.flops(settings.model, size, channels, task.classes) / 1e9,
-        "memory_gib": {key: value / GIB for key, value in memory._asdict().items()} | {"total": memory.total / GIB},
+        "memory_gib": {key: value / GIB for key, value in memory._asdict().items()}
+        | {"total": memory.total / GIB},
         "stages": [stage._asdict() for stage in cost.layout(settings.model, size)],
     }
 
@@ -130,9 +154,20 @@ def render(plan: Mapping[str, Any]) -> str:
     parameters, mesh, hardware = plan["parameters"], plan["mesh"], plan["hardware"]
     heads = " + ".join(f"{head} {count:,}" for head, count in parameters["heads"].items())
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.items())
-    columns = ("dataset", "samples", "ratio", "batch", "steps/epoch", "steps", "micro x accum", "GFLOPs", "GiB/device")
+    columns = (
+        "dataset",
+        "samples",
+        "ratio",
+        "batch",
+        "steps/epoch",
+        "steps",
+        "micro x accum",
+        "GFLOPs",
+        "GiB/device",
+    )
     lines = [
-        f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, {plan['batching']} batches",
+        f"{plan['name']}: {plan['steps']:,} steps, {plan['steps_per_epoch']:.1f} an epoch, "
+        f"{plan['batching']} batches",
         f"model {plan['model']['name']}: {parameters['total']:,} parameters",
         f"  = trunk {parameters['trunk']:,} + {heads}",
         *plan["init_from"],
@@ -142,7 +177,8 @@ def render(plan: Mapping[str, Any]) -> str:
         *_table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
         "",
         *(line for name, row in plan["datasets"].items() for line in _layout(name, row)),
-        f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} teraflops "
+        f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} "
+        "teraflops "
         f"at {hardware['utilisation']:.0%}, memory {hardware['memory_gib']:g} GiB each",
         *_wrapped(plan["hours_formula"]),
         *_wrapped(plan["memory_formula"]),
@@ -186,11 +222,15 @@ def _times(extent: Sequence[int]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return textwrap.wrap(
+        text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
 
 
 def _config(tree: Mapping[str, Any], indent: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Evaluates a run: every validation sample once on its dataset's head, depth alone, features for retrieval."""
+"""Evaluates a run.
+
+Every validation sample once on its dataset's head, depth alone, features for retrieval.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +14,8 @@ from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval import evaluator
 from omnivore_jax.eval.evaluator import Classification, Features, Mode
-from omnivore_jax.experiment.datasets import RunData
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.splits import RunData
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
 Params = Any
@@ -36,24 +39,39 @@ class Evaluator:
         key = "logits", name, mode
         if key not in self._functions:
             model, heads = self._settings.model, self._settings.heads
-            made = evaluator.make_predict(model, heads, task.head, task.preprocessing, mode, self._mesh)
+            made = evaluator.make_predict(
+                model, heads, task.head, task.preprocessing, mode, self._mesh
+            )
             self._functions[key] = made
         return evaluator.classify(
-            self._functions[key], params, self._batches(name, self._data.val[name]), task.classes, self._place
+            self._functions[key],
+            params,
+            self._batches(name, self._data.val[name]),
+            task.classes,
+            self._place,
         )
 
     def features(self, name: str, dataset: Dataset, params: Params, mode: Mode = "all") -> Features:
-        """Pooled, L2-normalised features of a split; `name` says how its samples are standardised."""
+        """Pooled, L2-normalised features of a split.
+
+        `name` says how its samples are standardised.
+        """
         key = "features", name, mode
         if key not in self._functions:
             model, heads = self._settings.model, self._settings.heads
             preprocessing = self._settings.tasks[name].preprocessing
-            self._functions[key] = evaluator.make_features(model, heads, preprocessing, mode, self._mesh)
-        return evaluator.extract_features(self._functions[key], params, self._batches(name, dataset), self._place)
+            self._functions[key] = evaluator.make_features(
+                model, heads, preprocessing, mode, self._mesh
+            )
+        return evaluator.extract_features(
+            self._functions[key], params, self._batches(name, dataset), self._place
+        )
 
     def _batches(self, name: str, dataset: Dataset) -> Iterator[tuple[Batch, list[str]]]:
         shard = jax.process_index(), jax.process_count()
-        return eval_batches(dataset, self._batch_size(name) // shard[1], shard, self._settings.loader.threads)
+        return eval_batches(
+            dataset, self._batch_size(name) // shard[1], shard, self._settings.loader.threads
+        )
 
     def _batch_size(self, name: str) -> int:
         """Samples of a batch over all devices; no device takes more at once than in training."""

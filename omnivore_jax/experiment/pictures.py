@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.data.source import stack
-from omnivore_jax.eval import sheets
-from omnivore_jax.eval.report import Found, RetrievalSheet, SampleSheet
-from omnivore_jax.experiment.datasets import Readable, RunData
+from omnivore_jax.data.batches import stack
 from omnivore_jax.experiment.retrieval import Neighbours, Part
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.splits import Readable, RunData
+from omnivore_jax.reporting import sheets
+from omnivore_jax.reporting.report import Found, RetrievalSheet, SampleSheet
 from omnivore_jax.train.inputs import divide, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
@@ -36,19 +36,31 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
         key = dataset_key(settings.train.seed, jnp.int32(0), name)
         return micro_batch(divide(batch, split, mesh), split, 0, task, key, mesh).x
 
-    placed = jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch)
-    x = jax.device_get(jax.jit(augment, out_shardings=NamedSharding(mesh, PartitionSpec()))(placed))[:SAMPLES]
+    placed = jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch
+    )
+    x = jax.device_get(
+        jax.jit(augment, out_shardings=NamedSharding(mesh, PartitionSpec()))(placed)
+    )[:SAMPLES]
     kind, labels = settings.datasets[name].kind, batch.label[:SAMPLES]
     return sheets.sample_sheet(name, kind, x, labels, data.train[name].classes, task.preprocessing)
 
 
 def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:
-    """Shows what the first picture of each of a few classes finds; None where nothing was looked for."""
+    """Shows what the first picture of each of a few classes finds.
+
+    None where nothing was looked for.
+    """
     if not found:
         return None
     first = found[0]
-    common = [c for c in np.unique(first.query_concepts) if all(c in n.gallery_concepts for n in found)]
-    of_class = {c: int(np.argmax(first.query_concepts == c)) for c in common or np.unique(first.query_concepts)}
+    common = [
+        c for c in np.unique(first.query_concepts) if all(c in n.gallery_concepts for n in found)
+    ]
+    of_class = {
+        c: int(np.argmax(first.query_concepts == c))
+        for c in common or np.unique(first.query_concepts)
+    }
     chosen = np.array(list(of_class.values())[:QUERIES])
     samples = stack([first.queries.load(int(i), 0) for i in chosen])
     return RetrievalSheet(

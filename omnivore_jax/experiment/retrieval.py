@@ -1,4 +1,7 @@
-"""Neighbours across modalities: pictures look for depth maps and clips of the same thing (paper, section 5)."""
+"""Neighbours across modalities.
+
+Pictures look for depth maps and clips of the same thing (paper, section 5).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,19 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from omnivore_jax.data.datasets import open_dataset
-from omnivore_jax.data.embedded import digit_of
+from omnivore_jax.data.demo import digit_of
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.shuffle import permute
 from omnivore_jax.eval.evaluator import Features, Mode
 from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
-from omnivore_jax.experiment.datasets import Readable, RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.splits import Readable, RunData
 
 
 @dataclass(frozen=True)
 class Part:
-    """So many samples of a dataset, drawn once for all: a fixed stride could hit one class alone (sample.Dataset)."""
+    """So many samples of a dataset, drawn once for all.
+
+    A fixed stride could hit one class alone (sample.Dataset).
+    """
 
     whole: Dataset
     most: int
@@ -61,7 +67,10 @@ class Neighbours(NamedTuple):
 
 
 def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
-    """Lists what can be looked for: the first picture dataset asks every dataset with depth and every one of clips."""
+    """Lists what can be looked for.
+
+    The first picture dataset asks every dataset with depth and every one of clips.
+    """
     asking = [name for name in data.val if settings.datasets[name].kind == "image"][:1]
     for query in asking:
         for name, config in settings.datasets.items():
@@ -71,10 +80,17 @@ def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
                 yield Pair(query, name, "all", "clips")
 
 
-def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Evaluator, params: Any) -> Neighbours:
-    """Extracts features of both sides and compares them: validation pictures against training samples."""
+def find_neighbours(
+    pair: Pair, settings: Settings, data: RunData, evaluator: Evaluator, params: Any
+) -> Neighbours:
+    """Extracts features of both sides and compares them.
+
+    Validation pictures against training samples.
+    """
     queries = Part(data.val[pair.query], settings.eval.retrieval)
-    unchanged = open_dataset(pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False)
+    unchanged = open_dataset(
+        pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False
+    )
     gallery = Part(Readable(unchanged), settings.eval.retrieval)
     asked = evaluator.features(pair.query, queries, params)
     found = evaluator.features(pair.gallery, gallery, params, pair.mode)
@@ -82,17 +98,31 @@ def find_neighbours(pair: Pair, settings: Settings, data: RunData, evaluator: Ev
     gallery_concepts = concepts(pair.gallery, unchanged.classes, found)
     knn = _knn(asked, found, query_concepts, gallery_concepts)
     indices, similarities = nearest(asked.feature, found.feature, min(5, len(gallery)))
-    return Neighbours(pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn)
+    return Neighbours(
+        pair, queries, gallery, indices, similarities, query_concepts, gallery_concepts, knn
+    )
 
 
-def _knn(asked: Features, found: Features, query_concepts: np.ndarray, gallery_concepts: np.ndarray) -> Knn | None:
-    """Scores the queries whose concept the gallery has; None where there is none, or nothing to confuse it with."""
-    numbers = {concept: number for number, concept in enumerate(np.unique([*query_concepts, *gallery_concepts]))}
-    queries, gallery = (np.array([numbers[c] for c in of]) for of in (query_concepts, gallery_concepts))
+def _knn(
+    asked: Features, found: Features, query_concepts: np.ndarray, gallery_concepts: np.ndarray
+) -> Knn | None:
+    """Scores the queries whose concept the gallery has.
+
+    None where there is none, or nothing to confuse it with.
+    """
+    numbers = {
+        concept: number
+        for number, concept in enumerate(np.unique([*query_concepts, *gallery_concepts]))
+    }
+    queries, gallery = (
+        np.array([numbers[c] for c in of]) for of in (query_concepts, gallery_concepts)
+    )
     can = answerable(queries, gallery)
     if not can.any() or len(np.unique(gallery)) < 2:
         return None
-    return knn_accuracy(asked.feature[can], queries[can], found.feature, gallery, min(K, len(gallery)), TAU)
+    return knn_accuracy(
+        asked.feature[can], queries[can], found.feature, gallery, min(K, len(gallery)), TAU
+    )
 
 
 def concepts(name: str, classes: Sequence[str], features: Features) -> np.ndarray:

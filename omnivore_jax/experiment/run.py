@@ -1,4 +1,7 @@
-"""A whole run, in the order in which things happen: settings, data, devices, folder, training, evaluation, report."""
+"""A whole run, in the order in which things happen.
+
+Settings, data, devices, folder, training, evaluation, report.
+"""
 
 import time
 from collections.abc import Mapping
@@ -9,26 +12,31 @@ from typing import Any
 import jax
 from absl import logging
 
-from omnivore_jax.checkpoint import accounts
-from omnivore_jax.checkpoint.card import read_card
-from omnivore_jax.checkpoint.initial import read_initial
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
-from omnivore_jax.core.command import UserError
-from omnivore_jax.experiment.datasets import open_datasets
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings, resolve
+from omnivore_jax.experiment.splits import open_datasets
 from omnivore_jax.experiment.summary import Summary, summarise
 from omnivore_jax.experiment.training import PREEMPTED, Preempted, run_training
 from omnivore_jax.experiment.workdir import open_workdir
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.train.mesh import make_mesh
+from omnivore_jax.weights import accounts
+from omnivore_jax.weights.card import read_card
+from omnivore_jax.weights.initial import read_initial
 
 __all__ = ["PREEMPTED", "Preempted", "Summary", "run"]
 
 
 def run(
-    config: Mapping[str, Any], workdir: Path, source: str, *, evaluate_only: bool, allow_config_change: bool
+    config: Mapping[str, Any],
+    workdir: Path,
+    source: str,
+    *,
+    evaluate_only: bool,
+    allow_config_change: bool,
 ) -> Summary:
     """Trains to the end (or from where the run in `workdir` stopped), evaluates and writes the report.
 
@@ -60,14 +68,20 @@ def run(
             settings, data, mesh, workdir, manager, evaluator, preemption, params
         )
         preemption.raise_from_now_on(
-            Preempted("stopped by SIGTERM in the last evaluation; every step is saved, the same command goes on")
+            Preempted(
+                "stopped by SIGTERM in the last evaluation; every step is saved, the same command "
+                "goes on"
+            )
         )
         seconds = time.perf_counter() - began if whole else None
         return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
 
 
 def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Settings, Any]:
-    """The weights of `init_from`, and the model as they have it; a run that has a checkpoint goes on with its own."""
+    """The weights of `init_from`, and the model as they have it.
+
+    A run that has a checkpoint goes on with its own.
+    """
     if not settings.init_from:
         return settings, None
     step = manager.latest_good_step()

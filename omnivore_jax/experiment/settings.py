@@ -1,31 +1,38 @@
-"""A config file, resolved: the dataclass of every library, built and checked once, before anything is touched."""
+"""A config file, resolved.
+
+The dataclass of every library, built and checked once, before anything is touched.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from omnivore_jax import config as builder
-from omnivore_jax.checkpoint.initial import plan_initial
 from omnivore_jax.checkpoint.manager import CheckpointConfig
-from omnivore_jax.checkpoint.surgery import Plan
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core import config as builder
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
-from omnivore_jax.data.pipeline import DatasetConfig
+from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.model.attention import BACKENDS
-from omnivore_jax.model.variants import ModelConfig, model_config
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.estimate import HardwareConfig
 from omnivore_jax.train.loop import TrainConfig
 from omnivore_jax.train.mesh import MeshConfig
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
 from omnivore_jax.train.task import TaskConfig, heads
+from omnivore_jax.weights.fit import Plan
+from omnivore_jax.weights.initial import plan_initial
 
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Where prepared datasets lie and how much damage is borne: the keys of `data` that are no dataset."""
+    """Where prepared datasets lie and how much damage is borne.
+
+    The keys of `data` that are no dataset.
+    """
 
     root: str = ""
     """Empty: $OMNIVORE_DATA, else data/."""
@@ -40,7 +47,10 @@ class EvalConfig:
     every: int = 0
     """Steps between two evaluations; 0: at the end alone."""
     batch_size: int = 256
-    """At most, over all devices, and of each device no more than `microbatch`; a result does not depend on it."""
+    """At most, over all devices, and of each device no more than `microbatch`.
+
+    A result does not depend on it.
+    """
     retrieval: int = 6000
     """Most samples of queries and of a gallery when neighbours across modalities are looked for at the end; 0: off."""
 
@@ -106,7 +116,9 @@ class Settings:
 
     def mixture(self, sizes: Mapping[str, int]) -> Mixture:
         """The plan of the run, over datasets of these sizes."""
-        sources = tuple(Source(name, sizes[name], c.batch_size, c.ratio) for name, c in self.datasets.items())
+        sources = tuple(
+            Source(name, sizes[name], c.batch_size, c.ratio) for name, c in self.datasets.items()
+        )
         mixes = any(task.mixes for task in self.tasks.values())
         return Mixture(
             sources,
@@ -149,7 +161,9 @@ def _resolve(config: Mapping[str, Any]) -> Settings:
     known = dict.fromkeys([*SECTIONS, *OTHER_KEYS])
     for key in config:
         if key not in known:
-            raise builder.ConfigError(f"config.{key} is not a known section; known: {', '.join(known)}")
+            raise builder.ConfigError(
+                f"config.{key} is not a known section; known: {', '.join(known)}"
+            )
     if not str(config.get("name", "")):
         raise builder.ConfigError("config.name is missing; name the run")
     store, loader, datasets, tasks = _data(config.get("data", {}))
@@ -176,23 +190,37 @@ def _data(section: Mapping[str, Any]):
     store, loader = builder.build_all((StoreConfig, LoaderConfig), own, "data")
     if not rows:
         raise builder.ConfigError("data names no dataset; add one, data.imagenet for example")
-    both = {n: builder.build_all((DatasetConfig, TaskConfig), row, f"data.{n}") for n, row in rows.items()}
-    return store, loader, {n: pair[0] for n, pair in both.items()}, {n: pair[1] for n, pair in both.items()}
+    both = {
+        n: builder.build_all((DatasetConfig, TaskConfig), row, f"data.{n}")
+        for n, row in rows.items()
+    }
+    return (
+        store,
+        loader,
+        {n: pair[0] for n, pair in both.items()},
+        {n: pair[1] for n, pair in both.items()},
+    )
 
 
 def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelConfig:
     """A variant with the fields that the config changes."""
     changes = {key: value for key, value in section.items() if key != "name" and value is not None}
     if changes.get("position_bias") == "auto":
-        changes["position_bias"] = "factored"  # the paper's; weights that a run starts from decide for themselves
+        changes["position_bias"] = (
+            "factored"  # the paper's; weights that a run starts from decide for themselves
+        )
     if "backend" in attention:
         changes["attention_backend"] = attention["backend"]
     if set(attention) - {"backend"}:
-        raise builder.ConfigError(f"attention.{min(set(attention) - {'backend'})} is not a known key; known: backend")
+        raise builder.ConfigError(
+            f"attention.{min(set(attention) - {'backend'})} is not a known key; known: backend"
+        )
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     for key in changes:
         if key not in names:
-            raise builder.ConfigError(f"model.{key} is not a known key; known keys: {', '.join(sorted(names))}")
+            raise builder.ConfigError(
+                f"model.{key} is not a known key; known keys: {', '.join(sorted(names))}"
+            )
     variant = dataclasses.asdict(model_config(section.get("name", "")))
     return builder.build(ModelConfig, variant | changes, "model")
 
@@ -201,8 +229,12 @@ def _check(settings: Settings) -> None:
     heads(settings.tasks)
     backend = settings.model.attention_backend
     if backend not in ("auto", *BACKENDS):
-        raise builder.ConfigError(f"attention.backend={backend!r} is not known; use auto or {', '.join(BACKENDS)}")
+        raise builder.ConfigError(
+            f"attention.backend={backend!r} is not known; use auto or {', '.join(BACKENDS)}"
+        )
     if settings.model.depth_embed == "none":
         for name, dataset in settings.datasets.items():
             if dataset.kind == "rgbd":
-                raise builder.ConfigError(f"model.depth_embed='none', but data.{name} has depth; use 'summed'")
+                raise builder.ConfigError(
+                    f"model.depth_embed='none', but data.{name} has depth; use 'summed'"
+                )

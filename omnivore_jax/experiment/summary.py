@@ -1,4 +1,7 @@
-"""The end of a run: the best EMA is evaluated in full, the report is written, the figures are returned."""
+"""The end of a run.
+
+The best EMA is evaluated in full, the report is written, the figures are returned.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,16 +15,16 @@ from jax.sharding import Mesh
 
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
-from omnivore_jax.eval import report as reports
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.eval.knn import Knn
 from omnivore_jax.eval.metrics import parameter_account
-from omnivore_jax.eval.render import summary_table, write_page
-from omnivore_jax.eval.report import DatasetResult, KnnResult, Report, RunInfo
 from omnivore_jax.experiment import pictures, retrieval
-from omnivore_jax.experiment.datasets import RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.splits import RunData
+from omnivore_jax.reporting import report as reports
+from omnivore_jax.reporting.render import summary_table, write_page
+from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, RunInfo
 from omnivore_jax.train.state import abstract_state, init_state
 
 
@@ -58,7 +61,9 @@ def summarise(
     source: str,
     seconds: float | None,
 ) -> Summary:
-    """Evaluates the best EMA of a run and writes its report; `seconds` is None where an earlier process did a part.
+    """Evaluates the best EMA of a run and writes its report.
+
+    `seconds` is None where an earlier process did a part.
 
     Raises:
         UserError: there is no undamaged checkpoint.
@@ -100,7 +105,9 @@ def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[i
     return restored.step, restored.state["ema"]
 
 
-def _dataset(name: str, settings: Settings, data: RunData, evaluator: Evaluator, params: Any) -> DatasetResult:
+def _dataset(
+    name: str, settings: Settings, data: RunData, evaluator: Evaluator, params: Any
+) -> DatasetResult:
     kind, classes = settings.datasets[name].kind, data.val[name].classes
     result = evaluator.classify(name, params)
     if kind != "rgbd":
@@ -119,7 +126,9 @@ def _neighbours(settings: Settings, data: RunData, mesh: Mesh, evaluator: Evalua
         result = None
         if found.knn is not None:
             if untrained is None:
-                untrained = init_state(settings.model, settings.heads, settings.train.seed, mesh).params
+                untrained = init_state(
+                    settings.model, settings.heads, settings.train.seed, mesh
+                ).params
             before = retrieval.find_neighbours(pair, settings, data, evaluator, untrained).knn
             result = _knn_result(pair, found.knn, before)
         results.append((found, result))
@@ -153,7 +162,11 @@ def _info(settings: Settings, data: RunData, source: str, seconds: float | None)
 
 
 def _with_depth(settings: Settings) -> set[str]:
-    return {settings.tasks[name].head for name, config in settings.datasets.items() if config.kind == "rgbd"}
+    return {
+        settings.tasks[name].head
+        for name, config in settings.datasets.items()
+        if config.kind == "rgbd"
+    }
 
 
 def _figures(result: Any) -> Mapping[str, Any]:

@@ -9,24 +9,24 @@ from typing import Any
 import jax
 from absl import logging
 
-from omnivore_jax.checkpoint.card import make_card
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.log import MetricsWriter
 from omnivore_jax.core.progress import Progress
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.eval.metrics import mean_top1
-from omnivore_jax.experiment.datasets import RunData
 from omnivore_jax.experiment.evaluation import Evaluator
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.splits import RunData
 from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import Split, split_batch
 from omnivore_jax.train.state import TrainState, abstract_state, init_state, state_from
 from omnivore_jax.train.step import Trainer, make_train_step
+from omnivore_jax.weights.card import make_card
 
 PREEMPTED = 42
 """Exit code after a SIGTERM: the state is saved, the scheduler may start the same command again."""
@@ -38,7 +38,10 @@ class Preempted(Exception):
 
 @dataclass
 class RunWatch:
-    """What happens around the steps of a run (train.loop.Watch): records, evaluations, checkpoints, signals."""
+    """What happens around the steps of a run (train.loop.Watch).
+
+    Records, evaluations, checkpoints, signals.
+    """
 
     settings: Settings
     mixture: Mixture
@@ -66,20 +69,29 @@ class RunWatch:
             self.writer.write_times(step, self.progress.times())
 
     def pauses_at(self, step: int) -> bool:
-        """Tells whether to evaluate, save or stop after this step; also where an earlier save has failed."""
+        """Tells whether to evaluate, save or stop after this step.
+
+        Also where an earlier save has failed.
+        """
         self.manager.check()
         self.stopping = self.preemption.requested(step)
         return self.stopping or self._evaluates(step) or self._saves(step)
 
     def pause(self, step: int, state: TrainState) -> None:
-        """Evaluates the EMA, then saves: what is known of a step is on the disk before its checkpoint is."""
+        """Evaluates the EMA, then saves.
+
+        What is known of a step is on the disk before its checkpoint is.
+        """
         if self._evaluates(step):
             self.evaluate(step, state)
         self.writer.flush()
         self.manager.save(step, state, self.metadata)
         if self.stopping and step < self.mixture.total_steps:
             self.manager.wait()
-            raise Preempted(f"stopped by SIGTERM at step {step}, which is saved; the same command goes on from there")
+            raise Preempted(
+                f"stopped by SIGTERM at step {step}, which is saved; the same command goes on from "
+                "there"
+            )
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Scores the EMA on every validation split."""
@@ -89,7 +101,9 @@ class RunWatch:
             row = {name: result.row() for name, result in results.items()}
             self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
             scores = {name: result.top1 for name, result in results.items()}
-            logging.info("step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items()))
+            logging.info(
+                "step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items())
+            )
             self.manager.record_best(step, mean_top1(results), scores)
 
     def _evaluates(self, step: int) -> bool:
@@ -103,7 +117,11 @@ class RunWatch:
 
 def _means(tally: Mapping[str, Any]) -> dict[str, float | int]:
     count = max(int(tally["count"]), 1)
-    return {"loss": float(tally["loss"]) / count, "accuracy": int(tally["correct"]) / count, "n": int(tally["count"])}
+    return {
+        "loss": float(tally["loss"]) / count,
+        "accuracy": int(tally["correct"]) / count,
+        "n": int(tally["count"]),
+    }
 
 
 def run_training(
@@ -116,7 +134,9 @@ def run_training(
     preemption: dist.Preemption,
     params: Any = None,
 ) -> bool:
-    """Trains to the last step, resuming from the newest undamaged checkpoint; tells whether it began at step 0.
+    """Trains to the last step, resuming from the newest undamaged checkpoint.
+
+    Tells whether it began at step 0.
 
     `params` are the weights to begin with (numpy); None: drawn from the seed.
 
@@ -135,8 +155,12 @@ def run_training(
             logging.info("the run in %s is finished: %d steps", workdir, start)
             return False
         loader = stack.enter_context(_loader(settings, data, mesh, mixture, workdir, start))
-        progress = stack.enter_context(Progress(mixture.total_steps, start=start, every=settings.log.every))
-        watch = RunWatch(settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata)
+        progress = stack.enter_context(
+            Progress(mixture.total_steps, start=start, every=settings.log.every)
+        )
+        watch = RunWatch(
+            settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
+        )
         with jax.transfer_guard("disallow"):
             train(state, loader, step_fn, watch)
         manager.wait()
@@ -151,15 +175,28 @@ def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
     except ValueError as error:
         raise UserError(str(error)) from error
     trainer = Trainer(
-        settings.model, settings.tasks, settings.optimizer, settings.mix, mesh, mixture.total_steps, settings.train.seed
+        settings.model,
+        settings.tasks,
+        settings.optimizer,
+        settings.mix,
+        mesh,
+        mixture.total_steps,
+        settings.train.seed,
     )
     return mixture, make_train_step(trainer)
 
 
 def _card(settings: Settings, data: RunData) -> dict[str, Any]:
-    """What a checkpoint says of its model; class names where the dataset has a name for every class of its head."""
+    """What a checkpoint says of its model.
+
+    Class names where the dataset has a name for every class of its head.
+    """
     tasks = settings.tasks
-    classes = {tasks[n].head: d.classes for n, d in data.train.items() if len(d.classes) == tasks[n].classes}
+    classes = {
+        tasks[n].head: d.classes
+        for n, d in data.train.items()
+        if len(d.classes) == tasks[n].classes
+    }
     inputs = {
         tasks[name].head: {
             "modality": dataset.kind,
@@ -177,7 +214,10 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
 
 
 def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str, Split]:
-    """How every dataset's batch is divided over devices and micro-batches; ValueError where it is not divisible."""
+    """How every dataset's batch is divided over devices and micro-batches.
+
+    ValueError where it is not divisible.
+    """
     return {
         name: split_batch(name, size, shards, settings.tasks[name], settings.mix.group)
         for name, size in mixture.batch_sizes.items()
@@ -185,7 +225,11 @@ def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str
 
 
 def _begin(
-    settings: Settings, mesh: jax.sharding.Mesh, manager: CheckpointManager, metadata: Mapping[str, Any], params: Any
+    settings: Settings,
+    mesh: jax.sharding.Mesh,
+    manager: CheckpointManager,
+    metadata: Mapping[str, Any],
+    params: Any,
 ) -> tuple[TrainState, int]:
     """The state to go on from: the newest good checkpoint's, else a new one."""
     if manager.latest_good_step() is None:
@@ -195,15 +239,22 @@ def _begin(
     step, state, saved = manager.restore(abstract_state(settings.model, settings.heads, mesh))
     if saved["sizes"] != metadata["sizes"]:
         raise UserError(
-            f"the datasets have changed since the run was started ({saved['sizes']} samples then, {metadata['sizes']} "
-            "now), which would change the order of the data; put them back, or use another --workdir"
+            f"the datasets have changed since the run was started ({saved['sizes']} samples then, "
+            f"{metadata['sizes']} "
+            "now), which would change the order of the data; put them back, or use another "
+            "--workdir"
         )
     logging.info("resuming from step %d", step)
     return state, step
 
 
 def _loader(
-    settings: Settings, data: RunData, mesh: jax.sharding.Mesh, mixture: Mixture, workdir: Path, start: int
+    settings: Settings,
+    data: RunData,
+    mesh: jax.sharding.Mesh,
+    mixture: Mixture,
+    workdir: Path,
+    start: int,
 ) -> TrainLoader:
     sharding = batch_sharding(mesh)
     return TrainLoader(
@@ -213,7 +264,9 @@ def _loader(
         start=start,
         place=on_devices(sharding, mixture.batch_sizes),
         rows={name: host_rows(sharding, size) for name, size in mixture.batch_sizes.items()},
-        bad_records=BadRecords(workdir / f"bad_records{_suffix()}.jsonl", data.sizes, settings.store.bad_budget),
+        bad_records=BadRecords(
+            workdir / f"bad_records{_suffix()}.jsonl", data.sizes, settings.store.bad_budget
+        ),
     )
 
 

@@ -1,4 +1,7 @@
-"""The folder of a run: it remembers the config that the run was started with and refuses another."""
+"""The folder of a run.
+
+It remembers the config that the run was started with and refuses another.
+"""
 
 import json
 import platform
@@ -12,14 +15,17 @@ from typing import Any
 from absl import logging
 
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
     *("data.root", "data.bad_budget", "data.workers", "data.threads", "data.prefetch"),
     *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
 )
-"""Keys that may change between two starts of a run: they cannot change what it computes (but for rounding)."""
+"""Keys that may change between two starts of a run.
+
+They cannot change what it computes (but for rounding).
+"""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -28,7 +34,8 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -
     """Makes the folder, or checks that the run in it has the same config; writes `config.json`.
 
     Raises:
-        UserError: it cannot be made, hosts do not share it, or the config differs (lists the differences).
+        UserError: it cannot be made, hosts do not share it, or the config differs (lists the
+        differences).
 
     """
     error = None
@@ -41,14 +48,18 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -
     if error is not None:
         raise UserError(error)
     if not (workdir / "config.json").exists():
-        raise UserError(f"--workdir={workdir} is not the same folder on every host; use one that they share")
+        raise UserError(
+            f"--workdir={workdir} is not the same folder on every host; use one that they share"
+        )
 
 
 def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder") from error
+        raise UserError(
+            f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder"
+        ) from error
     path = workdir / "config.json"
     if path.exists():
         differences = config_differences(_stored(path), config)
@@ -65,14 +76,18 @@ def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
         temporary.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; make room or choose another workdir") from error
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}; make room or choose another workdir"
+        ) from error
 
 
 def _stored(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the config of a run; put it back, or use another --workdir") from error
+        raise UserError(
+            f"{path} is not the config of a run; put it back, or use another --workdir"
+        ) from error
 
 
 def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -88,7 +103,9 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
 
 def versions() -> dict[str, str]:
     """Python's and those of the packages that compute."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in PACKAGES
+    }
 
 
 def command() -> str:

@@ -1,4 +1,7 @@
-"""Window attention as one pure function, whoever computes it: a registry of backends that say what they support."""
+"""Window attention as one pure function, whoever computes it.
+
+A registry of backends that say what they support.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -47,9 +50,10 @@ def window_attention(
 ) -> Float[Array, "g n c"]:
     """Attends within every window: softmax(q k^T / sqrt(d) + bias + mask) v.
 
-    Windows are ordered by sample, then by place on the map. `qkv` holds all heads' queries, then keys, then values.
-    `bias` is shared by all windows. Window i of a map adds mask `mask_classes[class_ids[i]]`: few masks, however many
-    windows. `keep` multiplies the attention weights (dropout). Softmax and bias are float32.
+    Windows are ordered by sample, then by place on the map. `qkv` holds all heads' queries, then
+    keys, then values. `bias` is shared by all windows. Window i of a map adds mask
+    `mask_classes[class_ids[i]]`: few masks, however many windows. `keep` multiplies the attention
+    weights (dropout). Softmax and bias are float32.
 
     Raises:
         ValueError: the backend is not known or does not support the call.
@@ -65,7 +69,9 @@ def choose(backend: str, call: Call) -> str:
     if backend == "auto":
         return next(name for name in BACKENDS if BACKENDS[name].refuses(call) is None)
     if backend not in BACKENDS:
-        raise ValueError(f"attention.backend={backend!r} is not known; use auto or one of {', '.join(BACKENDS)}")
+        raise ValueError(
+            f"attention.backend={backend!r} is not known; use auto or one of {', '.join(BACKENDS)}"
+        )
     reason = BACKENDS[backend].refuses(call)
     if reason:
         raise ValueError(f"attention.backend={backend!r} does not take {reason}; use auto")
@@ -89,7 +95,10 @@ def _attend(qkv, bias, mask_classes, class_ids, keep):
 
 
 def _attend_forward(qkv, bias, mask_classes, class_ids, keep):
-    """Returns the output and what its gradient needs; the exponentials among that are not yet divided by their sum."""
+    """Returns the output and what its gradient needs.
+
+    The exponentials among that are not yet divided by their sum.
+    """
     g, n, c3 = qkv.shape
     heads = bias.shape[0]
     q, k, v = qkv.reshape(g, n, 3, heads, c3 // 3 // heads).transpose(2, 0, 3, 1, 4)
@@ -107,7 +116,9 @@ def _add_bias(logits, bias, mask_classes, class_ids):
     if mask_classes is None:
         return logits + bias
     by_class = bias + jnp.asarray(mask_classes)[:, None]
-    by_window = by_class[class_ids]  # looked up on the device: a constant would hold a mask a window
+    by_window = by_class[
+        class_ids
+    ]  # looked up on the device: a constant would hold a mask a window
     split = logits.reshape(-1, *by_window.shape)
     return (split + by_window).reshape(logits.shape)
 
@@ -116,13 +127,17 @@ def _attend_backward(saved, dout):
     q, k, v, keep, out, weights, total = saved
     g, heads, n, d = q.shape
     dout = dout.reshape(g, n, heads, d).swapaxes(1, 2)
-    divided = dout.astype(jnp.float32) / total  # what is divided here need not be divided where it is n x n
+    divided = (
+        dout.astype(jnp.float32) / total
+    )  # what is divided here need not be divided where it is n x n
     narrow = divided.astype(v.dtype)
     kept = weights if keep is None else weights * keep
     dv = jnp.matmul(_flip(kept).astype(v.dtype), narrow)
     dweights = jnp.matmul(narrow, _flip(v), preferred_element_type=jnp.float32)
     dweights = dweights if keep is None else dweights * keep
-    mean = (divided * out).sum(-1, keepdims=True)  # of dweights, weighted with the attention weights
+    mean = (divided * out).sum(
+        -1, keepdims=True
+    )  # of dweights, weighted with the attention weights
     dlogits = weights * (dweights - mean)
     scaled = (dlogits * d**-0.5).astype(q.dtype)
     dq, dk = jnp.matmul(scaled, k), jnp.matmul(_flip(scaled), q)
@@ -131,7 +146,10 @@ def _attend_backward(saved, dout):
 
 
 def _sum_windows(x: Float[Array, "g k n n"]) -> Float[Array, "k n n"]:
-    """Sums over the leading axis as a product with ones: XLA on a CPU is tens of times faster at it than at the sum."""
+    """Sums over the leading axis as a product with ones.
+
+    XLA on a CPU is tens of times faster at it than at the sum.
+    """
     flat = x.reshape(x.shape[0], -1)
     return jnp.matmul(jnp.ones((1, x.shape[0]), x.dtype), flat).reshape(x.shape[1:])
 

@@ -10,14 +10,17 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.model.attention import window_attention
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import LayerNorm, Linear, gelu
 from omnivore_jax.model.noise import Keys, child_keys, dropout, dropout_factors, scale_samples
 from omnivore_jax.model.position_bias import FactoredBias, JointBias
-from omnivore_jax.model.variants import ModelConfig
 from omnivore_jax.model.window import WindowGrid, merge, partition, shift_masks, window_grid
 
 Remat = Literal["none", "attention", "block"]
-"""What the backward pass computes again instead of keeping it: nothing, attention, or attention and MLP."""
+"""What the backward pass computes again instead of keeping it.
+
+Nothing, attention, or attention and MLP.
+"""
 
 
 class WindowAttention(nnx.Module):
@@ -34,7 +37,9 @@ class WindowAttention(nnx.Module):
         )
         self.proj = Linear(width, width, std=std, key=proj)
 
-    def __call__(self, x: Float[Array, "b t h w c"], grid: WindowGrid, keys: Keys | None) -> Float[Array, "b t h w c"]:
+    def __call__(
+        self, x: Float[Array, "b t h w c"], grid: WindowGrid, keys: Keys | None
+    ) -> Float[Array, "b t h w c"]:
         rate = self.config.dropout
         qkv = self.qkv(partition(x, grid))
         bias = self.relative_position_bias_table(grid.window)
@@ -57,7 +62,9 @@ class Mlp(nnx.Module):
         self.fc1 = Linear(width, hidden, std=config.init_std, key=one)
         self.fc2 = Linear(hidden, width, std=config.init_std, key=two)
 
-    def __call__(self, x: Float[Array, "b t h w c"], keys: Keys | None) -> Float[Array, "b t h w c"]:
+    def __call__(
+        self, x: Float[Array, "b t h w c"], keys: Keys | None
+    ) -> Float[Array, "b t h w c"]:
         hidden = dropout(gelu(self.fc1(x)), child_keys(keys, 0), self.rate)
         return dropout(self.fc2(hidden), child_keys(keys, 1), self.rate)
 
@@ -81,7 +88,10 @@ class Block(nnx.Module):
         drop_path: Float[Array, "2 b"] | None = None,
         remat: Remat = "none",
     ) -> Float[Array, "b t h w c"]:
-        """`drop_path` holds the factors of the two branches; the first lies outside what `remat` recomputes."""
+        """`drop_path` holds the factors of the two branches.
+
+        The first lies outside what `remat` recomputes.
+        """
         grid = window_grid((x.shape[1], x.shape[2], x.shape[3]), self.window, self.shifted)
         first, second = (None, None) if drop_path is None else drop_path
 
@@ -108,6 +118,7 @@ class PatchMerging(nnx.Module):
 
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h2 w2 c2"]:
         x = jnp.pad(x, [(0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2), (0, 0)])
-        # Neighbours in the order (h, w) = (0, 0), (1, 0), (0, 1), (1, 1), as in the released weights.
+        # Neighbours in the order (h, w) = (0, 0), (1, 0), (0, 1), (1, 1), as in the released
+        # weights.
         x = rearrange(x, "b t (h q) (w r) c -> b t h w (r q c)", q=2, r=2)
         return self.reduction(self.norm(x))

@@ -1,6 +1,9 @@
-"""What a model costs, from its sizes alone: parameters, arithmetic, activations and the layout of its tokens.
+"""What a model costs, from its sizes alone.
 
-Nothing is compiled and no device is touched. Arithmetic counts matrix products alone, a multiply-add as 2.
+Parameters, arithmetic, activations and the layout of its tokens.
+
+Nothing is compiled and no device is touched. Arithmetic counts matrix products alone, a
+multiply-add as 2.
 """
 
 import math
@@ -11,13 +14,16 @@ import jax
 
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.block import Remat
-from omnivore_jax.model.functional import abstract_model
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.window import WindowGrid, window_grid
 
 
 class StageLayout(NamedTuple):
-    """How one sample lies in a stage; plain blocks (even ones) and shifted ones (odd ones) differ in `shift` alone."""
+    """How one sample lies in a stage.
+
+    Plain blocks (even ones) and shifted ones (odd ones) differ in `shift` alone.
+    """
 
     size: Size
     """Of the map, in tokens."""
@@ -48,8 +54,13 @@ class StageLayout(NamedTuple):
 def parameter_count(config: ModelConfig, heads: Mapping[str, int] | None = None) -> dict[str, int]:
     """Counts parameters: {"trunk": ..., "heads.image": ..., "total": ...}."""
     _, params = abstract_model(config, heads or {})
-    parts = {"trunk": params["trunk"]} | {f"heads.{name}": head for name, head in params.get("heads", {}).items()}
-    counts = {name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for name, part in parts.items()}
+    parts = {"trunk": params["trunk"]} | {
+        f"heads.{name}": head for name, head in params.get("heads", {}).items()
+    }
+    counts = {
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+        for name, part in parts.items()
+    }
     return counts | {"total": sum(counts.values())}
 
 
@@ -58,10 +69,16 @@ def layout(config: ModelConfig, size: Size) -> list[StageLayout]:
     tokens = tuple(-(-extent // patch) for extent, patch in zip(size, config.patch, strict=True))
     stages = []
     for stage, (blocks, heads) in enumerate(zip(config.depths, config.num_heads, strict=True)):
-        grid: WindowGrid = window_grid((tokens[0], tokens[1], tokens[2]), config.window, shifted=True)
+        grid: WindowGrid = window_grid(
+            (tokens[0], tokens[1], tokens[2]), config.window, shifted=True
+        )
         windows = math.prod(grid.padded) // math.prod(grid.window)
         channels = config.width(stage)
-        stages.append(StageLayout(grid.size, channels, heads, blocks, grid.window, windows, grid.padded, grid.shift))
+        stages.append(
+            StageLayout(
+                grid.size, channels, heads, blocks, grid.window, windows, grid.padded, grid.shift
+            )
+        )
         tokens = (tokens[0], -(-tokens[1] // 2), -(-tokens[2] // 2))
     return stages
 
@@ -70,10 +87,18 @@ def flops(config: ModelConfig, size: Size, channels: int = 3, classes: int = 0) 
     """Counts the forward pass of one sample; training takes three times as much."""
     stages = layout(config, size)
     frames = min(size[0], config.patch[0])  # a shorter input meets only its part of the kernel
-    products = stages[0].tokens * config.embed_dim * frames * math.prod(config.patch[1:]) * _embedded(config, channels)
+    products = (
+        stages[0].tokens
+        * config.embed_dim
+        * frames
+        * math.prod(config.patch[1:])
+        * _embedded(config, channels)
+    )
     for stage, after in zip(stages, [*stages[1:], None], strict=True):
         c = stage.channels
-        attention = stage.padded_tokens * (3 * c * c + 2 * stage.window_tokens * c) + stage.tokens * c * c
+        attention = (
+            stage.padded_tokens * (3 * c * c + 2 * stage.window_tokens * c) + stage.tokens * c * c
+        )
         products += stage.blocks * (attention + stage.tokens * 2 * config.mlp_ratio * c * c)
         products += 0 if after is None else after.tokens * 4 * c * 2 * c
     return 2 * (products + config.feature_dim * classes)
@@ -82,7 +107,9 @@ def flops(config: ModelConfig, size: Size, channels: int = 3, classes: int = 0) 
 def _embedded(config: ModelConfig, channels: int) -> int:
     """Channels that go through a patch embedding."""
     if channels not in (3, 4) or (channels == 4 and config.depth_embed == "none"):
-        raise ValueError(f"channels={channels}; use 3 (RGB)" + (", or 4" if config.depth_embed != "none" else ""))
+        raise ValueError(
+            f"channels={channels}; use 3 (RGB)" + (", or 4" if config.depth_embed != "none" else "")
+        )
     return channels
 
 

@@ -14,12 +14,20 @@ NAME = re.compile(r"[A-Za-z][\w-]*")
 
 
 def check_name(name: str) -> None:
-    """Raises ValueError for what cannot name a head: it is a part of parameters' paths, where numbers are places."""
+    """Raises ValueError for what cannot name a head.
+
+    It is a part of parameters' paths, where numbers are places.
+    """
     if not NAME.fullmatch(name):
-        raise ValueError(f"head={name!r} is no name; use a letter, then letters, digits, _ and -, for example image")
+        raise ValueError(
+            f"head={name!r} is no name; use a letter, then letters, digits, _ and -, for example "
+            "image"
+        )
 
 
-def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) -> dict[str, Linear]:
+def make_heads(
+    classes: Mapping[str, int], features: int, *, key: PRNGKeyArray
+) -> dict[str, Linear]:
     """Makes a head for every name.
 
     Raises:
@@ -31,15 +39,23 @@ def make_heads(classes: Mapping[str, int], features: int, *, key: PRNGKeyArray) 
         if number < 1:
             raise ValueError(f"head {name!r} has {number} classes; use 1 or more")
     keys = jax.random.split(key, max(1, len(classes)))
-    return {n: Linear(features, k, std=HEAD_STD, key=keys[i]) for i, (n, k) in enumerate(classes.items())}
+    return {
+        n: Linear(features, k, std=HEAD_STD, key=keys[i])
+        for i, (n, k) in enumerate(classes.items())
+    }
 
 
 def classify(
-    feature: Float[Array, "b c"], heads: Mapping[str, Linear], name: str, keys: Keys | None, rate: float
+    feature: Float[Array, "b c"],
+    heads: Mapping[str, Linear],
+    name: str,
+    keys: Keys | None,
+    rate: float,
 ) -> Float[Array, "b classes"]:
     """Scores pooled features with one head, behind dropout where keys are given."""
     if name not in heads:
         raise ValueError(
-            f"head={name!r} is not in this model; use one of {', '.join(sorted(heads)) or 'none: it has no heads'}"
+            f"head={name!r} is not in this model; use one of "
+            f"{', '.join(sorted(heads)) or 'none: it has no heads'}"
         )
     return heads[name](dropout(feature, keys, rate))

@@ -18,7 +18,15 @@ LAYER_NORM_EPS = 1e-5
 class Linear(nnx.Module):
     """Affine map of the last axis."""
 
-    def __init__(self, features_in: int, features_out: int, *, std: float, bias: bool = True, key: PRNGKeyArray):
+    def __init__(
+        self,
+        features_in: int,
+        features_out: int,
+        *,
+        std: float,
+        bias: bool = True,
+        key: PRNGKeyArray,
+    ):
         self.kernel = nnx.Param(std * jax.random.normal(key, (features_in, features_out)))
         self.bias = nnx.Param(jnp.zeros(features_out)) if bias else None
 
@@ -89,7 +97,9 @@ def _layer_norm_backward(saved, dy):
 
 
 def _row_means(x: Float[Array, "n c"]) -> Float[Array, "n 1"]:
-    return x @ jnp.full((x.shape[1], 1), 1 / x.shape[1])  # products with constants are faster than sums on a CPU
+    return x @ jnp.full(
+        (x.shape[1], 1), 1 / x.shape[1]
+    )  # products with constants are faster than sums on a CPU
 
 
 def _column_sums(x: Float[Array, "n c"]) -> Float[Array, "c"]:
@@ -126,12 +136,17 @@ def _matmul(x, kernel):
 
 def _matmul_backward(saved, dy):
     x, kernel = saved
-    # x^T dy as it stands, where automatic differentiation transposes all that produces dy; the narrower side first.
+    # x^T dy as it stands, where automatic differentiation transposes all that produces dy; the
+    # narrower side first.
     swap = x.shape[-1] > dy.shape[-1]
     sides = (dy, x) if swap else (x, dy)
-    dkernel = jax.lax.dot_general(*sides, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    dkernel = jax.lax.dot_general(
+        *sides, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+    )
     if swap:
-        dkernel = jax.lax.optimization_barrier(dkernel).T  # or XLA folds the transposition back into the product
+        dkernel = jax.lax.optimization_barrier(
+            dkernel
+        ).T  # or XLA folds the transposition back into the product
     return dy @ kernel.astype(dy.dtype).T, dkernel
 
 

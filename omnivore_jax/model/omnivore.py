@@ -7,10 +7,11 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.model.block import Remat
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import classify, make_heads
 from omnivore_jax.model.noise import Keys, child_keys
 from omnivore_jax.model.trunk import Trunk
-from omnivore_jax.model.variants import ModelConfig, model_config
+from omnivore_jax.model.variants import model_config
 
 
 class Omnivore(nnx.Module):
@@ -62,8 +63,12 @@ class Omnivore(nnx.Module):
         return pooled if stages is None else maps
 
 
-def create_model(name: str, heads: Mapping[str, int], *, seed: int = 0, **changes: object) -> Omnivore:
-    """Builds a model with fresh parameters; `changes` are fields of `ModelConfig` (position_bias="joint", ...).
+def create_model(
+    name: str, heads: Mapping[str, int], *, seed: int = 0, **changes: object
+) -> Omnivore:
+    """Builds a model with fresh parameters.
+
+    `changes` are fields of `ModelConfig` (position_bias="joint", ...).
 
     Raises:
         ValueError: there is no such model or field.

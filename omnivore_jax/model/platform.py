@@ -1,8 +1,10 @@
-"""Which of two equal ways of writing a few operations the compiler is given: the one switch for the platform's sake.
+"""Which of two equal ways of writing a few operations the compiler is given.
 
-XLA on a CPU is slow at some forms that are natural elsewhere (sums over a leading axis, the transpose in a weight's
-gradient). `cpu` writes them otherwise, with gradients by hand; `plain` leaves all to automatic differentiation. They
-differ by rounding alone.
+The one switch for the platform's sake.
+
+XLA on a CPU is slow at some forms that are natural elsewhere (sums over a leading axis, the
+transpose in a weight's gradient). `cpu` writes them otherwise, with gradients by hand; `plain`
+leaves all to automatic differentiation. They differ by rounding alone.
 """
 
 from collections.abc import Iterator
@@ -17,7 +19,10 @@ _forms: ContextVar[Forms] = ContextVar("forms", default="auto")
 
 
 def cpu_forms() -> bool:
-    """Says whether what is being traced now gets the forms for a CPU; `auto` asks the mesh, else the default device."""
+    """Says whether what is being traced now gets the forms for a CPU.
+
+    `auto` asks the mesh, else the default device.
+    """
     forms = _forms.get()
     if forms != "auto":
         return forms == "cpu"
@@ -28,7 +33,10 @@ def cpu_forms() -> bool:
 
 @contextmanager
 def use_forms(forms: Forms) -> Iterator[None]:
-    """Sets the switch for what is traced inside; a function that `jax.jit` has compiled keeps the forms it has."""
+    """Sets the switch for what is traced inside.
+
+    A function that `jax.jit` has compiled keeps the forms it has.
+    """
     token = _forms.set(forms)
     try:
         yield

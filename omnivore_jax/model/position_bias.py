@@ -1,8 +1,10 @@
-"""Relative position bias of window attention: what a query adds to its logits for a key at a given offset.
+"""Relative position bias of window attention.
 
-Two forms. `FactoredBias` is the paper's (section 3.1): one table over space, one over time, added. `JointBias` is the
-released model's: one table over all three axes. A factored bias has an exact joint form; the way back is a projection
-(`bias_forms.py`).
+What a query adds to its logits for a key at a given offset.
+
+Two forms. `FactoredBias` is the paper's (section 3.1): one table over space, one over time, added.
+`JointBias` is the released model's: one table over all three axes. A factored bias has an exact
+joint form; the way back is a projection (`bias_forms.py`).
 """
 
 import math
@@ -19,11 +21,21 @@ from omnivore_jax.core.types import Size
 class FactoredBias(nnx.Module):
     """Bias as the sum of a spatial and a temporal table; `corner` as in `offset_rows`."""
 
-    def __init__(self, window: Size, heads: int, *, corner: bool = False, std: float = 0.02, key: PRNGKeyArray):
+    def __init__(
+        self,
+        window: Size,
+        heads: int,
+        *,
+        corner: bool = False,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
         spatial, temporal = jax.random.split(key)
         t, h, w = window
         self.window, self.corner = window, corner
-        self.spatial = nnx.Param(std * jax.random.normal(spatial, ((2 * h - 1) * (2 * w - 1), heads)))
+        self.spatial = nnx.Param(
+            std * jax.random.normal(spatial, ((2 * h - 1) * (2 * w - 1), heads))
+        )
         self.temporal = nnx.Param(std * jax.random.normal(temporal, (2 * t - 1, heads)))
 
     def table(self) -> Float[Array, "offsets k"]:
@@ -38,7 +50,15 @@ class FactoredBias(nnx.Module):
 class JointBias(nnx.Module):
     """Bias as one table over all offsets, time slowest (the layout of the released checkpoints)."""
 
-    def __init__(self, window: Size, heads: int, *, corner: bool = False, std: float = 0.02, key: PRNGKeyArray):
+    def __init__(
+        self,
+        window: Size,
+        heads: int,
+        *,
+        corner: bool = False,
+        std: float = 0.02,
+        key: PRNGKeyArray,
+    ):
         self.window, self.corner = window, corner
         self.joint = nnx.Param(std * jax.random.normal(key, (table_rows(window), heads)))
 
@@ -55,16 +75,19 @@ def table_rows(window: Size) -> int:
 
 
 def _bias(table: Float[Array, "offsets k"], rows: Int[np.ndarray, "n n"]) -> Float[Array, "k n n"]:
-    return table.T[:, rows]  # gathered from the transposed table, which is faster on a CPU, forward and backward
+    return table.T[
+        :, rows
+    ]  # gathered from the transposed table, which is faster on a CPU, forward and backward
 
 
 @cache
 def offset_rows(trained: Size, window: Size, *, corner: bool = False) -> Int[np.ndarray, "n n"]:
     """Looks up the row of a joint table for every (query, key) pair of a window.
 
-    A short clip or a small map clamps the window below the `trained` one. The released model then cuts the `corner` out
-    of the trained window's index instead of indexing the smaller window. The two agree where time alone is clamped
-    and differ where width is; released weights need the corner, others are better off without.
+    A short clip or a small map clamps the window below the `trained` one. The released model then
+    cuts the `corner` out of the trained window's index instead of indexing the smaller window. The
+    two agree where time alone is clamped and differ where width is; released weights need the
+    corner, others are better off without.
     """
     n = math.prod(window)
     offsets = _offsets(trained)[:n, :n] if corner else _offsets(window)

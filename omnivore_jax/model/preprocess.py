@@ -23,9 +23,13 @@ class Preprocessing:
 
     def __post_init__(self):
         if min(*self.std, self.disparity_std) <= 0:
-            raise ValueError(f"std={self.std}, disparity_std={self.disparity_std}; all must be above 0")
+            raise ValueError(
+                f"std={self.std}, disparity_std={self.disparity_std}; all must be above 0"
+            )
         if self.disparity_max <= DISPARITY_MIN:
-            raise ValueError(f"disparity_max={self.disparity_max}; use a number above {DISPARITY_MIN}")
+            raise ValueError(
+                f"disparity_max={self.disparity_max}; use a number above {DISPARITY_MIN}"
+            )
 
 
 def preprocess(batch: Batch, spec: Preprocessing) -> Float[Array, "b t h w c"]:
@@ -34,11 +38,17 @@ def preprocess(batch: Batch, spec: Preprocessing) -> Float[Array, "b t h w c"]:
 
 
 def to_unit(batch: Batch, spec: Preprocessing) -> Float[Array, "b t h w c"]:
-    """Scales a batch to 0..1; disparity is clamped to [.01, max] and divided by max (the released DepthNorm)."""
+    """Scales a batch to 0..1.
+
+    Disparity is clamped to [.01, max] and divided by max (the released DepthNorm).
+    """
     rgb = jnp.asarray(batch.rgb).astype(jnp.float32) / 255
     if batch.disparity is None:
         return rgb
-    disparity = jnp.clip(jnp.asarray(batch.disparity), DISPARITY_MIN, spec.disparity_max) / spec.disparity_max
+    disparity = (
+        jnp.clip(jnp.asarray(batch.disparity), DISPARITY_MIN, spec.disparity_max)
+        / spec.disparity_max
+    )
     return jnp.concatenate([rgb, disparity], axis=-1)
 
 
@@ -50,5 +60,8 @@ def standardise(x: Float[Array, "b t h w c"], spec: Preprocessing) -> Float[Arra
 
 
 def depth_only(x: Float[Array, "b t h w 4"]) -> Float[Array, "b t h w 4"]:
-    """Drops the colours of standardised RGB-D: they become 0, which is their mean (paper, App. A and B.4)."""
+    """Drops the colours of standardised RGB-D: they become 0, which is their mean (paper, App.
+
+    A and B.4).
+    """
     return x.at[..., :3].set(0.0)

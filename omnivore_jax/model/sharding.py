@@ -9,9 +9,12 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def divide_batch(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b ..."]:
-    """Divides the leading axis over the batch axes of the mesh that `jax.set_mesh` set; does nothing without one.
+    """Divides the leading axis over the batch axes of the mesh that `jax.set_mesh` set.
 
-    Without the constraint XLA gathers activations to match sharded weights instead of gathering the weights.
+    Does nothing without one.
+
+    Without the constraint XLA gathers activations to match sharded weights instead of gathering the
+    weights.
     """
     mesh = jax.sharding.get_abstract_mesh()
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))

@@ -1,6 +1,10 @@
-"""The shared trunk: embeds an image, a clip or an RGB-D picture and refines its tokens, stage by stage."""
+"""The shared trunk.
+
+Embeds an image, a clip or an RGB-D picture and refines its tokens, stage by stage.
+"""
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +12,11 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.model.block import Block, PatchMerging, Remat
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.embed import PatchEmbed, depth_patch_embed, embed
 from omnivore_jax.model.layers import LayerNorm
 from omnivore_jax.model.noise import Keys, child_keys, drop_path_factors, drop_path_rates, dropout
 from omnivore_jax.model.sharding import divide_batch
-from omnivore_jax.model.variants import ModelConfig
 
 
 class Stage(nnx.Module):
@@ -22,7 +26,9 @@ class Stage(nnx.Module):
         *blocks, merging = jax.random.split(key, config.depths[stage] + 1)
         self.blocks = nnx.List([Block(config, stage, j, key=k) for j, k in enumerate(blocks)])
         last = stage == len(config.depths) - 1
-        self.downsample = None if last else PatchMerging(config.width(stage), std=config.init_std, key=merging)
+        self.downsample = (
+            None if last else PatchMerging(config.width(stage), std=config.init_std, key=merging)
+        )
 
 
 class Trunk(nnx.Module):
@@ -32,7 +38,9 @@ class Trunk(nnx.Module):
         self.patch_embed = PatchEmbed(
             3, config.embed_dim, config.patch, shared_depth=config.depth_embed == "shared", key=rgb
         )
-        self.depth_patch_embed = depth_patch_embed(config.depth_embed, config.embed_dim, config.patch, key=depth)
+        self.depth_patch_embed = depth_patch_embed(
+            config.depth_embed, config.embed_dim, config.patch, key=depth
+        )
         self.layers = nnx.List([Stage(config, i, key=k) for i, k in enumerate(stages)])
         self.norm = LayerNorm(config.feature_dim)
 
@@ -60,7 +68,11 @@ class Trunk(nnx.Module):
         maps = {}
         for i, (layer, factors) in enumerate(zip(self.layers, self._drop_path(keys), strict=True)):
             for j, block in enumerate(layer.blocks):
-                noise = child_keys(keys, 2 + sum(self.config.depths[:i]) + j) if self.config.dropout else None
+                noise = (
+                    child_keys(keys, 2 + sum(self.config.depths[:i]) + j)
+                    if self.config.dropout
+                    else None
+                )
                 x = divide_batch(block(x, keys=noise, drop_path=factors[j], remat=remat))
             maps[f"premerge{i}"] = x
             x = x if layer.downsample is None else divide_batch(layer.downsample(x))
@@ -82,7 +94,7 @@ class Trunk(nnx.Module):
         if keys is None or not rate:
             return [[None] * depth for depth in depths]
         rates = drop_path_rates(rate, sum(depths))
-        factors = drop_path_factors(child_keys(keys, 0), rates)  # pyright: ignore[reportArgumentType]
+        factors = drop_path_factors(cast(Keys, child_keys(keys, 0)), rates)
         blocks = iter([f if r else None for f, r in zip(factors, rates, strict=True)])
         return [[next(blocks) for _ in range(depth)] for depth in depths]
 
@@ -91,9 +103,11 @@ def stage_names(config: ModelConfig) -> list[str]:
     """Lists the maps that a trunk can give; K counts stages from 0.
 
     last       after the last stage and the final norm
-    stageK     after stage K and its merging, with the final norm: the last two stages, which have its width
+    stageK     after stage K and its merging, with the final norm: the last two stages, which have
+               its width
     interimK   after stage K and its merging (the released code's intermediate outputs)
-    premergeK  after the blocks of stage K, before its merging: C, 2C, 4C, ... channels, what a segmentation head takes
+    premergeK  after the blocks of stage K, before its merging: C, 2C, 4C, ... channels, what a
+               segmentation head takes
     """
     stages = range(len(config.depths))
     normed = [f"stage{k}" for k in stages if k >= len(config.depths) - 2]
@@ -106,6 +120,8 @@ def check_stages(config: ModelConfig, stages: Sequence[str]) -> None:
         if name in stage_names(config):
             continue
         why = "is not a map of this model"
-        if name.removeprefix("stage").isdigit() and int(name.removeprefix("stage")) < len(config.depths):
+        if name.removeprefix("stage").isdigit() and int(name.removeprefix("stage")) < len(
+            config.depths
+        ):
             why = f"has not the {config.feature_dim} channels of the final norm"
         raise ValueError(f"stages: {name!r} {why}; use {', '.join(stage_names(config))}")

@@ -1,4 +1,7 @@
-"""What a run will need, by formula alone: memory of a device and hours. For the dry run; touches no device."""
+"""What a run will need, by formula alone: memory of a device and hours. For the dry run.
+
+Touches no device.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,15 +15,21 @@ from omnivore_jax.train.mesh import partition_spec
 from omnivore_jax.train.microbatch import Split
 
 MEMORY_FORMULA = (
-    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 when accumulated) "
-    "+ micro-batch x bytes that a sample keeps for the backward pass + samples of the device x bytes of a sample"
+    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 "
+    "when accumulated) "
+    "+ micro-batch x bytes that a sample keeps for the backward pass + samples of the device x "
+    "bytes of a sample"
 )
 HOURS_FORMULA = (
-    "hours = samples x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 where attention is) "
+    "hours = samples x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 "
+    "where attention is) "
     "/ (chips x teraflops x 1e12 x utilisation x 3600)"
 )
 PASSES = {"none": 3.0, "attention": 3.5, "block": 4.0}
-"""Forward and backward pass in forward passes: a backward pass costs two, and recomputation is forward again."""
+"""Forward and backward pass in forward passes.
+
+A backward pass costs two, and recomputation is forward again.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,11 +89,19 @@ def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
 
 
 def memory(
-    params: PyTree, mesh: Mapping[str, int], split: Split, *, activation_bytes: int, sample_bytes: int
+    params: PyTree,
+    mesh: Mapping[str, int],
+    split: Split,
+    *,
+    activation_bytes: int,
+    sample_bytes: int,
 ) -> Memory:
-    """Estimates the memory of a device during a step, by `MEMORY_FORMULA`; an upper bound where groups are not trained.
+    """Estimates the memory of a device during a step, by `MEMORY_FORMULA`.
 
-    `activation_bytes` is what one sample keeps for the backward pass, `sample_bytes` what it has as the host sends it.
+    An upper bound where groups are not trained.
+
+    `activation_bytes` is what one sample keeps for the backward pass, `sample_bytes` what it has as
+    the host sends it.
     """
     held = elements_per_device(params, mesh)
     return Memory(
@@ -98,6 +115,9 @@ def memory(
 
 
 def hours(work: Iterable[Work], hardware: HardwareConfig) -> float:
-    """Estimates the length of a run, by `HOURS_FORMULA`; waiting for data and evaluation come on top."""
+    """Estimates the length of a run, by `HOURS_FORMULA`.
+
+    Waiting for data and evaluation come on top.
+    """
     flops = sum(part.samples * part.flops * PASSES[part.remat] for part in work)
     return flops / (hardware.chips * hardware.teraflops * 1e12 * hardware.utilisation * 3600)

@@ -1,6 +1,9 @@
-"""From the samples of a batch, as the host sent them, to what the model and the loss take: one micro-batch at a time.
+"""From the samples of a batch, as the host sent them, to what the model and the loss take.
 
-Order: to 0..1, colours, erasing, standardising, RGB drop, mixing. Only a micro-batch is ever held in floating point.
+One micro-batch at a time.
+
+Order: to 0..1, colours, erasing, standardising, RGB drop, mixing. Only a micro-batch is ever held
+in floating point.
 """
 
 from typing import NamedTuple
@@ -42,14 +45,24 @@ def divide(batch: Batch, split: Split, mesh: Mesh) -> Batch:
 
 
 def micro_batch(
-    divided: Batch, split: Split, number: Int[Array, ""] | int, task: TaskConfig, key: PRNGKeyArray, mesh: Mesh
+    divided: Batch,
+    split: Split,
+    number: Int[Array, ""] | int,
+    task: TaskConfig,
+    key: PRNGKeyArray,
+    mesh: Mesh,
 ) -> Inputs:
-    """Takes and augments micro-batch `number` of a divided batch; `key` is that of the dataset's part of the step."""
+    """Takes and augments micro-batch `number` of a divided batch.
+
+    `key` is that of the dataset's part of the step.
+    """
     at = number * split.micro + jnp.arange(split.micro)
     own, slots = _take(divided, split, at, number), _slots(split, at)
     uses = keys.sample_keys(key, slots)
     x = _augmented(own, uses, task)
-    targets = soft_targets(own.label, own.label, jnp.ones(own.label.shape), task.classes, task.smoothing)
+    targets = soft_targets(
+        own.label, own.label, jnp.ones(own.label.shape), task.classes, task.smoothing
+    )
     if task.mixes:
         blend = draw_blend(keys.group_keys(key, slots // split.group), task, x.shape[2:4])
         other_x, other = _partner(x, own, divided, split, at, task, key)
@@ -66,8 +79,13 @@ def _slots(split: Split, at: Int[Array, "m"]) -> Int[Array, "b"]:
     return (jnp.arange(split.shards)[:, None] * split.local + at).reshape(-1)
 
 
-def _take(divided: Batch, split: Split, at: Int[Array, "m"], number: Int[Array, ""] | int | None = None) -> Batch:
-    """Takes rows `at` of every device; those of micro-batch `number` are consecutive: cut out, not gathered."""
+def _take(
+    divided: Batch, split: Split, at: Int[Array, "m"], number: Int[Array, ""] | int | None = None
+) -> Batch:
+    """Takes rows `at` of every device; those of micro-batch `number` are consecutive.
+
+    Cut out, not gathered.
+    """
 
     def rows(array):
         if number is None:
@@ -79,7 +97,9 @@ def _take(divided: Batch, split: Split, at: Int[Array, "m"], number: Int[Array, 
     return jax.tree.map(rows, divided)
 
 
-def _augmented(batch: Batch, uses: Key[Array, "uses b"], task: TaskConfig) -> Float[Array, "b t h w c"]:
+def _augmented(
+    batch: Batch, uses: Key[Array, "uses b"], task: TaskConfig
+) -> Float[Array, "b t h w c"]:
     x = to_unit(batch, task.preprocessing)
     x = photometric.colour(x, uses[keys.COLOUR], task)
     x = photometric.erase(x, uses[keys.ERASE], task.erase)
@@ -87,14 +107,25 @@ def _augmented(batch: Batch, uses: Key[Array, "uses b"], task: TaskConfig) -> Fl
     return photometric.drop_rgb(x, uses[keys.RGB_DROP], task.rgb_drop)
 
 
-def _partner(x: Array, own: Batch, divided: Batch, split: Split, at: Array, task: TaskConfig, key: PRNGKeyArray):
+def _partner(
+    x: Array,
+    own: Batch,
+    divided: Batch,
+    split: Split,
+    at: Array,
+    task: TaskConfig,
+    key: PRNGKeyArray,
+):
     """The partner of each sample: its augmented pixels and its row of the batch.
 
-    A micro-batch of whole groups holds its partners already. Otherwise they are taken from the batch and augmented
-    again: what is drawn for a sample depends on its position alone, so they come out as in their own micro-batch.
+    A micro-batch of whole groups holds its partners already. Otherwise they are taken from the
+    batch and augmented again: what is drawn for a sample depends on its position alone, so they
+    come out as in their own micro-batch.
     """
     if split.micro % split.group == 0:
-        return _reverse(x, split), Batch(None, None, _reverse(own.label, split), _reverse(own.mask, split))
+        return _reverse(x, split), Batch(
+            None, None, _reverse(own.label, split), _reverse(own.mask, split)
+        )
     there = jnp.asarray(partners(split.local, split.group))[at]
     other = _take(divided, split, there)
     return _augmented(other, keys.sample_keys(key, _slots(split, there)), task), other

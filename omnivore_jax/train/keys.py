@@ -1,4 +1,6 @@
-"""Where the randomness of training comes from: (seed, step, dataset, position in the global batch) and nothing else.
+"""Where the randomness of training comes from.
+
+(seed, step, dataset, position in the global batch) and nothing else.
 
 No key depends on devices, hosts or micro-batches, so neither does what is drawn.
 """
@@ -17,12 +19,16 @@ GROUPS = 2**31
 
 def dataset_key(seed: int, step: Int[Array, ""], dataset: str) -> PRNGKeyArray:
     """Key of a dataset's part of a step."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), crc32(dataset.encode()))
+    return jax.random.fold_in(
+        jax.random.fold_in(jax.random.key(seed), step), crc32(dataset.encode())
+    )
 
 
 def sample_keys(dataset: PRNGKeyArray, slots: Int[Array, "b"]) -> Key[Array, "uses b"]:
     """Keys of each sample, one a use; `slots` are positions in the global batch."""
-    return jax.vmap(lambda slot: jax.random.split(jax.random.fold_in(dataset, slot), len(USES)), out_axes=1)(slots)
+    return jax.vmap(
+        lambda slot: jax.random.split(jax.random.fold_in(dataset, slot), len(USES)), out_axes=1
+    )(slots)
 
 
 def group_keys(dataset: PRNGKeyArray, groups: Int[Array, "b"]) -> Key[Array, "b"]:

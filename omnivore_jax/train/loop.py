@@ -1,7 +1,7 @@
 """The training loop: takes steps from the loader, runs them, and stops where the run asks for it.
 
-What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a `Watch`: the loop knows
-when, the watch knows what.
+What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a `Watch`:
+the loop knows when, the watch knows what.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch, PlacedStep
 
 
@@ -29,12 +29,18 @@ class TrainConfig:
 
     def __post_init__(self):
         if self.epochs <= 0 and self.steps <= 0:
-            raise ValueError(f"epochs={self.epochs}, steps={self.steps}: nothing to do; make one of them positive")
+            raise ValueError(
+                f"epochs={self.epochs}, steps={self.steps}: nothing to do; make one of them "
+                "positive"
+            )
 
 
 @runtime_checkable
 class Watch(Protocol):
-    """What a run does around its steps. Steps count updates: step n is the state after n updates."""
+    """What a run does around its steps. Steps count updates.
+
+    Step n is the state after n updates.
+    """
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes the figures of a step, in order; called while the next step already runs."""
@@ -54,12 +60,16 @@ class NonFiniteLoss(UserError):
 
 
 def train(
-    state: Any, steps: Iterable[PlacedStep], step_fn: Callable[[Any, dict[str, Batch]], Any], watch: Watch
+    state: Any,
+    steps: Iterable[PlacedStep],
+    step_fn: Callable[[Any, dict[str, Batch]], Any],
+    watch: Watch,
 ) -> Any:
     """Runs every step that the loader gives, one update each, and returns the last state.
 
-    The figures of step n are fetched while step n + 1 runs, so that the device never waits for the host; only before a
-    pause are they fetched at once, because no checkpoint may hold a state whose loss was not finite.
+    The figures of step n are fetched while step n + 1 runs, so that the device never waits for the
+    host; only before a pause are they fetched at once, because no checkpoint may hold a state whose
+    loss was not finite.
 
     Raises:
         NonFiniteLoss: names step, dataset and samples.
@@ -88,8 +98,13 @@ def _record(loaded: PlacedStep, metrics: Any, watch: Watch) -> None:
 
 
 def _diverged(loaded: PlacedStep, metrics: Mapping[str, Any]) -> str:
-    ids = "; ".join(f"{name}: {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}" for name, ids in loaded.ids.items())
+    ids = "; ".join(
+        f"{name}: {', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}"
+        for name, ids in loaded.ids.items()
+    )
     return (
-        f"loss or gradient is not finite at step {loaded.step + 1} (gradient norm {metrics['grad_norm']:.3g}), "
-        f"samples {ids}; lower optimizer.peak, set optimizer.clip or look at these; the last checkpoint is untouched"
+        f"loss or gradient is not finite at step {loaded.step + 1} (gradient norm "
+        f"{metrics['grad_norm']:.3g}), "
+        f"samples {ids}; lower optimizer.peak, set optimizer.clip or look at these; the last "
+        "checkpoint is untouched"
     )

@@ -13,6 +13,8 @@ def cross_entropy_sum(
     return jnp.sum(jnp.where(mask, loss, 0.0))
 
 
-def correct_count(logits: Float[Array, "b classes"], label: Int[Array, "b"], mask: Bool[Array, "b"]) -> Int[Array, ""]:
+def correct_count(
+    logits: Float[Array, "b classes"], label: Int[Array, "b"], mask: Bool[Array, "b"]
+) -> Int[Array, ""]:
     """How many real samples have their plain label on top."""
     return jnp.sum((jnp.argmax(logits, axis=-1) == label) & mask)

@@ -1,7 +1,10 @@
-"""How devices are laid out and where each array lives: rules over paths and shapes, no annotations in the model.
+"""How devices are laid out and where each array lives.
 
-Three axes: `data` and `fsdp` both divide the batch, `fsdp` also the parameters, `tensor` columns and rows of layers.
-XLA inserts the communication (GSPMD: what used to be called pjit is `jax.jit` with these shardings).
+Rules over paths and shapes, no annotations in the model.
+
+Three axes: `data` and `fsdp` both divide the batch, `fsdp` also the parameters, `tensor` columns
+and rows of layers. XLA inserts the communication (GSPMD: what used to be called pjit is `jax.jit`
+with these shardings).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +40,10 @@ class MeshConfig:
             if size == 0 or size < -1:
                 raise ValueError(f"{axis}={size}; use 1 or more, or -1 for the rest of the devices")
         if sizes.count(-1) > 1:
-            raise ValueError(f"data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}: use -1 for one of them only")
+            raise ValueError(
+                f"data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}: use -1 for one of them "
+                "only"
+            )
 
 
 def mesh_shape(config: MeshConfig, devices: int) -> dict[str, int]:
@@ -52,7 +58,11 @@ def mesh_shape(config: MeshConfig, devices: int) -> dict[str, int]:
     wanted = " x ".join(f"mesh.{axis}={size}" for axis, size in shape.items())
     rest = [axis for axis, size in shape.items() if size == -1]
     if (devices % given if rest else devices != given) != 0:
-        remedy = f"a product that divides {devices}" if rest else f"a product of {devices} (mesh.data=-1: the rest)"
+        remedy = (
+            f"a product that divides {devices}"
+            if rest
+            else f"a product of {devices} (mesh.data=-1: the rest)"
+        )
         raise ValueError(f"{wanted} does not fit the {devices} devices; use {remedy}")
     return shape | {axis: devices // given for axis in rest}
 
@@ -62,8 +72,10 @@ def describe(config: MeshConfig, devices: int) -> str:
     shape = mesh_shape(config, devices)
     sizes = " x ".join(f"{axis} {size}" for axis, size in shape.items())
     return (
-        f"{sizes}: the batch is divided by {batch_shards(shape)} (data x fsdp), parameters, moments and EMA by fsdp "
-        "(largest axis that divides) and by tensor (columns of qkv and fc1, rows of proj and fc2, classes)"
+        f"{sizes}: the batch is divided by {batch_shards(shape)} (data x fsdp), parameters, "
+        "moments and EMA by fsdp "
+        "(largest axis that divides) and by tensor (columns of qkv and fc1, rows of proj and fc2, "
+        "classes)"
     )
 
 
@@ -71,7 +83,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Lays out the devices (all of them, or those given)."""
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(config, len(devices))
-    return jax.make_mesh(tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return jax.make_mesh(
+        tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    )
 
 
 def batch_shards(shape: Mapping[str, int]) -> int:
@@ -84,7 +98,10 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def partition_spec(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mapping[str, int]) -> P:
-    """Where an array lives, from the end of its path and its shape; moments and averages follow their parameter."""
+    """Where an array lives, from the end of its path and its shape.
+
+    Moments and averages follow their parameter.
+    """
     axes: list[str | None] = [None] * len(shape)
     column = _tensor_axis(path, len(shape))
     if column is not None and mesh["tensor"] > 1 and shape[column] % mesh["tensor"] == 0:
@@ -96,7 +113,10 @@ def partition_spec(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mapping[
 
 
 def _tensor_axis(path: tuple[str, ...], ndim: int) -> int | None:
-    """Axis that the tensor axis divides: the columns of a layer that widens, the rows of the one that follows."""
+    """Axis that the tensor axis divides.
+
+    The columns of a layer that widens, the rows of the one that follows.
+    """
     *_, owner, layer, leaf = ("", "", "", *path)
     columns = layer in ("qkv", "fc1") or owner == "heads"
     rows = layer == "fc2" or (owner, layer) == ("attn", "proj")

@@ -1,7 +1,7 @@
 """How a batch is taken apart: over devices, then into micro-batches whose gradients are added up.
 
-Arrays of a batch are seen as [devices, samples of a device, ...]: a micro-batch takes the same rows of every device, so
-that no sample crosses from one to another.
+Arrays of a batch are seen as [devices, samples of a device, ...]: a micro-batch takes the same rows
+of every device, so that no sample crosses from one to another.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,8 @@ def split_batch(name: str, samples: int, shards: int, task: TaskConfig, group: i
     """
     if samples % shards:
         raise ValueError(
-            f"data.{name}.batch_size={samples} is not divisible by {shards} devices (mesh.data x mesh.fsdp); "
+            f"data.{name}.batch_size={samples} is not divisible by {shards} devices (mesh.data x "
+            "mesh.fsdp); "
             f"use a multiple of {shards}"
         )
     local = samples // shards
@@ -41,7 +42,8 @@ def split_batch(name: str, samples: int, shards: int, task: TaskConfig, group: i
     if task.mixes and local % group:
         remedy = f"make the samples of a device ({local}) a multiple of it, or set mix.group to a divisor of {local}"
         raise ValueError(
-            f"mix.group={group} does not divide data.{name}.batch_size={samples} over {shards} devices; {remedy}"
+            f"mix.group={group} does not divide data.{name}.batch_size={samples} over {shards} "
+            f"devices; {remedy}"
         )
     most = min(task.microbatch or local, local)
     micro = next(size for size in range(most, 0, -1) if local % size == 0)

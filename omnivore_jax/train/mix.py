@@ -1,7 +1,10 @@
-"""Mixup and cutmix inside groups of consecutive samples (Appendix A; timm's batch mode, as in the released recipe).
+"""Mixup and cutmix inside groups of consecutive samples (Appendix A.
 
-A group shares one lambda and one box, and each sample's partner is the group reversed. A group never crosses a device:
-no pixel moves between devices and the result does not depend on how many there are.
+Timm's batch mode, as in the released recipe).
+
+A group shares one lambda and one box, and each sample's partner is the group reversed. A group
+never crosses a device: no pixel moves between devices and the result does not depend on how many
+there are.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,10 @@ class MixConfig:
     """Who is mixed with whom: the section `mix`."""
 
     group: int = 32
-    """Consecutive samples that share one lambda (the released batch of a GPU); a smaller batch is one group."""
+    """Consecutive samples that share one lambda (the released batch of a GPU).
+
+    A smaller batch is one group.
+    """
 
     def __post_init__(self):
         if self.group < 1:
@@ -39,30 +45,45 @@ class Blend(NamedTuple):
 
 
 def partners(samples: int, group: int) -> Int[np.ndarray, "b"]:
-    """Partner of each sample: its group reversed; the middle of an odd group is its own, so it stays as it is."""
+    """Partner of each sample: its group reversed.
+
+    The middle of an odd group is its own, so it stays as it is.
+    """
     at = np.arange(samples)
     return at // group * group + group - 1 - at % group
 
 
 def draw_blend(keys: Key[Array, "b"], task: TaskConfig, size: tuple[int, ...]) -> Blend:
-    """Draws the blend of each sample from the key of its group; `size` is (rows, columns) of a frame."""
+    """Draws the blend of each sample from the key of its group.
+
+    `size` is (rows, columns) of a frame.
+    """
     return Blend(*jax.vmap(lambda key: _draw(key, task, size))(keys))
 
 
 def _draw(key: PRNGKeyArray, task: TaskConfig, size: tuple[int, ...]):
-    mix, switch, *at = jax.random.uniform(jax.random.fold_in(key, 0), (4,))  # one draw for all that is uniform
+    mix, switch, *at = jax.random.uniform(
+        jax.random.fold_in(key, 0), (4,)
+    )  # one draw for all that is uniform
     chance = task.switch_prob if task.mixup and task.cutmix else float(task.cutmix > 0)
     paste = switch < chance
     alpha = jnp.where(paste, task.cutmix, task.mixup)
-    share = jnp.where(mix < task.mix_prob, jax.random.beta(jax.random.fold_in(key, 1), alpha, alpha), 1.0)
+    share = jnp.where(
+        mix < task.mix_prob, jax.random.beta(jax.random.fold_in(key, 1), alpha, alpha), 1.0
+    )
     box = cut_box(share, (jnp.stack(at) * jnp.array(size)).astype(jnp.int32), size)
     # lambda follows the box that the border clipped
     pasted = (box[2] - box[0]) * (box[3] - box[1]) / (size[0] * size[1])
     return jnp.where(paste, 1 - pasted, share), box, paste
 
 
-def cut_box(share: Float[Array, ""], centre: Int[Array, "2"], size: tuple[int, ...]) -> Int[Array, "4"]:
-    """Box around `centre` with 1 - share of a frame's area until the border clips it: top, left, bottom, right."""
+def cut_box(
+    share: Float[Array, ""], centre: Int[Array, "2"], size: tuple[int, ...]
+) -> Int[Array, "4"]:
+    """Box around `centre` with 1 - share of a frame's area until the border clips it.
+
+    Top, left, bottom, right.
+    """
     frame = jnp.array(size)
     half = (frame * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
     return jnp.concatenate([jnp.clip(centre - half, 0, frame), jnp.clip(centre + half, 0, frame)])
@@ -82,12 +103,20 @@ def inside(box: Int[Array, "b 4"], size: tuple[int, ...]) -> Bool[Array, "b h w"
     """Tells which pixels of a frame lie in a box of (top, left, bottom, right)."""
     top, left, bottom, right = jnp.moveaxis(box[..., None], 1, 0)
     row, column = jnp.arange(size[0]), jnp.arange(size[1])
-    return ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[:, None, :]
+    return ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[
+        :, None, :
+    ]
 
 
 def soft_targets(
-    label: Int[Array, "b"], other: Int[Array, "b"], own: Float[Array, "b"], classes: int, smoothing: float
+    label: Int[Array, "b"],
+    other: Int[Array, "b"],
+    own: Float[Array, "b"],
+    classes: int,
+    smoothing: float,
 ) -> Float[Array, "b classes"]:
     """Targets of blended samples, with label smoothing in them (1 - s + s/K on a label, s/K off it)."""
-    hard = own[:, None] * jax.nn.one_hot(label, classes) + (1 - own)[:, None] * jax.nn.one_hot(other, classes)
+    hard = own[:, None] * jax.nn.one_hot(label, classes) + (1 - own)[:, None] * jax.nn.one_hot(
+        other, classes
+    )
     return (1 - smoothing) * hard + smoothing / classes

@@ -1,9 +1,12 @@
-"""AdamW with the paper's schedule over groups of parameters, each trained or left alone by a step; and the EMA.
+"""AdamW with the paper's schedule over groups of parameters, each trained or left alone by a step.
 
-A step trains only what its samples pass through: the heads of its datasets, the depth embedding where there is depth.
-PyTorch skips parameters without a gradient, with their moments, their decay and their own step count for Adam's bias
-correction. So every group has an optimiser state of its own, and an absent group is left as it is.
-Source: Appendix A; end values of the schedule and exclusions from decay as in the released configuration.
+And the EMA.
+
+A step trains only what its samples pass through: the heads of its datasets, the depth embedding
+where there is depth. PyTorch skips parameters without a gradient, with their moments, their decay
+and their own step count for Adam's bias correction. So every group has an optimiser state of its
+own, and an absent group is left as it is. Source: Appendix A; end values of the schedule and
+exclusions from decay as in the released configuration.
 """
 
 from collections.abc import Iterable
@@ -38,7 +41,10 @@ class OptimizerConfig:
     warmup_steps: int = 0
     """Length of the warm-up in steps; 0: from the fraction."""
     cooldown_start: float = 0.9
-    """Fraction of the training after which the cool-down runs (linear from cooldown to end); 1: none."""
+    """Fraction of the training after which the cool-down runs (linear from cooldown to end); 1.
+
+    None.
+    """
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay: float = 0.05
@@ -59,11 +65,13 @@ class OptimizerConfig:
                 raise ValueError(f"{name}={getattr(self, name)}; use 0 or more")
         if not 0 <= self.warmup < 1 or self.warmup_steps < 0:
             raise ValueError(
-                f"warmup={self.warmup}, warmup_steps={self.warmup_steps}; use a fraction below 1, or steps"
+                f"warmup={self.warmup}, warmup_steps={self.warmup_steps}; use a fraction below 1, "
+                "or steps"
             )
         if not self.warmup < self.cooldown_start <= 1:
             raise ValueError(
-                f"cooldown_start={self.cooldown_start}; use a fraction above warmup ({self.warmup}), at most 1"
+                f"cooldown_start={self.cooldown_start}; use a fraction above warmup "
+                f"({self.warmup}), at most 1"
             )
         if not (0 <= min(self.betas) and max(self.betas) < 1):
             raise ValueError(f"betas={self.betas}; use numbers from 0 to below 1")
@@ -73,8 +81,13 @@ class OptimizerConfig:
             raise ValueError(f"ema={self.ema}; use a decay from 0 to below 1")
 
 
-def learning_rate(config: OptimizerConfig, step: Int[Array, ""] | int, total_steps: int) -> Float[Array, ""]:
-    """Learning rate of the update that follows `step` updates; computed on the device, so no host value is traced."""
+def learning_rate(
+    config: OptimizerConfig, step: Int[Array, ""] | int, total_steps: int
+) -> Float[Array, ""]:
+    """Learning rate of the update that follows `step` updates.
+
+    Computed on the device, so no host value is traced.
+    """
     done = jnp.asarray(step, jnp.float32) / total_steps
     warmup, cooldown = config.warmup, config.cooldown_start
     if config.warmup_steps:
@@ -82,7 +95,9 @@ def learning_rate(config: OptimizerConfig, step: Int[Array, ""] | int, total_ste
     tiny = 1 / (2 * total_steps)  # a phase of no length is never divided by
     u = jnp.clip((done - warmup) / max(cooldown - warmup, tiny), 0, 1)
     cosine = config.cooldown + 0.5 * (config.peak - config.cooldown) * (1 + jnp.cos(jnp.pi * u))
-    rest = _linear(config.cooldown, config.end, jnp.clip((done - cooldown) / max(1 - cooldown, tiny), 0, 1))
+    rest = _linear(
+        config.cooldown, config.end, jnp.clip((done - cooldown) / max(1 - cooldown, tiny), 0, 1)
+    )
     return jnp.where(
         done < warmup,
         _linear(config.start, config.peak, done / max(warmup, tiny)),
@@ -95,7 +110,10 @@ def _linear(start: float, end: float, u: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def group_of(path: str) -> str:
-    """Group of a parameter, by its dotted path: a head, one of the two patch embeddings, or the rest of the trunk."""
+    """Group of a parameter, by its dotted path.
+
+    A head, one of the two patch embeddings, or the rest of the trunk.
+    """
     keys = path.split(".")
     if keys[0] == "heads":
         return f"heads.{keys[1]}"
@@ -117,20 +135,27 @@ def join_groups(groups: Iterable[Tree]) -> Tree:
     return unflatten({path: leaf for tree in groups for path, leaf in flatten(tree).items()})
 
 
-def active_groups(depth_embed: DepthEmbed, heads: Iterable[str], depths: Iterable[bool]) -> frozenset[str]:
+def active_groups(
+    depth_embed: DepthEmbed, heads: Iterable[str], depths: Iterable[bool]
+) -> frozenset[str]:
     """Lists the groups that a step trains, given the head of each of its datasets and whether that one has depth."""
     depths = list(depths)
     active = {TRUNK, *(f"heads.{head}" for head in heads)}
     if any(depths) and depth_embed != "none":
         active.add(DEPTH_EMBED)
-    if depth_embed != "separate" or not all(depths):  # "separate" embeds all four channels by themselves
+    if depth_embed != "separate" or not all(
+        depths
+    ):  # "separate" embeds all four channels by themselves
         active.add(RGB_EMBED)
     return frozenset(active)
 
 
 def init(params: Tree) -> dict[str, optax.ScaleByAdamState]:
     """Makes the optimiser state: one of optax's Adam states a group."""
-    return {name: optax.scale_by_adam().init(tree) for name, tree in split_groups(params).items()}  # pyright: ignore
+    adam = optax.scale_by_adam()
+    return {
+        n: cast(optax.ScaleByAdamState, adam.init(tree)) for n, tree in split_groups(params).items()
+    }
 
 
 def update(
@@ -147,20 +172,32 @@ def update(
             params[name], state[name] = _adamw(config, rate, params[name], grads[name], state[name])
         elif config.update_absent:
             old = (params[name], state[name])
-            new = _adamw(config, rate, params[name], jax.tree.map(jnp.zeros_like, params[name]), state[name])
+            new = _adamw(
+                config, rate, params[name], jax.tree.map(jnp.zeros_like, params[name]), state[name]
+            )
             trained = jnp.asarray(state[name].count) > 0
-            params[name], state[name] = jax.tree.map(lambda n, o, t=trained: jnp.where(t, n, o), new, old)
+            params[name], state[name] = jax.tree.map(
+                lambda n, o, t=trained: jnp.where(t, n, o), new, old
+            )
     return params, state
 
 
-def _adamw(config: OptimizerConfig, rate: Float[Array, ""], params: Tree, grads: Tree, state: optax.ScaleByAdamState):
+def _adamw(
+    config: OptimizerConfig,
+    rate: Float[Array, ""],
+    params: Tree,
+    grads: Tree,
+    state: optax.ScaleByAdamState,
+):
     adam = optax.scale_by_adam(*config.betas, eps=config.eps)
     updates, moments = adam.update(grads, state)
 
     def move(path, param, update):
         return param - rate * (update + config.decay * param if decays(path) else update)
 
-    return jax.tree_util.tree_map_with_path(move, params, updates), cast(optax.ScaleByAdamState, moments)
+    return jax.tree_util.tree_map_with_path(move, params, updates), cast(
+        optax.ScaleByAdamState, moments
+    )
 
 
 def decays(path: tuple[Any, ...]) -> bool:

@@ -1,7 +1,9 @@
-"""What changes the colours of a sample on the device, before it is standardised; all frames of a clip alike.
+"""What changes the colours of a sample on the device, before it is standardised.
 
-Values are in 0..1. Every change is a draw (random, of one sample) and an `apply` (plain arithmetic).
-Semantics: torchvision (ColorJitter, RandomErasing), which the released recipe uses.
+All frames of a clip alike.
+
+Values are in 0..1. Every change is a draw (random, of one sample) and an `apply` (plain
+arithmetic). Semantics: torchvision (ColorJitter, RandomErasing), which the released recipe uses.
 """
 
 from math import log
@@ -36,8 +38,13 @@ class Jitter(NamedTuple):
     """How many of the three come before the hue."""
 
 
-def colour(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig) -> Float[Array, "b t h w c"]:
-    """Colour jitter, channel shuffle and gain of the RGB channels; depth, the fourth, is left alone."""
+def colour(
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig
+) -> Float[Array, "b t h w c"]:
+    """Colour jitter, channel shuffle and gain of the RGB channels.
+
+    Depth, the fourth, is left alone.
+    """
 
     def change(key, rgb):
         jitter, rest = jax.random.split(key)
@@ -54,8 +61,13 @@ def colour(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig
 
 
 def draw_jitter(key: PRNGKeyArray, strength: tuple[float, float, float, float]) -> Jitter:
-    """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue .. hue, and a random order of the four."""
-    uniform = jax.random.uniform(key, (8,))  # one draw for all: it is a large part of a small program
+    """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue ..
+
+    Hue, and a random order of the four.
+    """
+    uniform = jax.random.uniform(
+        key, (8,)
+    )  # one draw for all: it is a large part of a small program
     strengths = jnp.array(strength[:3])
     low, high = jnp.maximum(1 - strengths, 0), 1 + strengths
     return Jitter(
@@ -69,7 +81,8 @@ def draw_jitter(key: PRNGKeyArray, strength: tuple[float, float, float, float]) 
 def apply_jitter(rgb: Float[Array, "t h w 3"], jitter: Jitter) -> Float[Array, "t h w 3"]:
     """Applies brightness, contrast, saturation and hue in the order drawn.
 
-    The hue is by far the dearest of the four: it is computed once, between those that precede and those that follow it.
+    The hue is by far the dearest of the four: it is computed once, between those that precede and
+    those that follow it.
     """
     for slot in range(3):
         rgb = jnp.where(slot < jitter.hue_after, _blend(rgb, jitter, slot), rgb)
@@ -93,14 +106,24 @@ def turn_hue(rgb: Float[Array, "t h w 3"], turn: Float[Array, ""]) -> Float[Arra
     """Turns the hue, keeping saturation and value of HSV."""
     value, low = rgb.max(-1), rgb.min(-1)
     chroma = value - low
-    r, g, b = jnp.moveaxis((value[..., None] - rgb) / jnp.where(chroma > 0, chroma, 1.0)[..., None], -1, 0)
-    hue = jnp.where(rgb[..., 0] == value, b - g, jnp.where(rgb[..., 1] == value, 2 + r - b, 4 + g - r)) + 6 * turn
-    # Each channel is a trapezoid over the colour circle: value where it leads, value - chroma where it is absent.
+    r, g, b = jnp.moveaxis(
+        (value[..., None] - rgb) / jnp.where(chroma > 0, chroma, 1.0)[..., None], -1, 0
+    )
+    hue = (
+        jnp.where(
+            rgb[..., 0] == value, b - g, jnp.where(rgb[..., 1] == value, 2 + r - b, 4 + g - r)
+        )
+        + 6 * turn
+    )
+    # Each channel is a trapezoid over the colour circle: value where it leads, value - chroma where
+    # it is absent.
     sector = (jnp.array([5.0, 3.0, 1.0]) + hue[..., None]) % 6
     return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(sector, 4 - sector), 0, 1)
 
 
-def erase(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float) -> Float[Array, "b t h w c"]:
+def erase(
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
+) -> Float[Array, "b t h w c"]:
     """Sets a random box of some samples to 0, in all frames and channels (depth too)."""
     if not probability:
         return x
@@ -111,7 +134,8 @@ def erase(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: floa
 def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -> Int[Array, "4"]:
     """Draws top, left, bottom, right; an empty box where nothing is erased.
 
-    Of ten attempts the first box that is smaller than the frame along both axes counts, as in torchvision.
+    Of ten attempts the first box that is smaller than the frame along both axes counts, as in
+    torchvision.
     """
     uniform = jax.random.uniform(key, (3 + 2 * ATTEMPTS,))  # one draw for all
     frame, (area, ratio) = jnp.array(size), uniform[3:].reshape(2, ATTEMPTS)
@@ -124,9 +148,13 @@ def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -
     return jnp.concatenate([start, start + box])
 
 
-def drop_rgb(x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float) -> Float[Array, "b t h w c"]:
+def drop_rgb(
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
+) -> Float[Array, "b t h w c"]:
     """Sets the RGB of some standardised RGB-D samples to 0, so that depth alone must tell them (App. A)."""
     if not probability or x.shape[-1] == 3:
         return x
     dropped = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)
-    return jnp.concatenate([jnp.where(dropped[:, None, None, None, None], 0.0, x[..., :3]), x[..., 3:]], axis=-1)
+    return jnp.concatenate(
+        [jnp.where(dropped[:, None, None, None, None], 0.0, x[..., :3]), x[..., 3:]], axis=-1
+    )

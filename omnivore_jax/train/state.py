@@ -9,13 +9,16 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
-from omnivore_jax.model.functional import abstract_model, init_params
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.params import abstract_model, init_params
 from omnivore_jax.train import optimizer
 from omnivore_jax.train.mesh import shardings
 
 INIT = 2**32 - 1
-"""Folded into the seed for initial parameters; the keys of training fold in steps, which are smaller."""
+"""Folded into the seed for initial parameters.
+
+The keys of training fold in steps, which are smaller.
+"""
 
 
 class TrainState(NamedTuple):
@@ -33,12 +36,20 @@ def abstract_state(model: ModelConfig, heads: Mapping[str, int], mesh: Mesh) -> 
     """Shapes, types and shardings of a state, to restore into; touches no device."""
     shapes = jax.eval_shape(_begin, abstract_model(model, heads)[1])
     place = shardings(shapes, mesh)
-    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, place)
+    return jax.tree.map(
+        lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, place
+    )
 
 
 def init_state(model: ModelConfig, heads: Mapping[str, int], seed: int, mesh: Mesh) -> TrainState:
-    """Initialises a run; no device ever holds more than its own part, and the values depend on the seed alone."""
-    make = jax.jit(lambda key: _begin(init_params(model, heads, key)), out_shardings=_places(model, heads, mesh))
+    """Initialises a run.
+
+    No device ever holds more than its own part, and the values depend on the seed alone.
+    """
+    make = jax.jit(
+        lambda key: _begin(init_params(model, heads, key)),
+        out_shardings=_places(model, heads, mesh),
+    )
     return make(jax.random.fold_in(jax.random.key(seed), INIT))
 
 
@@ -53,4 +64,6 @@ def _places(model: ModelConfig, heads: Mapping[str, int], mesh: Mesh) -> TrainSt
 
 def _begin(params: PyTree) -> TrainState:
     # The average is a copy: an alias of the parameters could not be donated with them.
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.tree.map(jnp.copy, params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.tree.map(jnp.copy, params)
+    )

@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PyTree
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.model.functional import abstract_model, merge
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.train import optimizer as opt
 from omnivore_jax.train.inputs import divide, micro_batch
 from omnivore_jax.train.keys import dataset_key
@@ -53,22 +53,32 @@ class Trainer(NamedTuple):
 
 
 def make_train_step(trainer: Trainer) -> StepFunction:
-    """Compiles the step: (state, batches by dataset) -> (state, metrics); once for every set of datasets and shapes.
+    """Compiles the step: (state, batches by dataset) -> (state, metrics).
 
-    The state is donated. Metrics, small arrays on the device: `loss` (mean of the step), `grad_norm` (before clipping,
-    over the parameters that the step trains), `learning_rate`, `finite`, and under `datasets` each `Tally` as a dict.
+    Once for every set of datasets and shapes.
+
+    The state is donated. Metrics, small arrays on the device: `loss` (mean of the step),
+    `grad_norm` (before clipping, over the parameters that the step trains), `learning_rate`,
+    `finite`, and under `datasets` each `Tally` as a dict.
     """
     state = abstract_state(trainer.model, heads(trainer.tasks), trainer.mesh)
-    placed = jax.tree.map(lambda leaf: leaf.sharding, state), NamedSharding(trainer.mesh, PartitionSpec())
+    placed = (
+        jax.tree.map(lambda leaf: leaf.sharding, state),
+        NamedSharding(trainer.mesh, PartitionSpec()),
+    )
 
     def step(state: TrainState, batches: dict[str, Batch]) -> tuple[TrainState, Metrics]:
-        with jax.sharding.use_abstract_mesh(trainer.mesh.abstract_mesh):  # where the model looks for the batch axes
+        with jax.sharding.use_abstract_mesh(
+            trainer.mesh.abstract_mesh
+        ):  # where the model looks for the batch axes
             return train_step(trainer, state, batches)
 
     return jax.jit(step, donate_argnums=0, out_shardings=placed)
 
 
-def train_step(trainer: Trainer, state: TrainState, batches: dict[str, Batch]) -> tuple[TrainState, Metrics]:
+def train_step(
+    trainer: Trainer, state: TrainState, batches: dict[str, Batch]
+) -> tuple[TrainState, Metrics]:
     """Computes one update; see `make_train_step`."""
     groups = opt.split_groups(state.params)
     active = _active(trainer, batches)
@@ -95,7 +105,9 @@ def train_step(trainer: Trainer, state: TrainState, batches: dict[str, Batch]) -
 
 def _active(trainer: Trainer, batches: Mapping[str, Batch]) -> frozenset[str]:
     depths = [batch.disparity is not None for batch in batches.values()]
-    return opt.active_groups(trainer.model.depth_embed, [trainer.tasks[name].head for name in batches], depths)
+    return opt.active_groups(
+        trainer.model.depth_embed, [trainer.tasks[name].head for name in batches], depths
+    )
 
 
 def _gradients(
@@ -127,19 +139,31 @@ def _accumulate(
 ) -> tuple[dict[str, PyTree], Tally]:
     """Adds up gradients and figures over the micro-batches of one dataset's batch."""
     task, mesh = trainer.tasks[name], trainer.mesh
-    split = split_batch(name, batch.label.shape[0], batch_shards(mesh.shape), task, trainer.mix.group)
+    split = split_batch(
+        name, batch.label.shape[0], batch_shards(mesh.shape), task, trainer.mix.group
+    )
     graphdef, _ = abstract_model(trainer.model, heads(trainer.tasks))
     key = dataset_key(trainer.seed, step, name)
     divided = divide(batch, split, mesh)
 
     def loss(trained, inputs):
         model = merge(graphdef, opt.join_groups([*trained.values(), *fixed.values()]))
-        logits = model(inputs.x, head=task.head, keys=inputs.keys, head_dropout=task.head_dropout, remat=task.remat)
+        logits = model(
+            inputs.x,
+            head=task.head,
+            keys=inputs.keys,
+            head_dropout=task.head_dropout,
+            remat=task.remat,
+        )
         loss = cross_entropy_sum(logits, inputs.targets, inputs.mask)
-        return loss, Tally(loss, inputs.mask.sum(), correct_count(logits, inputs.label, inputs.mask))
+        return loss, Tally(
+            loss, inputs.mask.sum(), correct_count(logits, inputs.label, inputs.mask)
+        )
 
     def gradient(trained, number):
-        return jax.grad(loss, has_aux=True)(trained, micro_batch(divided, split, number, task, key, mesh))
+        return jax.grad(loss, has_aux=True)(
+            trained, micro_batch(divided, split, number, task, key, mesh)
+        )
 
     if split.count == 1:
         return gradient(trained, 0)
@@ -147,5 +171,7 @@ def _accumulate(
     def add(total, number):
         return jax.tree.map(jnp.add, total, gradient(trained, number)), None
 
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, trained, 0))
+    zero = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, trained, 0)
+    )
     return jax.lax.scan(add, zero, jnp.arange(split.count))[0]

@@ -1,4 +1,7 @@
-"""What training does with the samples of a dataset on the device: the training keys of `data.<dataset>`."""
+"""What training does with the samples of a dataset on the device.
+
+The training keys of `data.<dataset>`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +15,10 @@ RGB = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Head, augmentation on the device and targets of a dataset; the defaults are the paper's for RGB (App. A)."""
+    """Head, augmentation on the device and targets of a dataset.
+
+    The defaults are the paper's for RGB (App. A).
+    """
 
     head: str
     """Name of the classifier; two datasets with one head share it."""
@@ -53,20 +59,27 @@ class TaskConfig:
         if self.classes < 1:
             raise ValueError(f"classes={self.classes}; use 1 or more")
         if self.microbatch < 0:
-            raise ValueError(f"microbatch={self.microbatch}; use 0 (all at once) or a number of samples")
+            raise ValueError(
+                f"microbatch={self.microbatch}; use 0 (all at once) or a number of samples"
+            )
         for name in ("erase", "rgb_drop", "mix_prob", "switch_prob"):
             _check(name, getattr(self, name), 0.0, 1.0)
         for name in ("head_dropout", "smoothing"):
             _check(name, getattr(self, name), 0.0, 0.999)
         _check("gain", self.gain, 0.0, 1.0)
         if min(self.jitter) < 0 or self.jitter[3] > 0.5:
-            raise ValueError(f"jitter={self.jitter}; use strengths of 0 or more, at most 0.5 for the last (hue)")
+            raise ValueError(
+                f"jitter={self.jitter}; use strengths of 0 or more, at most 0.5 for the last (hue)"
+            )
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}; use an alpha above 0, or 0 for off")
+                raise ValueError(
+                    f"{name}={getattr(self, name)}; use an alpha above 0, or 0 for off"
+                )
         if min(*self.std, self.disparity_std, self.disparity_max) <= 0:
             raise ValueError(
-                f"std={self.std} (disparity {self.disparity_std} of {self.disparity_max}); all must be above 0"
+                f"std={self.std} (disparity {self.disparity_std} of {self.disparity_max}); all "
+                "must be above 0"
             )
 
     @property
@@ -76,7 +89,9 @@ class TaskConfig:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.mean, self.std, self.disparity_max, self.disparity_mean, self.disparity_std)
+        return Preprocessing(
+            self.mean, self.std, self.disparity_max, self.disparity_mean, self.disparity_std
+        )
 
 
 def heads(tasks: Mapping[str, TaskConfig]) -> dict[str, int]:

@@ -1,4 +1,7 @@
-"""Train states with what ours have: nested names, optax's tuples, scalars, bfloat16 beside float32."""
+"""Train states with what ours have.
+
+Nested names, optax's tuples, scalars, bfloat16 beside float32.
+"""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +23,10 @@ class State(NamedTuple):
 
 def numpy_state(step: int, rows: int = 16) -> State:
     kernel = np.random.default_rng(step).standard_normal((rows, 8), np.float32)
-    params = {"trunk": {"layers": {"0": {"kernel": kernel}}}, "heads": {"image": {"bias": kernel[0]}}}
+    params = {
+        "trunk": {"layers": {"0": {"kernel": kernel}}},
+        "heads": {"image": {"bias": kernel[0]}},
+    }
     moments = jax.tree.map(lambda x: x * 2, params), jax.tree.map(np.square, params)
     adam = optax.ScaleByAdamState(np.asarray(step, np.int32), *moments)
     ema = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
@@ -29,9 +35,13 @@ def numpy_state(step: int, rows: int = 16) -> State:
 
 def shardings(tree, devices: int):
     """Spreads leaves over devices along their first axis, where it is long enough."""
-    mesh = jax.make_mesh((devices,), ("fsdp",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+        (devices,), ("fsdp",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
     specs = (PartitionSpec("fsdp"), PartitionSpec())
-    return jax.tree.map(lambda x: NamedSharding(mesh, specs[x.ndim == 0 or x.shape[0] % 8 != 0]), tree)
+    return jax.tree.map(
+        lambda x: NamedSharding(mesh, specs[x.ndim == 0 or x.shape[0] % 8 != 0]), tree
+    )
 
 
 def placed(tree, devices: int = 8):
@@ -48,7 +58,9 @@ def state(step: int, devices: int = 8) -> State:
 def abstract(devices: int = 8, rows: int = 16) -> State:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), numpy_state(0, rows))
     return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings(shapes, devices)
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        shapes,
+        shardings(shapes, devices),
     )
 
 

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from states import State, abstract, assert_same_bits, numpy_state, placed, state
 
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
+from tests.checkpoint.states import State, abstract, assert_same_bits, numpy_state, placed, state
 
 
 def write(directory: Path, *steps: int, **config):
@@ -62,7 +62,11 @@ def test_a_part_can_be_read_alone_and_without_knowing_the_shapes(tmp_path):
     write(tmp_path, 5)
     with CheckpointManager(tmp_path, read_only=True) as manager:
         part = manager.restore_part({"ema": abstract(1).ema}, step=5).state
-        shapes = {path: leaf for path, leaf in manager.saved_shapes(5).items() if path.startswith("params.")}
+        shapes = {
+            path: leaf
+            for path, leaf in manager.saved_shapes(5).items()
+            if path.startswith("params.")
+        }
         arrays = manager.restore_part(shapes).state
     assert_same_bits(part, {"ema": numpy_state(5).ema})
     for path, expected in flatten({"params": numpy_state(5).params}).items():
@@ -88,19 +92,26 @@ def test_the_last_ones_and_the_best_one_stay(tmp_path):
 
 
 def test_an_older_step_goes_only_once_the_newer_one_is_sealed(tmp_path, monkeypatch):
-    from omnivore_jax.checkpoint import digests
+    from omnivore_jax.checkpoint import seal as digests
 
     write(tmp_path, 1)
     at_sealing, seal = [], digests.seal
-    monkeypatch.setattr(digests, "seal", lambda *a: (at_sealing.append(folders(tmp_path)), seal(*a)))
+    monkeypatch.setattr(
+        digests, "seal", lambda *a: (at_sealing.append(folders(tmp_path)), seal(*a))
+    )
     write(tmp_path, 2, keep_last=1)
     assert at_sealing == [{"1", "2"}] and folders(tmp_path) == {"2"}
 
 
 @pytest.mark.parametrize("fault", ["flip", "truncate", "delete"])
-def test_a_damaged_step_is_named_and_the_one_before_is_used_and_the_damaged_one_replaced(tmp_path, caplog, fault):
+def test_a_damaged_step_is_named_and_the_one_before_is_used_and_the_damaged_one_replaced(
+    tmp_path, caplog, fault
+):
     write(tmp_path, 1, 2)
-    victim = max((tmp_path / "2" / "state" / "ocdbt.process_0" / "d").iterdir(), key=lambda f: f.stat().st_size)
+    victim = max(
+        (tmp_path / "2" / "state" / "ocdbt.process_0" / "d").iterdir(),
+        key=lambda f: f.stat().st_size,
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     {
@@ -110,7 +121,10 @@ def test_a_damaged_step_is_named_and_the_one_before_is_used_and_the_damaged_one_
     }[fault]()
     with log_of(caplog), CheckpointManager(tmp_path) as manager:
         assert manager.latest_good_step() == 1
-        assert f"checkpoint of step 2 in {tmp_path} is damaged: {victim.relative_to(tmp_path / '2')}" in caplog.text
+        assert (
+            f"checkpoint of step 2 in {tmp_path} is damaged: {victim.relative_to(tmp_path / '2')}"
+            in caplog.text
+        )
         assert_same_bits(manager.restore(abstract()).state, numpy_state(1))
         with pytest.raises(UserError, match=r"step 2 in .* is damaged: state/ocdbt.process_0"):
             manager.restore(abstract(), step=2)
@@ -126,7 +140,9 @@ def test_with_every_step_damaged_the_user_hears_of_it_and_an_empty_folder_is_no_
         manager.save(1, state(1), {})
         manager.wait()
         (tmp_path / "1" / "metadata" / "metadata").write_text("[]")
-        with pytest.raises(UserError, match=rf"{tmp_path} has no undamaged checkpoint \(damaged: 1\); put one back"):
+        with pytest.raises(
+            UserError, match=rf"{tmp_path} has no undamaged checkpoint \(damaged: 1\); put one back"
+        ):
             manager.restore(abstract())
 
 
@@ -137,10 +153,14 @@ def test_what_a_killed_process_left_is_cleared_or_skipped_and_can_be_saved_again
     for leftover in (".shared-1234", "scores.json.tmp"):
         (tmp_path / leftover).write_text("")
     seal = tmp_path / "2" / "digests" / "process_0_of_1.json"
-    seal.with_name(seal.name + ".tmp").write_text(seal.read_text()[:50])  # killed while it was being written
+    seal.with_name(seal.name + ".tmp").write_text(
+        seal.read_text()[:50]
+    )  # killed while it was being written
     seal.unlink()
     with log_of(caplog), CheckpointManager(tmp_path, read_only=True):
-        assert len(folders(tmp_path)) == 5  # whoever only reads leaves alone what may be in the making
+        assert (
+            len(folders(tmp_path)) == 5
+        )  # whoever only reads leaves alone what may be in the making
     with log_of(caplog), CheckpointManager(tmp_path) as manager:
         assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
         assert_same_bits(manager.restore(abstract()).state, numpy_state(1))
@@ -161,7 +181,10 @@ def test_a_step_that_is_already_there_is_not_written_again(tmp_path):
 
 def changed(path: str, leaf) -> State:
     base = abstract()
-    params = {"trunk": base.params["trunk"], "heads": {"image": {"bias": base.params["heads"]["image"]["bias"]}}}
+    params = {
+        "trunk": base.params["trunk"],
+        "heads": {"image": {"bias": base.params["heads"]["image"]["bias"]}},
+    }
     params["heads"]["image"][path] = leaf
     return base._replace(params=params)
 
@@ -181,7 +204,10 @@ def changed(path: str, leaf) -> State:
             lambda: changed("kernel", jax.ShapeDtypeStruct((1,), jnp.float32)),
             "has nothing at params.heads.image.kernel",
         ),
-        (lambda: abstract()._replace(ema={}), r"has bfloat16\[8\] at ema.heads.image.bias, .* nothing"),
+        (
+            lambda: abstract()._replace(ema={}),
+            r"has bfloat16\[8\] at ema.heads.image.bias, .* nothing",
+        ),
     ],
     ids=["dtype", "shape", "a leaf more", "a part less"],
 )
@@ -189,7 +215,10 @@ def test_a_state_of_another_shape_is_refused_by_its_first_path(tmp_path_factory,
     directory = tmp_path_factory.getbasetemp() / "shapes"
     if not directory.exists():
         write(directory, 1)
-    with CheckpointManager(directory, read_only=True) as manager, pytest.raises(UserError, match=says):
+    with (
+        CheckpointManager(directory, read_only=True) as manager,
+        pytest.raises(UserError, match=says),
+    ):
         manager.restore(wanted())
 
 
@@ -197,7 +226,9 @@ def test_a_state_of_another_shape_is_refused_by_its_first_path(tmp_path_factory,
 def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)

@@ -11,21 +11,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from states import abstract, assert_same_bits, numpy_state, state
 
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
+from tests.checkpoint.states import abstract, assert_same_bits, numpy_state, state
 
 HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent.parent}"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
 ROWS = 1 << 20
 
 TWO = """
 import sys, jax
 from pathlib import Path
-from states import abstract, assert_same_bits, numpy_state, placed, state
+from tests.checkpoint.states import abstract, assert_same_bits, numpy_state, placed, state
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
 from omnivore_jax.core import dist, tree
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 directory, port, process, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 jax.config.update("jax_num_cpu_devices", 4)
@@ -46,7 +46,8 @@ else:
 with CheckpointManager(directory, CheckpointConfig(keep_last=3)) as manager:
     assert_same_bits(manager.restore(abstract()).state, numpy_state(1))
 
-    on_host = numpy_state(2, rows)  # held on to, so that its memory is not used again for what is measured
+    # held on to, so that its memory is not used again for what is measured
+    on_host = numpy_state(2, rows)
     big = placed(on_host)
     Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
     before = memory("VmRSS")
@@ -86,28 +87,52 @@ def test_two_processes_and_one_read_each_others_checkpoints_and_nothing_is_gathe
     with ExitStack() as stack:
         both = []
         for process in range(2):
-            call = [sys.executable, "-W", "error", "-c", TWO, str(run), port, str(process), str(ROWS)]
-            both.append(stack.enter_context(subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)))
+            call = [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                TWO,
+                str(run),
+                port,
+                str(process),
+                str(ROWS),
+            ]
+            both.append(
+                stack.enter_context(
+                    subprocess.Popen(call, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+                )
+            )
             stack.callback(both[-1].kill)
         said = [process.communicate(timeout=120)[0] for process in both]
     assert ["done" in text.splitlines() for text in said] == [True, True]
 
-    grew = [float(line.split()[1]) for text in said for line in text.splitlines() if line.startswith("grew")]
+    grew = [
+        float(line.split()[1])
+        for text in said
+        for line in text.splitlines()
+        if line.startswith("grew")
+    ]
     assert len(grew) == 2 and max(grew) < 0.75  # of the whole tree; a process holds half of it
     written = [
-        sum(f.stat().st_size for f in (run / f"2/state/ocdbt.process_{k}").rglob("*") if f.is_file()) for k in (0, 1)
+        sum(
+            f.stat().st_size for f in (run / f"2/state/ocdbt.process_{k}").rglob("*") if f.is_file()
+        )
+        for k in (0, 1)
     ]
     assert 0.9 < written[0] / written[1] < 1.1
     assert sum(f.stat().st_size for f in (run / "2/state/d").iterdir()) < 0.01 * written[0]
 
     with CheckpointManager(run, read_only=True) as manager:
         assert_same_bits(manager.restore(abstract(devices=1)).state, numpy_state(3))
-        assert_same_bits(manager.restore(abstract(rows=ROWS), manager.best_step()).state, numpy_state(2, ROWS))
+        assert_same_bits(
+            manager.restore(abstract(rows=ROWS), manager.best_step()).state, numpy_state(2, ROWS)
+        )
 
 
 TRAINING = """
 import sys, jax
-from states import abstract, assert_same_bits, numpy_state, placed
+from tests.checkpoint.states import abstract, assert_same_bits, numpy_state, placed
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -134,11 +159,17 @@ def test_a_kill_at_any_moment_leaves_the_last_sealed_step_and_the_same_command_g
             assert training.stdout.readline() == "ready\n"
             time.sleep(moments.uniform(0, 0.5))
             training.send_signal(signal.SIGKILL)
-            said = [int(line.split()[1]) for line in training.stdout.read().splitlines() if line.count(" ")]
+            said = [
+                int(line.split()[1])
+                for line in training.stdout.read().splitlines()
+                if line.count(" ")
+            ]
         sealed = max([sealed, *said])
         with CheckpointManager(tmp_path, CheckpointConfig(keep_last=1), read_only=True) as manager:
             step = manager.latest_good_step()
             assert (step or 0) >= sealed
             if step:
-                assert_same_bits(manager.restore(abstract(rows=1 << 14)).state, numpy_state(step, 1 << 14))
+                assert_same_bits(
+                    manager.restore(abstract(rows=1 << 14)).state, numpy_state(step, 1 << 14)
+                )
     assert sealed > 8

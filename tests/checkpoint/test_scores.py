@@ -3,7 +3,7 @@ import json
 import pytest
 
 from omnivore_jax.checkpoint.scores import Scores
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 
 def test_the_best_is_the_highest_mean_and_survives_a_restart(tmp_path):
@@ -12,7 +12,9 @@ def test_the_best_is_the_highest_mean_and_survives_a_restart(tmp_path):
         scores.add(step, mean, {"image": image})
     scores.save()
     again = Scores(tmp_path)
-    assert again.best([10, 20, 30]) == 20 and again.best([10, 30]) == 30 and again.best([40]) is None
+    assert (
+        again.best([10, 20, 30]) == 20 and again.best([10, 30]) == 30 and again.best([40]) is None
+    )
     assert json.loads((tmp_path / "scores.json").read_text())["best"] == {"image": 10, "mean": 20}
 
 

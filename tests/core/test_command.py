@@ -12,7 +12,8 @@ def get_config():
 COMMAND = """
 import os, signal, time
 from ml_collections import config_flags
-from omnivore_jax.core.command import UserError, run
+from omnivore_jax.core.command import run
+from omnivore_jax.core.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 
@@ -22,7 +23,8 @@ def main(argv):
     if CONFIG.value.steps > 100:
         raise ZeroDivisionError("a fault of ours")
     if CONFIG.value.steps > 50:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
@@ -42,7 +44,9 @@ run(main)
         ("--config.steps=101", 1, "ZeroDivisionError: a fault of ours"),
     ],
 )
-def test_a_mistake_of_the_user_is_one_line_and_a_fault_of_ours_a_traceback(tmp_path, flag, code, says):
+def test_a_mistake_of_the_user_is_one_line_and_a_fault_of_ours_a_traceback(
+    tmp_path, flag, code, says
+):
     (tmp_path / "config.py").write_text(CONFIG)
     call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", flag]
     done = subprocess.run(call, capture_output=True, text=True)
@@ -62,11 +66,15 @@ def test_a_key_that_the_config_lacks_is_named_whole(tmp_path):
     (tmp_path / "config.py").write_text(CONFIG)
     call = [sys.executable, "-c", COMMAND, f"--config={tmp_path}/config.py", "--config.zzz=4"]
     done = subprocess.run(call, capture_output=True, text=True)
-    assert done.returncode == 2 and "--config.zzz=4: the config does not have this key" in done.stderr
+    assert (
+        done.returncode == 2 and "--config.zzz=4: the config does not have this key" in done.stderr
+    )
     assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_has_had_enough_is_no_traceback(tmp_path):
     program = "from omnivore_jax.core.command import run; run(lambda argv: print('x' * 10_000_000))"
-    done = subprocess.run(f'{sys.executable} -c "{program}" | head -c 10', shell=True, capture_output=True, text=True)
+    done = subprocess.run(
+        f'{sys.executable} -c "{program}" | head -c 10', shell=True, capture_output=True, text=True
+    )
     assert (done.stdout, done.stderr) == ("x" * 10, "")

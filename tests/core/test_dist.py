@@ -9,13 +9,16 @@ from contextlib import ExitStack
 import pytest
 
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("host:1234", None, 0), "--num_processes is missing; give --coordinator, --num_processes and --process_id"),
+        (
+            ("host:1234", None, 0),
+            "--num_processes is missing; give --coordinator, --num_processes and --process_id",
+        ),
         ((None, 2, 0), "--coordinator is missing"),
         (("host", 2, 0), "--coordinator=host; use HOST:PORT of process 0"),
         (("host:port", 2, 0), "--coordinator=host:port; use HOST:PORT"),
@@ -91,7 +94,9 @@ def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step():
         both = []
         for process in range(2):
             call = [sys.executable, "-c", TWO, port, str(process)]
-            both.append(stack.enter_context(subprocess.Popen(call, stdout=subprocess.PIPE, text=True)))
+            both.append(
+                stack.enter_context(subprocess.Popen(call, stdout=subprocess.PIPE, text=True))
+            )
             stack.callback(both[-1].kill)
         assert [words_after("ready", process) for process in both] == [["ready"], ["ready"]]
         both[1].send_signal(signal.SIGTERM)

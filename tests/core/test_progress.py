@@ -24,12 +24,17 @@ def lines(monkeypatch):
 
 
 def figures(**datasets):
-    sums = {name: dict(zip(("loss", "count", "correct"), values, strict=True)) for name, values in datasets.items()}
+    sums = {
+        name: dict(zip(("loss", "count", "correct"), values, strict=True))
+        for name, values in datasets.items()
+    }
     return {"learning_rate": 2e-3, "datasets": sums}
 
 
 def test_a_line_tells_the_means_and_rates_of_the_last_steps(lines, monkeypatch):
-    monkeypatch.setattr(progress, "memory", lambda: {"host_bytes": 3 * 2**29, "device_bytes": 2**33})
+    monkeypatch.setattr(
+        progress, "memory", lambda: {"host_bytes": 3 * 2**29, "device_bytes": 2**33}
+    )
     clock = Clock()
     with Progress(3000, every=4, live=False, clock=clock) as shown:
         for step in range(1, 9):  # a second each, a quarter of it waiting; photos and clips in turn
@@ -39,7 +44,8 @@ def test_a_line_tells_the_means_and_rates_of_the_last_steps(lines, monkeypatch):
             shown.update(step, one, epoch=step / 100, waited=step / 4)
     assert len(lines) == 2
     assert lines[1] == (
-        "8/3,000 epoch 0.1 lr 2.0e-03 | clips 1.00 75% 16/s | photos 0.50 25% 32/s | wait 25% mem 1.5+8.0G eta 49:52"
+        "8/3,000 epoch 0.1 lr 2.0e-03 | clips 1.00 75% 16/s | photos 0.50 25% 32/s | wait 25% mem "
+        "1.5+8.0G eta 49:52"
     )
     times = shown.times()
     assert times["steps_per_second"] == 1 and times["wait_share"] == 0.25
@@ -51,7 +57,9 @@ def test_the_last_step_of_a_run_is_told_and_a_rare_dataset_keeps_its_last_figure
     shown = Progress(5, every=2, live=False, clock=clock)
     for step in range(1, 6):
         clock.now += 1
-        shown.update(step, figures(rare=(9.0, 3, 3)) if step == 1 else figures(photos=(6.0, 3, 0)), epoch=0.0)
+        shown.update(
+            step, figures(rare=(9.0, 3, 3)) if step == 1 else figures(photos=(6.0, 3, 0)), epoch=0.0
+        )
     assert [line.split(" ")[0] for line in lines] == ["2/5", "4/5", "5/5"]
     assert "rare 3.00 100% 2/s" in lines[2] and "eta 0:00" in lines[2]
 
@@ -92,7 +100,9 @@ def test_a_terminal_gets_one_live_line_that_goes_away(monkeypatch, lines):
     assert sys.stderr is terminal
 
 
-@pytest.mark.parametrize(("steps", "says"), [(60, "eta 1:00"), (3600, "eta 1:00:00"), (100_000, "eta 27:46:40")])
+@pytest.mark.parametrize(
+    ("steps", "says"), [(60, "eta 1:00"), (3600, "eta 1:00:00"), (100_000, "eta 27:46:40")]
+)
 def test_the_time_left_is_told_in_hours_minutes_and_seconds(lines, steps, says):
     clock = Clock()
     shown = Progress(steps + 1, every=1, live=False, clock=clock)

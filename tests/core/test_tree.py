@@ -8,7 +8,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from omnivore_jax.core.tree import first_difference, flatten, refill, tree_bytes, unflatten
 
-PARAMS = {"trunk": {"layers": {"0": {"kernel": 1, "bias": 2}, "10": {"kernel": 3}}}, "heads": {"image": {"bias": 4}}}
+PARAMS = {
+    "trunk": {"layers": {"0": {"kernel": 1, "bias": 2}, "10": {"kernel": 3}}},
+    "heads": {"image": {"bias": 4}},
+}
 
 
 class Pair(NamedTuple):
@@ -40,7 +43,11 @@ def test_paths_that_collide_are_refused():
 
 def test_bytes_are_those_that_numpy_counts():
     arrays = {"a": np.zeros((3, 5), np.float32), "b": [jnp.zeros((4,), jnp.bfloat16), np.int8(1)]}
-    assert tree_bytes(arrays) == sum(np.asarray(x).nbytes for x in jax.tree.leaves(arrays)) == 60 + 8 + 1
+    assert (
+        tree_bytes(arrays)
+        == sum(np.asarray(x).nbytes for x in jax.tree.leaves(arrays))
+        == 60 + 8 + 1
+    )
     assert tree_bytes(jax.eval_shape(lambda: arrays)) == 69
 
 
@@ -52,8 +59,14 @@ def shape(*sizes, dtype=np.float32):
     ("other", "difference"),
     [
         ({"layers": {"2": shape(3), "10": shape(4)}}, None),
-        ({"layers": {"2": shape(3, 1), "10": shape(5)}}, ("layers.2", "float32[3]", "float32[3, 1]")),
-        ({"layers": {"2": shape(3), "10": shape(4, dtype=jnp.bfloat16)}}, ("layers.10", "float32[4]", "bfloat16[4]")),
+        (
+            {"layers": {"2": shape(3, 1), "10": shape(5)}},
+            ("layers.2", "float32[3]", "float32[3, 1]"),
+        ),
+        (
+            {"layers": {"2": shape(3), "10": shape(4, dtype=jnp.bfloat16)}},
+            ("layers.10", "float32[4]", "bfloat16[4]"),
+        ),
         ({"layers": {"2": shape(3), "10": shape(4)}, "a": shape()}, ("a", "nothing", "float32[]")),
         ({"layers": {}}, ("layers.2", "float32[3]", "nothing")),
     ],

@@ -41,11 +41,15 @@ def test_frames_beyond_the_end_of_a_short_video_wrap():
 
 def test_middles_of_32_segments_are_those_of_the_released_epic_evaluation():
     edges = [round(i * 299 / 32) for i in range(33)]  # FACTS 5, Python's rounding
-    assert clips.by_segments(300, 32).tolist() == [(a + b) // 2 for a, b in zip(edges, edges[1:], strict=False)]
+    assert clips.by_segments(300, 32).tolist() == [
+        (a + b) // 2 for a, b in zip(edges, edges[1:], strict=False)
+    ]
 
 
 def test_random_segments_hold_one_frame_each():
-    picked = np.stack([clips.by_segments(320, 32, np.random.default_rng(seed)) for seed in range(200)])
+    picked = np.stack(
+        [clips.by_segments(320, 32, np.random.default_rng(seed)) for seed in range(200)]
+    )
     edges = np.round(np.arange(33) * 319 / 32)
     assert (picked >= edges[:-1]).all() and (picked <= edges[1:]).all()
     assert len(set(picked[:, 7])) == edges[8] - edges[7] + 1
@@ -58,10 +62,17 @@ def test_the_papers_four_clips_cover_the_first_ten_seconds():
 
 
 def test_video_swins_four_clips_start_in_the_middles_of_quarters():
-    assert [int(view[0]) for view in clips.video_swin_views(300)] == [int((k + 0.5) * 237 / 4) for k in range(4)]
+    assert [int(view[0]) for view in clips.video_swin_views(300)] == [
+        int((k + 0.5) * 237 / 4) for k in range(4)
+    ]
 
 
-@given(n=st.integers(1, 400), frames=st.integers(1, 40), stride=st.integers(1, 8), where=st.floats(0, 1))
+@given(
+    n=st.integers(1, 400),
+    frames=st.integers(1, 40),
+    stride=st.integers(1, 8),
+    where=st.floats(0, 1),
+)
 def test_every_clip_lies_in_the_video_in_order_of_time_unless_it_wraps(n, frames, stride, where):
     for picked in (
         clips.by_seconds(np.arange(n) / 25, frames, 2.0, where),

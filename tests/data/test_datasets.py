@@ -3,17 +3,17 @@ import pickle
 
 import numpy as np
 import pytest
-from media import clip, depth_map, jpeg, part, png
 
 from configs.swin_l import get_config
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.datasets import PUBLIC, data_root, open_dataset
 from omnivore_jax.data.loader import LoaderConfig, TrainLoader, eval_batches
 from omnivore_jax.data.mixture import Mixture, Source
-from omnivore_jax.data.pipeline import DatasetConfig
+from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.prepare import Options, prepare_folder
+from tests.media import clip, depth_map, jpeg, part, png
 
 FRAMES = 4
 ROWS = {name: public.config(size=48, batch_size=4) for name, public in PUBLIC.items()}
@@ -28,23 +28,39 @@ def root(tmp_path_factory):
     files = {f"imagenet/{c}/{k}.jpg": jpeg(part(k)) for c in ("cat", "dog") for k in range(6)}
     files |= {f"imagenet21k/{c}/{k}.png": png(part(k)) for c in ("a", "b", "c") for k in range(4)}
     files |= {f"kinetics400/{c}/{k}.mp4": clip(n=20 + k) for c in ("run", "jump") for k in range(3)}
-    files |= {f"sunrgbd/{c}/{k}/image.jpg": jpeg(part(k)) for c in ("lab", "office") for k in range(4)}
-    files |= {f"sunrgbd/{c}/{k}/depth.png": png(depth_map(80, 96)) for c in ("lab", "office") for k in range(4)}
+    files |= {
+        f"sunrgbd/{c}/{k}/image.jpg": jpeg(part(k)) for c in ("lab", "office") for k in range(4)
+    }
+    files |= {
+        f"sunrgbd/{c}/{k}/depth.png": png(depth_map(80, 96))
+        for c in ("lab", "office")
+        for k in range(4)
+    }
     for name, data in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
     for name in PUBLIC:
         val = 0.0 if name == "imagenet21k" else 0.3
-        prepare_folder(Options(str(source / name), str(root / name), val=val, rows=5, threads=2, fx=518.86))
+        prepare_folder(
+            Options(str(source / name), str(root / name), val=val, rows=5, threads=2, fx=518.86)
+        )
     return root
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "train", "val"),
-    [("imagenet", 1000, 1_281_167, 50_000), ("imagenet21k", 21_841, 14_197_122, 0), ("sunrgbd", 19, 4845, 4659)],
+    [
+        ("imagenet", 1000, 1_281_167, 50_000),
+        ("imagenet21k", 21_841, 14_197_122, 0),
+        ("sunrgbd", 19, 4845, 4659),
+    ],
 )
 def test_sizes_of_the_public_datasets_are_those_of_the_facts(name, classes, train, val):
-    assert (PUBLIC[name].classes, PUBLIC[name].num_train, PUBLIC[name].num_val) == (classes, train, val)
+    assert (PUBLIC[name].classes, PUBLIC[name].num_train, PUBLIC[name].num_val) == (
+        classes,
+        train,
+        val,
+    )
 
 
 def test_the_papers_recipe_and_the_table_say_the_same():
@@ -69,14 +85,19 @@ def test_a_miniature_of_every_dataset_opens_loads_and_travels(root, name):
     frames = FRAMES if name == "kinetics400" else 1
     for index in range(len(dataset)):
         sample = dataset.load(index, 5)
-        assert sample.rgb.shape == (frames, 48, 48, 3) and dataset.classes[sample.label] == sample.id.split("/")[0]
+        assert (
+            sample.rgb.shape == (frames, 48, 48, 3)
+            and dataset.classes[sample.label] == sample.id.split("/")[0]
+        )
         assert (sample.disparity is not None) == (name == "sunrgbd")
     again = pickle.loads(pickle.dumps(dataset)).load(0, 5)
     assert np.array_equal(again.rgb, dataset.load(0, 5).rgb)
 
 
 def test_the_splits_are_read_with_and_without_augmentation(root):
-    train, val = (open_dataset("imagenet", ROWS["imagenet"], root, split) for split in ("train", "val"))
+    train, val = (
+        open_dataset("imagenet", ROWS["imagenet"], root, split) for split in ("train", "val")
+    )
     plain = open_dataset("imagenet", ROWS["imagenet"], root, "train", augment=False)
     assert (len(train), len(val)) == (8, 4)
     assert not np.array_equal(train.load(0, 1).rgb, train.load(0, 2).rgb)
@@ -85,7 +106,9 @@ def test_the_splits_are_read_with_and_without_augmentation(root):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(root, tmp_path, workers):
+def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
+    root, tmp_path, workers
+):
     folder = tmp_path / "imagenet"
     folder.mkdir()
     for path in (root / "imagenet").glob("*.*"):
@@ -98,33 +121,51 @@ def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
     (tmp_path / "sunrgbd").symlink_to(root / "sunrgbd")
     names = ["imagenet", "kinetics400", "sunrgbd", "demo_image"]
     datasets = {name: open_dataset(name, ROWS[name], tmp_path, "train") for name in names}
-    sources = tuple(Source(name, len(dataset), 4, min(1.0, 10 / len(dataset))) for name, dataset in datasets.items())
-    bad = BadRecords(tmp_path / "bad.jsonl", {name: len(dataset) for name, dataset in datasets.items()}, 1.0)
+    sources = tuple(
+        Source(name, len(dataset), 4, min(1.0, 10 / len(dataset)))
+        for name, dataset in datasets.items()
+    )
+    bad = BadRecords(
+        tmp_path / "bad.jsonl", {name: len(dataset) for name, dataset in datasets.items()}, 1.0
+    )
     plan = Mixture(sources, steps=3, batching="mixed", batch_size=32)
     with TrainLoader(plan, datasets, LoaderConfig(workers=workers), bad_records=bad) as loader:
         steps = list(loader)
-    assert all(set(step.batches) == set(names) and all(b.mask.all() for b in step.batches.values()) for step in steps)
+    assert all(
+        set(step.batches) == set(names) and all(b.mask.all() for b in step.batches.values())
+        for step in steps
+    )
     assert steps[0].batches["sunrgbd"].disparity is not None
-    assert bad.counts() == {"imagenet": 1} and "train-00000.arrayrecord[" in (tmp_path / "bad.jsonl").read_text()
+    assert (
+        bad.counts() == {"imagenet": 1}
+        and "train-00000.arrayrecord[" in (tmp_path / "bad.jsonl").read_text()
+    )
 
 
 def test_every_validation_sample_comes_once(root):
     val = open_dataset("sunrgbd", ROWS["sunrgbd"], root, "val")
     batches = list(eval_batches(val, 3))
-    assert sorted(id for _, ids in batches for id in ids) == sorted(val.load(k, 0).id for k in range(len(val)))
+    assert sorted(id for _, ids in batches for id in ids) == sorted(
+        val.load(k, 0).id for k in range(len(val))
+    )
 
 
 def test_a_dataset_that_is_not_there_is_one_line_with_the_folder_and_the_command(tmp_path):
     with pytest.raises(UserError) as error:
         open_dataset("imagenet", ROWS["imagenet"], tmp_path, "train")
     command = f"python -m omnivore_jax.prepare folder --src=... --out={tmp_path}/imagenet"
-    assert str(error.value) == f"dataset 'imagenet' is not in {tmp_path}/imagenet; make it with: {command}"
+    assert (
+        str(error.value)
+        == f"dataset 'imagenet' is not in {tmp_path}/imagenet; make it with: {command}"
+    )
 
 
 def test_a_dataset_that_was_begun_says_so(root, tmp_path):
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "plan.json").write_text("{}")
-    with pytest.raises(UserError, match="was begun but not ended; run the same prepare command again"):
+    with pytest.raises(
+        UserError, match="was begun but not ended; run the same prepare command again"
+    ):
         open_dataset("imagenet", ROWS["imagenet"], tmp_path, "train")
 
 
@@ -145,7 +186,9 @@ def test_a_dataset_that_does_not_fit_its_config_is_explained(root, name, row, sp
 @pytest.mark.parametrize(("key", "value"), [("size", 64), ("kind", "rgbd")])
 def test_an_embedded_dataset_that_does_not_fit_its_config_is_explained(key, value):
     with pytest.raises(UserError, match=f"data.demo_image.{key}="):
-        open_dataset("demo_image", dataclasses.replace(ROWS["demo_image"], **{key: value}), "", "val")
+        open_dataset(
+            "demo_image", dataclasses.replace(ROWS["demo_image"], **{key: value}), "", "val"
+        )
 
 
 def test_a_shard_that_was_cut_short_is_found_before_the_run_begins(root, tmp_path):
@@ -153,7 +196,9 @@ def test_a_shard_that_was_cut_short_is_found_before_the_run_begins(root, tmp_pat
     (tmp_path / "imagenet21k").mkdir()
     manifest.write(tmp_path / "imagenet21k", held)
     for shard in held.splits["train"]:
-        (tmp_path / "imagenet21k" / shard.file).write_bytes((root / "imagenet21k" / shard.file).read_bytes()[:-1])
+        (tmp_path / "imagenet21k" / shard.file).write_bytes(
+            (root / "imagenet21k" / shard.file).read_bytes()[:-1]
+        )
     with pytest.raises(UserError, match="train-00000.arrayrecord is damaged"):
         open_dataset("imagenet21k", ROWS["imagenet21k"], tmp_path, "train")
 

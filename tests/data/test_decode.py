@@ -2,10 +2,10 @@ import io
 
 import numpy as np
 import pytest
-from media import CHINA, CLIPS, VARYING, clip, depth_map, jpeg, number, png
 from PIL import Image
 
 from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_image
+from tests.media import CHINA, CLIPS, VARYING, clip, depth_map, jpeg, number, png
 
 SMALL = CHINA[:64, :96]
 
@@ -17,7 +17,14 @@ def pillow(data: bytes) -> np.ndarray:
 @pytest.mark.parametrize(
     "data",
     [jpeg(SMALL), jpeg(SMALL, "L"), jpeg(SMALL, progressive=True), jpeg(SMALL, subsampling=0)]
-    + [png(SMALL), png(SMALL, "L"), png(SMALL, "P"), png(SMALL, "RGBA"), png(SMALL, "LA"), png(SMALL, "1")],
+    + [
+        png(SMALL),
+        png(SMALL, "L"),
+        png(SMALL, "P"),
+        png(SMALL, "RGBA"),
+        png(SMALL, "LA"),
+        png(SMALL, "1"),
+    ],
 )
 def test_pictures_of_any_colour_type_come_out_as_pillow_reads_them(data):
     picture = decode_image(data)
@@ -39,7 +46,12 @@ def test_a_picture_is_turned_upright_as_its_exif_says_unless_told_otherwise(orie
     exif = Image.Exif()
     exif[0x112] = orientation
     data = png(SMALL, exif=exif)
-    turned = {3: lambda x: x[::-1, ::-1], 6: lambda x: np.rot90(x, -1), 8: np.rot90, 2: lambda x: x[:, ::-1]}
+    turned = {
+        3: lambda x: x[::-1, ::-1],
+        6: lambda x: np.rot90(x, -1),
+        8: np.rot90,
+        2: lambda x: x[:, ::-1],
+    }
     turned |= {1: lambda x: x, 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1)}
     turned |= {7: lambda x: x[::-1, ::-1].swapaxes(0, 1)}
     assert np.array_equal(decode_image(data), turned[orientation](SMALL))
@@ -53,7 +65,14 @@ def flipped(data: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not a picture\n" * 9, jpeg(SMALL)[:900], jpeg(SMALL)[:-40], png(SMALL)[:-20], png(SMALL)[:50]]
+    [
+        b"",
+        b"not a picture\n" * 9,
+        jpeg(SMALL)[:900],
+        jpeg(SMALL)[:-40],
+        png(SMALL)[:-20],
+        png(SMALL)[:50],
+    ]
     + [flipped(png(SMALL)), jpeg(SMALL, progressive=True)[:-40], clip()],
 )
 def test_damaged_pictures_are_errors(data):
@@ -66,7 +85,9 @@ def test_depth_maps_keep_all_16_bits():
     assert np.array_equal(decode_depth(png(depth)), depth)
 
 
-@pytest.mark.parametrize(("data", "says"), [(png(SMALL), "3 of 8"), (png(SMALL, "L"), "1 of 8"), (b"x", "damaged")])
+@pytest.mark.parametrize(
+    ("data", "says"), [(png(SMALL), "3 of 8"), (png(SMALL, "L"), "1 of 8"), (b"x", "damaged")]
+)
 def test_a_depth_map_of_another_type_is_an_error(data, says):
     with pytest.raises(DecodeError, match=says):
         decode_depth(data)
@@ -101,7 +122,9 @@ def test_colours_are_in_the_order_red_green_blue():
 
 def test_a_clip_of_a_phone_held_upright_is_turned():
     data = clip()
-    at = data.index(b"tkhd") + 44  # the matrix of the track: the second version of the box has 64-bit times
+    at = (
+        data.index(b"tkhd") + 44
+    )  # the matrix of the track: the second version of the box has 64-bit times
     assert data[at : at + 4] == b"\x00\x01\x00\x00"
     clockwise = np.array([0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
     turned = Clip(data[:at] + clockwise + data[at + 36 :]).frames([5])[0]
@@ -109,7 +132,8 @@ def test_a_clip_of_a_phone_held_upright_is_turned():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"not a clip\n" * 99, clip()[: len(clip()) // 2], clip("mpeg4 with B-frames")[:60_000]]
+    "data",
+    [b"", b"not a clip\n" * 99, clip()[: len(clip()) // 2], clip("mpeg4 with B-frames")[:60_000]],
 )
 def test_clips_that_are_cut_short_empty_or_something_else_are_errors(data):
     with pytest.raises(DecodeError):

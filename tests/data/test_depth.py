@@ -1,25 +1,32 @@
 import numpy as np
 import pytest
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.depth import BASELINES, Intrinsics, depth_of, disparity_of, read_intrinsics
 
 DEFAULTS = Intrinsics(0.0, 0.075, 0.001)
 
 
 def disparity(values, fx=518.8579, baseline=0.075, missing="far", **how):
-    return disparity_of(depth_of(np.array([values], np.uint16), 0.001, **how), fx, baseline, missing)[0]
+    return disparity_of(
+        depth_of(np.array([values], np.uint16), 0.001, **how), fx, baseline, missing
+    )[0]
 
 
 @pytest.mark.parametrize(
-    ("sensor", "fx", "product"), [("kv1", 518.8579, 38.9), ("kv2", 529.5, 39.7), ("xtion", 570.34, 54.2)]
+    ("sensor", "fx", "product"),
+    [("kv1", 518.8579, 38.9), ("kv2", 529.5, 39.7), ("xtion", 570.34, 54.2)],
 )
 def test_baseline_times_focal_length_are_those_of_the_sensors(sensor, fx, product):
-    assert disparity([1000], fx, BASELINES[sensor])[0] == pytest.approx(product, abs=0.05)  # FACTS 8: 39, 39, 54
+    assert disparity([1000], fx, BASELINES[sensor])[0] == pytest.approx(
+        product, abs=0.05
+    )  # FACTS 8: 39, 39, 54
 
 
 def test_depth_is_clipped_to_a_centimetre_and_fifty_metres():
-    assert disparity([1, 10, 50_000, 65_535]) == pytest.approx(38.914 / np.array([0.01, 0.01, 50, 50]), rel=1e-4)
+    assert disparity([1, 10, 50_000, 65_535]) == pytest.approx(
+        38.914 / np.array([0.01, 0.01, 50, 50]), rel=1e-4
+    )
 
 
 def test_missing_depth_is_the_far_end_or_as_in_the_released_pipeline_the_nearest():
@@ -31,7 +38,9 @@ def test_missing_depth_is_the_far_end_or_as_in_the_released_pipeline_the_nearest
 
 def test_raw_sun_files_are_eight_times_the_metres_and_fit_the_published_mean():
     metres = np.array([1.6, 2.0, 2.6])
-    raw = (np.round(metres * 1000).astype(np.uint16) << 3).tolist()  # rotated left by 3 bits, none lost below 8 m
+    raw = (
+        np.round(metres * 1000).astype(np.uint16) << 3
+    ).tolist()  # rotated left by 3 bits, none lost below 8 m
     assert disparity(raw) / 75 == pytest.approx(38.914 / (8 * metres) / 75, rel=1e-3)
     assert disparity(raw)[0] == pytest.approx(0.0418 * 75, rel=0.04)
     assert disparity(raw, rotated=True) == pytest.approx(38.914 / metres, rel=1e-3)
@@ -54,7 +63,11 @@ def test_the_nearest_file_says_the_focal_length_key_by_key(tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "text", "says"),
-    [("depth.json", '{"f": 1}', "unknown key 'f'"), ("depth.json", "{", "Expecting"), ("intrinsics.txt", "", "begin")],
+    [
+        ("depth.json", '{"f": 1}', "unknown key 'f'"),
+        ("depth.json", "{", "Expecting"),
+        ("intrinsics.txt", "", "begin"),
+    ],
 )
 def test_a_file_that_cannot_be_understood_is_named(tmp_path, file, text, says):
     (tmp_path / file).write_text(text)

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data.bad_records import BadRecords
-from omnivore_jax.data.embedded import EmbeddedDataset
+from omnivore_jax.data.demo import EmbeddedDataset
 from omnivore_jax.data.loader import LoaderConfig, TrainLoader, eval_batches, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.sample import BadRecord, Sample
 
-DATASETS = {"demo_image": EmbeddedDataset("demo_image", "train"), "demo_rgbd": EmbeddedDataset("demo_rgbd", "train")}
+DATASETS = {
+    "demo_image": EmbeddedDataset("demo_image", "train"),
+    "demo_rgbd": EmbeddedDataset("demo_rgbd", "train"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Broken:
 
 def mixture(batching="separate", **options) -> Mixture:
     sources = (Source("demo_image", 6000, 16), Source("demo_rgbd", 6000, 8))
-    return Mixture(sources, steps=12, batching=batching, batch_size=24 if batching == "mixed" else 0, **options)
+    return Mixture(
+        sources, steps=12, batching=batching, batch_size=24 if batching == "mixed" else 0, **options
+    )
 
 
 def alone(size: int = 100, batch_size: int = 10, steps: int = 20) -> Mixture:
@@ -74,10 +79,14 @@ def test_a_step_holds_the_planned_samples(batching):
         for draw in draws:
             batch = step.batches[draw.dataset]
             samples = [
-                DATASETS[draw.dataset].load(int(i), int(s)) for i, s in zip(draw.indices, draw.seeds, strict=True)
+                DATASETS[draw.dataset].load(int(i), int(s))
+                for i, s in zip(draw.indices, draw.seeds, strict=True)
             ]
             assert np.array_equal(batch.rgb, np.stack([sample.rgb for sample in samples]))
-            assert batch.label.tolist() == [sample.label for sample in samples] and batch.label.dtype == np.int32
+            assert (
+                batch.label.tolist() == [sample.label for sample in samples]
+                and batch.label.dtype == np.int32
+            )
             assert step.ids[draw.dataset] == [sample.id for sample in samples]
             assert batch.mask.all() and (batch.disparity is None) == (draw.dataset == "demo_image")
 
@@ -96,13 +105,18 @@ def test_hosts_read_parts_of_the_same_steps():
     halves = [
         read(
             mixture("mixed"),
-            rows={n: np.array_split(np.arange(b), 2)[host] for n, b in mixture("mixed").batch_sizes.items()},
+            rows={
+                n: np.array_split(np.arange(b), 2)[host]
+                for n, b in mixture("mixed").batch_sizes.items()
+            },
         )
         for host in (0, 1)
     ]
     for step, *parts in zip(whole, *halves, strict=True):
         for name, batch in step.batches.items():
-            joined = jax.tree.map(lambda *x: np.concatenate(x), *(part.batches[name] for part in parts))
+            joined = jax.tree.map(
+                lambda *x: np.concatenate(x), *(part.batches[name] for part in parts)
+            )
             assert same(joined, batch)
             assert parts[0].ids[name] + parts[1].ids[name] == step.ids[name]
 
@@ -118,7 +132,9 @@ def test_worker_processes_change_nothing(workers):
 def test_a_fault_in_the_reader_ends_the_run_and_stays(workers):
     plan = alone()
     at = next(i for i in range(20) if 33 in plan.step(i)[0].indices)
-    with TrainLoader(plan, {"broken": Broken(faulty=frozenset({33}))}, LoaderConfig(workers=workers)) as loader:
+    with TrainLoader(
+        plan, {"broken": Broken(faulty=frozenset({33}))}, LoaderConfig(workers=workers)
+    ) as loader:
         for _ in range(at):
             next(loader)
         for _ in range(3):
@@ -146,8 +162,12 @@ def test_a_damaged_record_is_replaced_by_one_of_its_dataset_the_same_each_time()
     planned = [plan.indices.tolist() for i in range(20) for plan in alone().step(i)]
     ids = [[int(name.rpartition("/")[2]) for name in step.ids["broken"]] for step in steps]
     for planned_step, step in zip(planned, ids, strict=True):
-        assert all(i == j or (i in bad and j not in bad) for i, j in zip(planned_step, step, strict=True))
-    assert sum(i != j for i, j in zip(sum(planned, []), sum(ids, []), strict=True)) == 4  # two passes
+        assert all(
+            i == j or (i in bad and j not in bad) for i, j in zip(planned_step, step, strict=True)
+        )
+    assert (
+        sum(i != j for i, j in zip(sum(planned, []), sum(ids, []), strict=True)) == 4
+    )  # two passes
 
 
 def test_damaged_records_are_listed_once_also_over_a_resume(tmp_path):
@@ -155,11 +175,18 @@ def test_damaged_records_are_listed_once_also_over_a_resume(tmp_path):
     read(alone(steps=10), datasets, bad_records=BadRecords(path, {"broken": 100}, 0.02))
     first = next(i for i in range(10) if 7 in alone().step(i)[0].indices)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {"dataset": "broken", "id": "broken/7", "reason": "truncated", "step": first} in rows and len(rows) == 2
+    assert {
+        "dataset": "broken",
+        "id": "broken/7",
+        "reason": "truncated",
+        "step": first,
+    } in rows and len(rows) == 2
     path.write_text(path.read_text() + '{"dataset": "bro')  # what a kill may leave
     resumed = BadRecords(path, {"broken": 100}, 0.02)
     read(alone(steps=20), datasets, start=10, bad_records=resumed)
-    assert [json.loads(line) for line in path.read_text().splitlines()] == rows and resumed.counts() == {"broken": 2}
+    assert [
+        json.loads(line) for line in path.read_text().splitlines()
+    ] == rows and resumed.counts() == {"broken": 2}
 
 
 def test_too_many_damaged_records_end_the_run(tmp_path):
@@ -169,7 +196,8 @@ def test_too_many_damaged_records_end_the_run(tmp_path):
         alone(), {"broken": Broken(frozenset({1, 2, 3}))}, LoaderConfig(), bad_records=bad_records
     ) as steps:
         with pytest.raises(
-            UserError, match=r"3 of 100 records of data.broken .* data.bad_budget=0.02 .*bad_records.jsonl"
+            UserError,
+            match=r"3 of 100 records of data.broken .* data.bad_budget=0.02 .*bad_records.jsonl",
         ):
             list(steps)
         with pytest.raises(UserError, match="3 of 100"):
@@ -180,12 +208,18 @@ def test_too_many_damaged_records_end_the_run(tmp_path):
 
 
 def test_a_dataset_without_a_readable_record_is_named():
-    with pytest.raises(UserError, match=r"data.broken: 20 records .* broken/\d+ \(truncated\); prepare"):
+    with pytest.raises(
+        UserError, match=r"data.broken: 20 records .* broken/\d+ \(truncated\); prepare"
+    ):
         read(alone(), {"broken": Broken(frozenset(range(100)))})
 
 
-@pytest.mark.parametrize(("size", "batch_size", "shards"), [(100, 32, 1), (100, 16, 2), (97, 7, 3), (4, 2, 5)])
-def test_evaluation_sees_every_sample_once_and_all_shards_have_equally_many_batches(size, batch_size, shards):
+@pytest.mark.parametrize(
+    ("size", "batch_size", "shards"), [(100, 32, 1), (100, 16, 2), (97, 7, 3), (4, 2, 5)]
+)
+def test_evaluation_sees_every_sample_once_and_all_shards_have_equally_many_batches(
+    size, batch_size, shards
+):
     split, seen, lengths = Broken(size=size), [], set()
     for shard in range(shards):
         batches = list(eval_batches(split, batch_size, (shard, shards)))
@@ -195,7 +229,9 @@ def test_evaluation_sees_every_sample_once_and_all_shards_have_equally_many_batc
             assert not batch.rgb[~batch.mask].any()
             for row, name in zip(np.flatnonzero(batch.mask), ids, strict=True):
                 sample = split.load(int(name.rpartition("/")[2]), 0)
-                assert np.array_equal(batch.rgb[row], sample.rgb) and batch.label[row] == sample.label
+                assert (
+                    np.array_equal(batch.rgb[row], sample.rgb) and batch.label[row] == sample.label
+                )
             seen += ids
     assert len(lengths) == 1
     assert sorted(seen) == sorted(f"demo_image/test/{i}" for i in range(size))
@@ -221,7 +257,9 @@ def test_steps_lie_on_the_devices_row_by_row():
         assert same(jax.device_get(step.batches), host.batches)
         batch = step.batches["demo_rgbd"]
         assert isinstance(batch, Batch) and batch.rgb.sharding.is_equivalent_to(sharding, 5)
-        assert {shard.data.shape[0] for shard in batch.label.addressable_shards} == {plan.batch_sizes["demo_rgbd"] // 8}
+        assert {shard.data.shape[0] for shard in batch.label.addressable_shards} == {
+            plan.batch_sizes["demo_rgbd"] // 8
+        }
     with pytest.raises(ValueError, match="batch_size=12 does not divide over the mesh"):
         host_rows(sharding, 12)
 
@@ -252,7 +290,9 @@ assert int(weighted.addressable_data(0)) == 140
 @pytest.mark.slow
 def test_two_hosts_whose_devices_alternate_in_the_mesh_hold_the_planned_rows():
     address = f"127.0.0.1:{_free_port()}"
-    processes = [subprocess.Popen([sys.executable, "-c", PROCESS, address, str(i)]) for i in range(2)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, address, str(i)]) for i in range(2)
+    ]
     assert [process.wait(120) for process in processes] == [0, 0]
 
 
@@ -263,7 +303,9 @@ def _free_port() -> int:
 
 
 def test_the_time_that_a_run_waits_for_data_is_measured():
-    with TrainLoader(alone(steps=6), {"broken": Broken(seconds=0.02)}, LoaderConfig(threads=1, prefetch=1)) as loader:
+    with TrainLoader(
+        alone(steps=6), {"broken": Broken(seconds=0.02)}, LoaderConfig(threads=1, prefetch=1)
+    ) as loader:
         list(loader)
         assert 0.8 < loader.waited < 3  # 60 samples of 20 ms
     with TrainLoader(alone(steps=6), {"broken": Broken()}, LoaderConfig()) as loader:

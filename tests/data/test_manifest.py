@@ -2,11 +2,16 @@ import json
 
 import pytest
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.manifest import Manifest, Shard
 
-SHARD = Shard("train-00000.arrayrecord", 3, 5, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+SHARD = Shard(
+    "train-00000.arrayrecord",
+    3,
+    5,
+    "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+)
 HELD = Manifest("image", ("cat", "dog"), {"train": (SHARD, SHARD), "val": ()}, {"bad_files": 0})
 
 

@@ -17,9 +17,9 @@ PAPER = (
 )
 
 RATIOS = st.sampled_from([0.1, 0.3, 0.6, 1.0, 1.7, 10.0])
-SOURCES = st.lists(st.tuples(st.integers(1, 40), st.integers(3, 25), RATIOS), min_size=1, max_size=4).map(
-    lambda rows: tuple(Source(f"d{i}", *row) for i, row in enumerate(rows))
-)
+SOURCES = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(3, 25), RATIOS), min_size=1, max_size=4
+).map(lambda rows: tuple(Source(f"d{i}", *row) for i, row in enumerate(rows)))
 LENGTHS = st.sampled_from([{"epochs": 0.5}, {"epochs": 1.0}, {"epochs": 2.3}, {"steps": 83}])
 
 
@@ -66,7 +66,10 @@ def test_every_sample_of_a_pass_comes_exactly_once_and_passes_follow_each_other(
 @settings(max_examples=25, deadline=None)
 @given(SOURCES, st.sampled_from([0.5, 1.0, 3.7]))
 def test_a_run_by_epochs_gives_every_dataset_its_exact_number_of_steps(sources, epochs):
-    exact = {s.name: floor(Fraction(str(epochs)) * Fraction(str(s.ratio)) * s.size / s.batch_size) for s in sources}
+    exact = {
+        s.name: floor(Fraction(str(epochs)) * Fraction(str(s.ratio)) * s.size / s.batch_size)
+        for s in sources
+    }
     if not sum(exact.values()):
         with pytest.raises(ValueError, match="not one step"):
             Mixture(sources, epochs=epochs)
@@ -84,7 +87,9 @@ def test_a_run_by_epochs_gives_every_dataset_its_exact_number_of_steps(sources, 
 def test_the_plan_is_the_same_in_any_order_and_for_any_order_of_the_sources(plan, data):
     mixture = mixture_of(plan)
     again = mixture_of(plan | {"sources": tuple(data.draw(st.permutations(plan["sources"])))})
-    for step in data.draw(st.lists(st.integers(0, mixture.total_steps - 1), min_size=1, max_size=9)):
+    for step in data.draw(
+        st.lists(st.integers(0, mixture.total_steps - 1), min_size=1, max_size=9)
+    ):
         for one, other in zip(mixture.step(step), again.step(step), strict=True):
             assert one.dataset == other.dataset and all(map(np.array_equal, one[1:], other[1:]))
     step = data.draw(st.integers(0, min(100, mixture.total_steps)))
@@ -99,13 +104,20 @@ def test_the_rows_of_all_hosts_together_are_the_batch(plan, hosts, data):
     for draw in mixture.step(data.draw(st.integers(0, mixture.total_steps - 1))):
         parts = [draw.rows(rows) for rows in np.array_split(np.arange(len(draw.indices)), hosts)]
         for field in ("passes", "indices", "seeds"):
-            assert np.array_equal(np.concatenate([getattr(part, field) for part in parts]), getattr(draw, field))
+            assert np.array_equal(
+                np.concatenate([getattr(part, field) for part in parts]), getattr(draw, field)
+            )
 
 
 def test_epochs_hold_the_paper_s_steps():
-    """4,096 a step (FACTS 3.1): SUN RGB-D has 11 or 12 steps an epoch; ten epochs at 0.1 see IN21K once."""
+    """4,096 a step (FACTS 3.1): SUN RGB-D has 11 or 12 steps an epoch.
+
+    Ten epochs at 0.1 see IN21K once.
+    """
     mixture = Mixture(PAPER, epochs=500.0)
-    assert mixture.steps_per_epoch == pytest.approx((1_419_712.2 + 1_281_167 + 240_000 + 48_450) / 4096)
+    assert mixture.steps_per_epoch == pytest.approx(
+        (1_419_712.2 + 1_281_167 + 240_000 + 48_450) / 4096
+    )
     assert mixture.total_steps == 173_304 + 156_392 + 29_296 + 5_914
     assert mixture.batches_before(mixture.total_steps)["sunrgbd"] == 500 * 48_450 // 4096
     starts = [next(i for i in range(0, 800) if mixture.epoch_at(i) >= e) for e in (0, 1)]
@@ -150,10 +162,17 @@ def test_seeds_and_orders_of_passes_differ():
 
 @pytest.mark.parametrize(
     ("size", "quantum", "dealt"),
-    [(4096, 32, [1952, 1760, 320, 64]), (4096, 1, [1945, 1756, 329, 66]), (128, 32, [32, 32, 32, 32])],
+    [
+        (4096, 32, [1952, 1760, 320, 64]),
+        (4096, 1, [1945, 1756, 329, 66]),
+        (128, 32, [32, 32, 32, 32]),
+    ],
 )
 def test_mixed_steps_share_a_batch_in_proportion(size, quantum, dealt):
-    """By hand: 1,419,712.2, 1,281,167, 240,000 and 48,450 samples an epoch; the largest remainders are rounded up."""
+    """By hand: 1,419,712.2, 1,281,167, 240,000 and 48,450 samples an epoch.
+
+    The largest remainders are rounded up.
+    """
     mixture = Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=size, quantum=quantum)
     assert [mixture.batch_sizes[source.name] for source in PAPER] == dealt
     assert [draw.dataset for draw in mixture.step(0)] == sorted(source.name for source in PAPER)
@@ -172,7 +191,9 @@ def test_shares_are_within_one_unit_of_exact_unless_somebody_would_get_nothing(s
 def test_replacements_differ_by_slot_and_attempt_and_stay_in_the_dataset():
     mixture = Mixture((Source("a", 1000, 50),), epochs=1.0)
     draw = mixture.step(3)[0]
-    chosen = [mixture.replacement(draw, slot, attempt) for slot in range(50) for attempt in range(4)]
+    chosen = [
+        mixture.replacement(draw, slot, attempt) for slot in range(50) for attempt in range(4)
+    ]
     assert len(set(chosen)) > 150 and max(chosen) < 1000
     host = draw.rows(np.arange(25, 50))
     assert mixture.replacement(host, 0, 2) == mixture.replacement(draw, 25, 2)
@@ -189,8 +210,14 @@ def test_replacements_differ_by_slot_and_attempt_and_stay_in_the_dataset():
         (lambda: Mixture((Source("a", 4, 4), Source("a", 5, 4)), epochs=1.0), "each once"),
         (lambda: Mixture((Source("a", 4, 4),)), "train.epochs=0.0, train.steps=0; make one"),
         (lambda: Mixture((Source("a", 4, 4),), epochs=0.5), "train.epochs=0.5 is not one step"),
-        (lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=100, quantum=32), "train.batch_size=100"),
-        (lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=96, quantum=32), "at least 128 for 4"),
+        (
+            lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=100, quantum=32),
+            "train.batch_size=100",
+        ),
+        (
+            lambda: Mixture(PAPER, epochs=1.0, batching="mixed", batch_size=96, quantum=32),
+            "at least 128 for 4",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key(wrong, message):
@@ -207,6 +234,9 @@ def test_a_mistake_is_one_line_with_its_key(wrong, message):
     ],
 )
 def test_the_plan_of_a_run_is_the_same_in_every_version(step, dataset, first, seed):
-    """Written down once: a run that an older version started must resume with the samples that it would have had."""
+    """Written down once.
+
+    A run that an older version started must resume with the samples that it would have had.
+    """
     draw = Mixture(PAPER, epochs=500.0).step(step)[0]
     assert (draw.dataset, draw.indices[:3].tolist(), int(draw.seeds[0])) == (dataset, first, seed)

@@ -30,7 +30,9 @@ def reader(tmp_path) -> RecordReader:
 
 
 def test_a_record_comes_back_as_it_was_with_depth_and_with_any_file_name():
-    whole = Record("a/\udcff\u00e9.png", 3, b"picture", "f" * 64, b"depth", 529.5, 0.075, 0.001, True)
+    whole = Record(
+        "a/\udcff\u00e9.png", 3, b"picture", "f" * 64, b"depth", 529.5, 0.075, 0.001, True
+    )
     assert unpack(pack(whole)) == whole
 
 

@@ -15,7 +15,9 @@ def test_a_permutation_sends_every_element_somewhere_else_once(size, key):
 @given(st.data())
 def test_one_element_of_millions_is_where_the_whole_permutation_has_it(data):
     size = data.draw(st.integers(10_000_000, 20_000_000))
-    at = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=50, unique=True)))
+    at = np.array(
+        data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=50, unique=True))
+    )
     sent = permute(at, size, np.full(len(at), 3, np.uint64))
     assert len(set(sent.tolist())) == len(at) and sent.min() >= 0 and sent.max() < size
     alone = [permute(at[i : i + 1], size, np.full(1, 3, np.uint64))[0] for i in range(len(at))]
@@ -31,9 +33,16 @@ def test_all_permutations_of_five_are_equally_likely():
 
 
 def test_neighbours_are_not_neighbours_after_the_shuffle():
-    """Of 40,000 samples, in one pass and between two: independent orders correlate by 0 with a deviation of 1 / 200."""
+    """Of 40,000 samples, in one pass and between two.
+
+    Independent orders correlate by 0 with a deviation of 1 / 200.
+    """
     passes = [permute(np.arange(40_000), 40_000, np.full(40_000, key, np.uint64)) for key in (1, 2)]
-    for a, b in ((np.arange(40_000), passes[0]), (passes[0][:-1], passes[0][1:]), (passes[0], passes[1])):
+    for a, b in (
+        (np.arange(40_000), passes[0]),
+        (passes[0][:-1], passes[0][1:]),
+        (passes[0], passes[1]),
+    ):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.02
 
 

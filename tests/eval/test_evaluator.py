@@ -20,11 +20,13 @@ from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.sample import Sample
 from omnivore_jax.eval import evaluator
 from omnivore_jax.eval.evaluator import classify, extract_features, make_features, make_predict
-from omnivore_jax.model.functional import abstract_model, init_params, merge
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.params import abstract_model, init_params, merge
 from omnivore_jax.model.preprocess import Preprocessing
-from omnivore_jax.model.variants import ModelConfig
 
-MODEL = ModelConfig("miniature", embed_dim=16, depths=(1,), num_heads=(2,), window=(1, 4, 4), init_std=0.15)
+MODEL = ModelConfig(
+    "miniature", embed_dim=16, depths=(1,), num_heads=(2,), window=(1, 4, 4), init_std=0.15
+)
 HEADS = {"digit": 10, "half": 2}
 SPEC = Preprocessing()
 N = 157
@@ -44,7 +46,10 @@ class Digits:
         grey = self.images[index].reshape(1, 8, 8, 1)
         disparity = (1 + grey / 8).astype(np.float32) if self.depth else None
         return Sample(
-            np.repeat(15 * grey, 3, -1).astype(np.uint8), disparity, int(self.labels[index]), f"digit {index}"
+            np.repeat(15 * grey, 3, -1).astype(np.uint8),
+            disparity,
+            int(self.labels[index]),
+            f"digit {index}",
         )
 
 
@@ -94,7 +99,9 @@ def judge(logits, labels, classes=3):
     n = len(labels)
     rgb = np.zeros((n, 1, 4, 4, 3), np.uint8)
     batch = Batch(rgb, None, np.array(labels, np.int32), np.ones(n, bool))
-    return classify(lambda given, _: given["logits"], logits_of(logits), [(batch, [""] * n)], classes)
+    return classify(
+        lambda given, _: given["logits"], logits_of(logits), [(batch, [""] * n)], classes
+    )
 
 
 def test_what_padding_holds_is_never_counted():
@@ -143,7 +150,9 @@ def by_hand(params, x):
 def test_depth_alone_has_colours_of_zero_and_rgb_alone_three_channels(params):
     samples = [Digits(depth=True).load(i, 0) for i in range(32)]
     rgb = (np.stack([s.rgb for s in samples]) / 255 - SPEC.mean) / SPEC.std
-    depth = (np.stack([s.disparity for s in samples]) / 75 - SPEC.disparity_mean) / SPEC.disparity_std
+    depth = (
+        np.stack([s.disparity for s in samples]) / 75 - SPEC.disparity_mean
+    ) / SPEC.disparity_std
     inputs = {
         "all": np.concatenate([rgb, depth], -1),
         "depth": np.concatenate([0 * rgb, depth], -1),
@@ -151,16 +160,24 @@ def test_depth_alone_has_colours_of_zero_and_rgb_alone_three_channels(params):
     }
     found, labels = {}, [s.label for s in samples]
     for mode, x in inputs.items():
-        found[mode] = classify(predict_of(mode), params, eval_batches(Digits(depth=True, n=32), 32), 10).losses
+        found[mode] = classify(
+            predict_of(mode), params, eval_batches(Digits(depth=True, n=32), 32), 10
+        ).losses
         logits, _ = by_hand(params, x.astype(np.float32))
         logits = np.asarray(logits)
-        np.testing.assert_allclose(found[mode], logsumexp(logits, 1) - logits[range(32), labels], rtol=1e-4)
-    assert not np.allclose(found["all"], found["depth"]) and not np.allclose(found["all"], found["rgb"])
+        np.testing.assert_allclose(
+            found[mode], logsumexp(logits, 1) - logits[range(32), labels], rtol=1e-4
+        )
+    assert not np.allclose(found["all"], found["depth"]) and not np.allclose(
+        found["all"], found["rgb"]
+    )
 
 
 def test_a_split_compiles_once_and_copies_nothing_in_passing(params, monkeypatch):
     traces = []
-    monkeypatch.setattr(evaluator, "_inputs", lambda *a, f=evaluator._inputs: traces.append(1) or f(*a))
+    monkeypatch.setattr(
+        evaluator, "_inputs", lambda *a, f=evaluator._inputs: traces.append(1) or f(*a)
+    )
     predict = make_predict(MODEL, HEADS, "digit", SPEC)
     with jax.transfer_guard("disallow"):
         for _ in range(2):
@@ -172,7 +189,11 @@ def test_features_have_length_1_and_are_the_mean_of_the_last_map_after_the_final
     features = make_features(MODEL, HEADS, SPEC)
     with jax.transfer_guard("disallow"):
         found = extract_features(features, params, eval_batches(Digits(), 32))
-    assert found.feature.dtype == np.float32 and found.feature.shape == (N, 16) and found.ids[-1] == f"digit {N - 1}"
+    assert (
+        found.feature.dtype == np.float32
+        and found.feature.shape == (N, 16)
+        and found.ids[-1] == f"digit {N - 1}"
+    )
     x = (np.stack([Digits().load(i, 0).rgb for i in range(32)]) / 255 - SPEC.mean) / SPEC.std
     pooled = np.asarray(by_hand(params, x.astype(np.float32))[1]).mean((1, 2, 3))
     oracle = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -185,7 +206,13 @@ def test_eight_devices_give_the_figures_of_one(params):
     predict = make_predict(MODEL, HEADS, "digit", SPEC, mesh=mesh)
     batches = eval_batches(Digits(), 32)
     with jax.transfer_guard("disallow"):
-        many = classify(predict, jax.device_put(params, whole), batches, 10, place=lambda b: jax.device_put(b, divided))
+        many = classify(
+            predict,
+            jax.device_put(params, whole),
+            batches,
+            10,
+            place=lambda b: jax.device_put(b, divided),
+        )
     one = classify(predict_of("all"), params, eval_batches(Digits(), 32), 10)
     assert many.n == N and many.ids == one.ids and np.mean(many.predicted == one.predicted) > 0.99
     np.testing.assert_allclose(many.losses, one.losses, atol=1e-5)
@@ -194,7 +221,9 @@ def test_eight_devices_give_the_figures_of_one(params):
 def test_depth_of_a_dataset_without_depth_and_an_unknown_head_are_errors(params):
     with pytest.raises(ValueError, match="mode='depth', but the dataset has no depth"):
         classify(predict_of("depth"), params, eval_batches(Digits(n=3), 3), 10)
-    with pytest.raises(ValueError, match="head='letter' is not in this model; use one of digit, half"):
+    with pytest.raises(
+        ValueError, match="head='letter' is not in this model; use one of digit, half"
+    ):
         make_predict(MODEL, HEADS, "letter", SPEC)
 
 
@@ -205,7 +234,7 @@ from omnivore_jax.core import dist
 from omnivore_jax.data.loader import eval_batches, on_devices
 from omnivore_jax.eval.evaluator import classify, extract_features, make_features, make_predict
 from tests.eval.test_evaluator import HEADS, MODEL, N, SPEC, Digits
-from omnivore_jax.model.functional import init_params
+from omnivore_jax.model.params import init_params
 
 jax.config.update("jax_num_cpu_devices", 2)
 dist.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))

@@ -26,7 +26,9 @@ def test_neighbours_are_those_that_scikit_learn_finds_however_the_work_is_cut(di
 
 def test_predictions_are_those_of_scikit_learn_with_the_weights_of_the_paper(digits):
     query, query_labels, gallery, labels = digits
-    classifier = KNeighborsClassifier(20, weights=lambda distance: np.exp((1 - distance**2 / 2) / 0.07))
+    classifier = KNeighborsClassifier(
+        20, weights=lambda distance: np.exp((1 - distance**2 / 2) / 0.07)
+    )
     oracle = classifier.fit(gallery, labels).predict(query)
     assert np.mean(knn_predict(query, gallery, labels) == oracle) > 0.995
     result = knn_accuracy(query, query_labels, gallery, labels)
@@ -41,7 +43,9 @@ def test_neighbours_of_one_class_outweigh_a_nearer_one_of_another_only_together(
     query = np.array([[1, 0]], np.float32)
     assert knn_predict(query, gallery, labels, k=2, tau=0.001).tolist() == [7]
     assert knn_predict(query, gallery, labels, k=3).tolist() == [4]
-    assert knn_predict(query, gallery, labels, k=3, tau=0.0005).tolist() == [7]  # exp(2000) would overflow
+    assert knn_predict(query, gallery, labels, k=3, tau=0.0005).tolist() == [
+        7
+    ]  # exp(2000) would overflow
 
 
 def test_equally_near_rows_come_in_the_order_of_the_gallery():

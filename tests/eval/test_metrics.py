@@ -12,13 +12,17 @@ def result(ranks):
 
 
 def test_every_dataset_counts_the_same_in_the_mean():
-    assert mean_top1({"large": result([0] * 99 + [1]), "small": result([0, 2])}) == pytest.approx((0.99 + 0.5) / 2)
+    assert mean_top1({"large": result([0] * 99 + [1]), "small": result([0, 2])}) == pytest.approx(
+        (0.99 + 0.5) / 2
+    )
 
 
 def test_the_account_of_swin_t_is_that_of_the_released_model():
     """FACTS 1.3: a trunk with the depth embedding, of 3,360 parameters, and three heads."""
     heads = {"image": 1000, "video": 400, "rgbd": 19}
-    account = parameter_account(model_config("omnivore_swin_t", position_bias="joint"), heads, {"rgbd"})
+    account = parameter_account(
+        model_config("omnivore_swin_t", position_bias="joint"), heads, {"rgbd"}
+    )
     assert account.trunk == 27_853_830 and account.joint == 28_945_041
     assert account.heads == {"image": 769_000, "video": 307_600, "rgbd": 14_611}
     assert account.separate == {

@@ -1,4 +1,7 @@
-"""The dry run says what a run would be from figures alone: no data is opened, no device is asked for."""
+"""The dry run says what a run would be from figures alone.
+
+No data is opened, no device is asked for.
+"""
 
 import importlib
 import json
@@ -10,18 +13,25 @@ import jax
 import numpy as np
 import pytest
 
-from omnivore_jax.checkpoint.card import make_card
-from omnivore_jax.checkpoint.lazy import lazy
-from omnivore_jax.checkpoint.weights import write_safetensors
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.experiment import dry
-from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
+from omnivore_jax.weights.card import make_card
+from omnivore_jax.weights.lazy import lazy
+from omnivore_jax.weights.safetensors import write_safetensors
 
-TRUNKS = {"swin_t": 27_529_392, "swin_s": 48_849_456, "swin_b": 86_765_504, "swin_l": 195_019_872}  # FACTS 1.5
+TRUNKS = {
+    "swin_t": 27_529_392,
+    "swin_s": 48_849_456,
+    "swin_b": 86_765_504,
+    "swin_l": 195_019_872,
+}  # FACTS 1.5
 HEADS = {"swin_t": (768, 0), "swin_s": (768, 0), "swin_b": (1024, 0), "swin_l": (1536, 21_841)}
-GMACS = {  # image, RGB-D, 32 frames, without heads (findings/performance.md: products counted in the released code)
+# image, RGB-D, 32 frames, without heads (findings/performance.md: products counted in the released
+# code)
+GMACS = {
     "swin_t": (4.51, 4.51, 87.8),
     "swin_s": (8.76, 8.76, 165.7),
     "swin_b": (15.45, 15.46, 320.4),
@@ -52,7 +62,9 @@ def test_parameters_are_those_of_the_paper(name, plans):
 @pytest.mark.parametrize("name", TRUNKS)
 def test_arithmetic_is_within_a_hundredth_of_what_was_counted(name, plans):
     for dataset, gmacs in zip(DATASETS, GMACS[name], strict=True):
-        assert plans[name]["datasets"][dataset]["gflops_forward"] == pytest.approx(2 * gmacs, rel=0.01)
+        assert plans[name]["datasets"][dataset]["gflops_forward"] == pytest.approx(
+            2 * gmacs, rel=0.01
+        )
 
 
 def test_steps_follow_from_ratios_sizes_and_batches(plans):
@@ -67,9 +79,19 @@ def test_steps_follow_from_ratios_sizes_and_batches(plans):
 
 
 def test_windows_and_shifts_are_those_of_the_paper(plans):
-    """FACTS 1.4: a picture has windows (1, 7, 7), not shifted in stage 4; a clip of 32 frames is shifted in time."""
-    image, clip = (plans["swin_l"]["datasets"][name]["stages"] for name in ("imagenet", "kinetics400"))
-    assert [tuple(stage["size"]) for stage in clip] == [(16, 56, 56), (16, 28, 28), (16, 14, 14), (16, 7, 7)]
+    """FACTS 1.4: a picture has windows (1, 7, 7), not shifted in stage 4.
+
+    A clip of 32 frames is shifted in time.
+    """
+    image, clip = (
+        plans["swin_l"]["datasets"][name]["stages"] for name in ("imagenet", "kinetics400")
+    )
+    assert [tuple(stage["size"]) for stage in clip] == [
+        (16, 56, 56),
+        (16, 28, 28),
+        (16, 14, 14),
+        (16, 7, 7),
+    ]
     assert {tuple(stage["window"]) for stage in image} == {(1, 7, 7)}
     assert [tuple(stage["shift"]) for stage in image] == [(0, 3, 3)] * 3 + [(0, 0, 0)]
     assert [tuple(stage["shift"]) for stage in clip] == [(4, 3, 3)] * 3 + [(4, 0, 0)]
@@ -87,7 +109,10 @@ def test_the_text_fits_a_terminal_and_says_how_its_figures_come_about(plans):
     for plan in plans.values():
         text = dry.render(plan)
         assert max(map(len, text.splitlines())) <= 120, max(text.splitlines(), key=len)
-        assert plan["hours_formula"].split(" = ")[0] in text and f"{plan['parameters']['total']:,}" in text
+        assert (
+            plan["hours_formula"].split(" = ")[0] in text
+            and f"{plan['parameters']['total']:,}" in text
+        )
         for name in plan["datasets"]:
             assert name in text
 
@@ -96,7 +121,14 @@ def test_no_device_is_asked_for(monkeypatch):
     def ask(*_, **__):
         raise AssertionError("a device was asked for")
 
-    for name in ("devices", "local_devices", "device_count", "local_device_count", "process_index", "process_count"):
+    for name in (
+        "devices",
+        "local_devices",
+        "device_count",
+        "local_device_count",
+        "process_index",
+        "process_count",
+    ):
         monkeypatch.setattr(jax, name, ask)
     assert dry.plan(config_of("swin_t"))["mesh"] == {"data": 64, "fsdp": 1, "tensor": 1}
 
@@ -104,7 +136,9 @@ def test_no_device_is_asked_for(monkeypatch):
 def test_a_plan_without_the_number_of_samples_is_one_line():
     config = config_of("swin_t")
     config["data"]["imagenet"]["num_train"] = 0
-    with pytest.raises(UserError, match="data.imagenet.num_train=0; a dry run needs the number of samples"):
+    with pytest.raises(
+        UserError, match="data.imagenet.num_train=0; a dry run needs the number of samples"
+    ):
         dry.plan(config)
 
 
@@ -117,7 +151,14 @@ def test_a_batch_that_does_not_fit_the_chips_is_one_line():
 
 def test_swin_l_is_planned_within_ten_seconds_on_a_machine_without_devices(tmp_path):
     """JAX_PLATFORMS names a platform that is not there: whoever asks for a device, fails."""
-    command = [sys.executable, "-m", "omnivore_jax.main", "--config=configs/swin_l.py", "--mode=dry", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "omnivore_jax.main",
+        "--config=configs/swin_l.py",
+        "--mode=dry",
+        "--json",
+    ]
     environment = {"JAX_PLATFORMS": "nowhere", "OMNIVORE_DATA": str(tmp_path)}
     before = _children()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -134,9 +175,14 @@ def _children():
 
 
 def test_weights_to_start_from_decide_the_form_of_the_model_and_are_accounted_for(tmp_path):
-    heads, whole = {"video": 400}, model_config("omnivore_swin_t", position_bias="joint", window_index="released")
+    heads, whole = (
+        {"video": 400},
+        model_config("omnivore_swin_t", position_bias="joint", window_index="released"),
+    )
     shapes = flatten(abstract_model(whole, heads)[1])
-    arrays = {path: lazy(np.broadcast_to(np.float32(0), leaf.shape)) for path, leaf in shapes.items()}
+    arrays = {
+        path: lazy(np.broadcast_to(np.float32(0), leaf.shape)) for path, leaf in shapes.items()
+    }
     write_safetensors(tmp_path / "w.safetensors", arrays, make_card(whole, heads, {}))
     plan = dry.plan(config_of("swin_t") | {"init_from": str(tmp_path / "w.safetensors")})
     assert (plan["model"]["position_bias"], plan["model"]["window_index"]) == ("joint", "released")
@@ -144,4 +190,7 @@ def test_weights_to_start_from_decide_the_form_of_the_model_and_are_accounted_fo
     assert any("fresh" in line and "heads.image.kernel" in line for line in plan["init_from"])
     assert plan["init_from"][0] in dry.render(plan)
     plan = dry.plan(config_of("swin_t") | {"init_from": "/nowhere"})
-    assert plan["model"]["position_bias"] == "factored" and "/nowhere is not on this machine" in plan["init_from"][0]
+    assert (
+        plan["model"]["position_bias"] == "factored"
+        and "/nowhere is not on this machine" in plan["init_from"][0]
+    )

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.settings import SECTIONS, resolve
-from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.state import abstract_state
 
@@ -37,10 +37,14 @@ def config_of(name, argument=""):
 
 
 def test_no_config_is_left_out():
-    assert {path.stem for path in Path("configs").glob("*.py")} - {"__init__"} == ARGUMENTS.keys() | LIBRARIES
+    assert {path.stem for path in Path("configs").glob("*.py")} - {
+        "__init__"
+    } == ARGUMENTS.keys() | LIBRARIES
 
 
-@pytest.mark.parametrize(("name", "argument"), [(name, a) for name, rest in ARGUMENTS.items() for a in rest])
+@pytest.mark.parametrize(
+    ("name", "argument"), [(name, a) for name, rest in ARGUMENTS.items() for a in rest]
+)
 def test_every_config_resolves_and_so_does_its_model(name, argument):
     settings = resolve(config_of(name, argument))
     _, params = abstract_model(settings.model, settings.heads)
@@ -51,12 +55,21 @@ def test_every_config_resolves_and_so_does_its_model(name, argument):
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
         assert count == FACTORED[name] + (large and large * (settings.model.feature_dim + 1))
     state = abstract_state(settings.model, settings.heads, make_mesh(MeshConfig()))
-    assert jax.tree.map(lambda leaf: leaf.shape, state.ema) == jax.tree.map(lambda leaf: leaf.shape, params)
+    assert jax.tree.map(lambda leaf: leaf.shape, state.ema) == jax.tree.map(
+        lambda leaf: leaf.shape, params
+    )
 
 
 def test_names_of_runs_differ_so_that_their_workdirs_do():
-    names = [config_of(name, a)["name"] for name, rest in ARGUMENTS.items() for a in rest if a not in ("joint",)]
-    assert len(set(names)) == len(names) - 2  # swin_b:in1k and swin_l:in21k are what swin_b and swin_l are
+    names = [
+        config_of(name, a)["name"]
+        for name, rest in ARGUMENTS.items()
+        for a in rest
+        if a not in ("joint",)
+    ]
+    assert (
+        len(set(names)) == len(names) - 2
+    )  # swin_b:in1k and swin_l:in21k are what swin_b and swin_l are
 
 
 @pytest.mark.parametrize("section", ["", *SECTIONS, "model", "attention", "data", "data.demo_rgbd"])
@@ -67,7 +80,9 @@ def test_a_key_that_nobody_knows_is_named_in_one_line(section):
         inner = inner[key]
     inner["sede"] = 1
     where = f"{section or 'config'}.sede"
-    with pytest.raises(UserError, match=rf"^{where} is not a known (key|section); (known|did you mean)") as mistake:
+    with pytest.raises(
+        UserError, match=rf"^{where} is not a known (key|section); (known|did you mean)"
+    ) as mistake:
         resolve(config)
     assert "\n" not in str(mistake.value)
 

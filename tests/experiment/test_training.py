@@ -1,13 +1,16 @@
-"""Whole runs of the demo: what is compiled, both kinds of batches, several devices, a loss that is not finite."""
+"""Whole runs of the demo.
+
+What is compiled, both kinds of batches, several devices, a loss that is not finite.
+"""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from whole_runs import DEMO, complete, last_step, rows, start, state_of, training_rows
 
-from omnivore_jax.checkpoint.source import open_run
+from omnivore_jax.weights.opening import open_run
+from tests.whole_runs import DEMO, complete, last_step, rows, start, state_of, training_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 CONFIG = "configs/demo.py"
@@ -29,7 +32,9 @@ def test_a_step_is_compiled_once_for_every_dataset_and_nothing_is_transferred_un
     assert {name for row in trained for name in row["train"]} == set(DATASETS)
     assert counts["compiled"]["jit(step)"] == len(DATASETS)
     modes = len(DATASETS) + 2  # every dataset as it is, depth alone, colour alone
-    assert counts["compiled"]["jit(run)"] == modes  # of evaluation, in training and for the report alike
+    assert (
+        counts["compiled"]["jit(run)"] == modes
+    )  # of evaluation, in training and for the report alike
     assert counts["guarded"] == {"closed": len(trained)}
 
 
@@ -39,7 +44,11 @@ def test_evaluations_fall_where_the_config_says_and_at_the_end(runs):
 
 
 def test_mixed_batches_train_the_demo_and_each_page_compares_the_two(runs):
-    out, _ = complete("configs/demo.py:mixed", runs / "demo-mixed", DEMO | {"train.batch_size": 24, "train.steps": 6})
+    out, _ = complete(
+        "configs/demo.py:mixed",
+        runs / "demo-mixed",
+        DEMO | {"train.batch_size": 24, "train.steps": 6},
+    )
     trained = training_rows(runs / "demo-mixed")
     assert len(trained) == 6 and all(set(row["train"]) == set(DATASETS) for row in trained)
     assert all(sum(task["n"] for task in row["train"].values()) == 24 for row in trained)
@@ -48,7 +57,11 @@ def test_mixed_batches_train_the_demo_and_each_page_compares_the_two(runs):
 
 
 def test_a_run_of_eight_devices_goes_on_on_one_with_the_same_losses(tmp_path):
-    settings = DEMO | {f"data.{name}.batch_size": 16 for name in DATASETS} | {"mix.group": 2, "train.steps": 12}
+    settings = (
+        DEMO
+        | {f"data.{name}.batch_size": 16 for name in DATASETS}
+        | {"mix.group": 2, "train.steps": 12}
+    )
     eight = settings | {"mesh.data": 2, "mesh.fsdp": 4, "mesh.tensor": 1}
     moved, alone = tmp_path / "moved", tmp_path / "alone"
     run = start(CONFIG, moved, eight, devices=8)
@@ -69,15 +82,28 @@ def test_a_run_of_eight_devices_goes_on_on_one_with_the_same_losses(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_dataset_and_samples(tmp_path):
     workdir = tmp_path / "run"
-    changes = {"data.demo_image.batch_size": 8, "optimizer.peak": 1e30, "train.steps": 36, "checkpoint.every": 1}
-    code, out, err = start("configs/demo.py:image", workdir, changes | {"log.tensorboard": False}).finish()
+    changes = {
+        "data.demo_image.batch_size": 8,
+        "optimizer.peak": 1e30,
+        "train.steps": 36,
+        "checkpoint.every": 1,
+    }
+    code, out, err = start(
+        "configs/demo.py:image", workdir, changes | {"log.tensorboard": False}
+    ).finish()
     assert (code, out) == (2, "") and "Traceback" not in err
     said, good = err.splitlines()[-1], last_step(workdir)
-    assert f"is not finite at step {good + 1} " in said and "samples demo_image: " in said and "optimizer.peak" in said
+    assert (
+        f"is not finite at step {good + 1} " in said
+        and "samples demo_image: " in said
+        and "optimizer.peak" in said
+    )
     assert state_of(workdir)["step"] == good
 
 
-def test_a_run_begins_from_weights_and_goes_on_with_the_configs_settings_when_they_are_gone(runs, tmp_path):
+def test_a_run_begins_from_weights_and_goes_on_with_the_configs_settings_when_they_are_gone(
+    runs, tmp_path
+):
     weights, workdir = shutil.copytree(runs / "demo", tmp_path / "weights"), tmp_path / "run"
     code, _, err = start(CONFIG, workdir, DEMO | {"init_from": tmp_path / "typo"}).finish()
     assert code == 2 and "typo is not there" in err.splitlines()[-1] and not workdir.exists()
@@ -85,10 +111,14 @@ def test_a_run_begins_from_weights_and_goes_on_with_the_configs_settings_when_th
     assert run.wait_for(lambda: last_step(workdir) >= 3)
     run.process.terminate()
     code, _, err = run.finish()
-    assert code == 42 and f"starting from {weights}" in err and "matched" in err and "fresh" not in err
+    assert (
+        code == 42 and f"starting from {weights}" in err and "matched" in err and "fresh" not in err
+    )
     shutil.rmtree(weights)
     changed = DEMO | {"init_from": weights, "model.drop_path": 0.3}
     _, err = complete(CONFIG, workdir, changed, "--allow_config_change")
     assert "resuming from step" in err and open_run(workdir).config.drop_path == 0.3
     first, alone = training_rows(workdir)[0]["train"], training_rows(runs / "demo")[0]["train"]
-    assert all(figures["loss"] < alone[name]["loss"] for name, figures in first.items())  # it has learned before
+    assert all(
+        figures["loss"] < alone[name]["loss"] for name, figures in first.items()
+    )  # it has learned before

@@ -1,4 +1,7 @@
-"""A workdir remembers the config of its run; only what cannot change a result may change between two starts."""
+"""A workdir remembers the config of its run.
+
+Only what cannot change a result may change between two starts.
+"""
 
 import json
 import sys
@@ -7,7 +10,7 @@ import pytest
 
 from configs.demo import get_config
 from omnivore_jax.core import dist
-from omnivore_jax.core.command import UserError
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.workdir import PACKAGES, config_differences, open_workdir
 
 CONFIG = get_config().to_dict()
@@ -35,15 +38,31 @@ def test_a_workdir_holds_config_versions_and_command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        *(("log.every", 1), ("log.tensorboard", False), ("checkpoint.every", 3), ("checkpoint.keep_last", 9)),
-        *(("data.root", "/elsewhere"), ("data.workers", 2), ("data.threads", 9), ("data.prefetch", 9)),
-        *(("data.bad_budget", 0.5), ("data.demo_image.microbatch", 4), ("data.demo_image.num_train", 7)),
+        *(
+            ("log.every", 1),
+            ("log.tensorboard", False),
+            ("checkpoint.every", 3),
+            ("checkpoint.keep_last", 9),
+        ),
+        *(
+            ("data.root", "/elsewhere"),
+            ("data.workers", 2),
+            ("data.threads", 9),
+            ("data.prefetch", 9),
+        ),
+        *(
+            ("data.bad_budget", 0.5),
+            ("data.demo_image.microbatch", 4),
+            ("data.demo_image.num_train", 7),
+        ),
         *(("hardware.chips", 64), ("mesh.fsdp", 2), ("eval.batch_size", 3)),
     ],
 )
 def test_a_key_that_cannot_change_a_result_may_change(tmp_path, path, value):
     opened(tmp_path)
-    assert opened(tmp_path, changed(path, value))["config"] == json.loads(json.dumps(changed(path, value)))
+    assert opened(tmp_path, changed(path, value))["config"] == json.loads(
+        json.dumps(changed(path, value))
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,8 +75,16 @@ def test_a_key_that_cannot_change_a_result_may_change(tmp_path, path, value):
             ("mix.group", 8),
             ("model.dtype", "bfloat16"),
         ),
-        *(("data.demo_image.batch_size", 8), ("data.demo_video.ratio", 2.0), ("data.demo_rgbd.rgb_drop", 0.0)),
-        *(("eval.every", 7), ("attention.backend", "xla"), ("data.demo_image.mean", (0.0, 0.0, 0.0))),
+        *(
+            ("data.demo_image.batch_size", 8),
+            ("data.demo_video.ratio", 2.0),
+            ("data.demo_rgbd.rgb_drop", 0.0),
+        ),
+        *(
+            ("eval.every", 7),
+            ("attention.backend", "xla"),
+            ("data.demo_image.mean", (0.0, 0.0, 0.0)),
+        ),
     ],
 )
 def test_a_key_that_can_change_a_result_is_refused_unless_it_is_allowed(tmp_path, path, value):
@@ -85,8 +112,12 @@ def test_the_same_config_has_no_differences_after_it_was_stored(tmp_path):
 
 
 def test_a_folder_that_the_hosts_do_not_share_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(dist, "is_primary", lambda: False)  # another host: it finds nothing where the first one wrote
-    with pytest.raises(UserError, match="is not the same folder on every host; use one that they share"):
+    monkeypatch.setattr(
+        dist, "is_primary", lambda: False
+    )  # another host: it finds nothing where the first one wrote
+    with pytest.raises(
+        UserError, match="is not the same folder on every host; use one that they share"
+    ):
         open_workdir(tmp_path, CONFIG, False)
 
 

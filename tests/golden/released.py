@@ -1,16 +1,19 @@
-"""The golden model: the tiny variant as the released code builds it, with the weights of golden.py."""
+"""The golden model.
+
+The tiny variant as the released code builds it, with the weights of golden.py.
+"""
 
 import json
 from pathlib import Path
 
-import golden
 import jax
 import numpy as np
 
-from omnivore_jax.checkpoint.torch_names import from_torch, to_torch
 from omnivore_jax.core.tree import flatten, unflatten
-from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
+from omnivore_jax.weights.torch.names import from_torch, to_torch
+from tests.golden import golden
 
 CONFIG = model_config("tiny", position_bias="joint", window_index="released")
 FILES = {"n02": "tiny.npz", "fanin": "tiny_fanin.npz"}
@@ -29,8 +32,12 @@ def meta(file: str) -> dict:
 def weights(fill: str) -> dict:
     """Parameters of the golden model with the heads of the released files."""
     shapes = flatten(abstract_model(CONFIG, golden.HEADS)[1])
-    named = (to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)) for path, leaf in shapes.items())
-    return unflatten(dict(from_torch(name, golden.fill_array(name, zero.shape, fill)) for name, zero in named))
+    named = (
+        to_torch(path, np.broadcast_to(np.float32(0), leaf.shape)) for path, leaf in shapes.items()
+    )
+    return unflatten(
+        dict(from_torch(name, golden.fill_array(name, zero.shape, fill)) for name, zero in named)
+    )
 
 
 def channels_last(x: np.ndarray) -> jax.Array:

@@ -1,19 +1,22 @@
-"""The released PyTorch model is the oracle: golden.py says how its weights, inputs and outputs came about."""
+"""The released PyTorch model is the oracle.
+
+Golden.py says how its weights, inputs and outputs came about.
+"""
 
 from functools import cache
 
-import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from released import CONFIG, arrays, channels_last, weights
 
-from omnivore_jax.checkpoint.torch_names import to_torch
 from omnivore_jax.core.tree import flatten
-from omnivore_jax.model.functional import abstract_model, merge
+from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.model.platform import use_forms
+from omnivore_jax.weights.torch.names import to_torch
+from tests.golden import golden
+from tests.golden.released import CONFIG, arrays, channels_last, weights
 
 FILLS = ("n02", "fanin")
 STAGES = tuple(f"interim{i}" for i in range(4))
@@ -26,7 +29,9 @@ def forward(params, x):
     model = merge(graphdef, params)
     feature, maps = model.trunk(x, stages=STAGES)
     logits = {name: head(feature) for name, head in model.heads.items()}
-    return {"features": feature, "s-1": model.trunk.embed(x)} | {f"s{i}": maps[s] for i, s in enumerate(STAGES)}, logits
+    return {"features": feature, "s-1": model.trunk.embed(x)} | {
+        f"s{i}": maps[s] for i, s in enumerate(STAGES)
+    }, logits
 
 
 @jax.jit(static_argnums=2)
@@ -44,14 +49,24 @@ def test_features_stages_and_logits_are_those_of_the_released_model(case):
     x = channels_last(golden.make_input(case))
     for fill in FILLS:  # in one test, so that the program compiles once
         maps, logits = forward(parameters(fill), x)
-        want = {key.removeprefix(f"{case}/"): value for key, value in expected(fill).items() if key.startswith(case)}
+        want = {
+            key.removeprefix(f"{case}/"): value
+            for key, value in expected(fill).items()
+            if key.startswith(case)
+        }
         np.testing.assert_allclose(maps.pop("features"), want["features"], rtol=0, atol=2e-5)
         for head, scores in logits.items():
-            np.testing.assert_allclose(scores, want[f"logits_{head}"], rtol=0, atol=1e-5, err_msg=f"{fill} {head}")
+            np.testing.assert_allclose(
+                scores, want[f"logits_{head}"], rtol=0, atol=1e-5, err_msg=f"{fill} {head}"
+            )
         for stage, found in maps.items():
             for key, value in golden.sample(found).items():
                 np.testing.assert_allclose(
-                    value, want[f"{stage}/{key}"], rtol=0, atol=2e-5, err_msg=f"{fill} {stage} {key}"
+                    value,
+                    want[f"{stage}/{key}"],
+                    rtol=0,
+                    atol=2e-5,
+                    err_msg=f"{fill} {stage} {key}",
                 )
 
 
@@ -81,9 +96,17 @@ def check_gradients(case, head, gradient):
                 assert not array.any(), f"{name} has a gradient here and none there"
                 continue
             checked += 1
-            assert abs(np.linalg.norm(array.astype(np.float64)) - norm) <= 1e-4 * norm, f"{fill} {name}"
+            assert abs(np.linalg.norm(array.astype(np.float64)) - norm) <= 1e-4 * norm, (
+                f"{fill} {name}"
+            )
             first = want[f"G_{case}/{name}/first8"]
             np.testing.assert_allclose(
-                array.ravel()[: first.size], first, rtol=0, atol=1e-4 * norm, err_msg=f"{fill} {name}"
+                array.ravel()[: first.size],
+                first,
+                rtol=0,
+                atol=1e-4 * norm,
+                err_msg=f"{fill} {name}",
             )
-        assert checked == sum(key.startswith(f"G_{case}/") and key.endswith("/norm") for key in want)
+        assert checked == sum(
+            key.startswith(f"G_{case}/") and key.endswith("/norm") for key in want
+        )

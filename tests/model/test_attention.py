@@ -13,7 +13,10 @@ rng = np.random.default_rng(0)
 
 
 def brute_force(qkv_map, bias, size, window, shift):
-    """Attention over a padded map from coordinates: a token sees those with which it shares a displaced window."""
+    """Attention over a padded map from coordinates.
+
+    A token sees those with which it shares a displaced window.
+    """
     at = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1).reshape(-1, 3)
     cell = (at - shift) % size // window  # the window of the rolled map
     carried = at < shift  # those that the roll brought to the other border
@@ -35,10 +38,14 @@ def test_windows_attend_as_brute_force_from_coordinates_says(forms):
     bias = rng.standard_normal((HEADS, n, n)).astype(np.float32)
     whole = window_grid(size, GRID.window, shifted=True)
     with use_forms(forms):
-        windows = window_attention(partition(jnp.asarray(x), whole), jnp.asarray(bias), *shift_masks(whole))
+        windows = window_attention(
+            partition(jnp.asarray(x), whole), jnp.asarray(bias), *shift_masks(whole)
+        )
     found = np.asarray(merge(windows, whole)).reshape(2, -1, HEADS * HEAD_DIM)
     for sample in range(2):
-        want = brute_force(x[sample], bias, np.array(size), np.array(whole.window), np.array(whole.shift))
+        want = brute_force(
+            x[sample], bias, np.array(size), np.array(whole.window), np.array(whole.shift)
+        )
         np.testing.assert_allclose(found[sample], want, atol=2e-6)
 
 
@@ -48,7 +55,11 @@ def arguments(masked=True, dropout=False):
     qkv = jnp.asarray(rng.standard_normal((windows, 8, 3 * HEADS * HEAD_DIM)), jnp.float32)
     bias = jnp.asarray(rng.standard_normal((HEADS, 8, 8)), jnp.float32)
     masks = shift_masks(grid) if masked else (None, None)
-    keep = jnp.asarray(rng.integers(0, 2, (windows, HEADS, 8, 8)) * 2.0, jnp.float32) if dropout else None
+    keep = (
+        jnp.asarray(rng.integers(0, 2, (windows, HEADS, 8, 8)) * 2.0, jnp.float32)
+        if dropout
+        else None
+    )
     return qkv, bias, masks, keep
 
 
@@ -58,10 +69,14 @@ def test_the_gradient_by_hand_is_that_of_automatic_differentiation(masked, dropo
 
     def gradients(forms):
         with use_forms(forms):
-            return jax.grad(lambda q, b: jnp.square(window_attention(q, b, *masks, keep=keep)).sum(), (0, 1))(qkv, bias)
+            return jax.grad(
+                lambda q, b: jnp.square(window_attention(q, b, *masks, keep=keep)).sum(), (0, 1)
+            )(qkv, bias)
 
     for by_hand, automatic in zip(gradients("cpu"), gradients("plain"), strict=True):
-        np.testing.assert_allclose(by_hand, automatic, rtol=1e-5, atol=1e-5 * np.abs(automatic).max())
+        np.testing.assert_allclose(
+            by_hand, automatic, rtol=1e-5, atol=1e-5 * np.abs(automatic).max()
+        )
 
 
 @pytest.mark.parametrize("forms", ["cpu", "plain"])
@@ -70,7 +85,9 @@ def test_the_gradient_of_the_shared_bias_is_the_sum_over_windows(forms):
 
     def gradient(bias, windows, ids):
         with use_forms(forms):
-            return jax.grad(lambda b: jnp.square(window_attention(windows, b, masks, ids)).sum())(bias)
+            return jax.grad(lambda b: jnp.square(window_attention(windows, b, masks, ids)).sum())(
+                bias
+            )
 
     whole = gradient(bias, qkv, ids)
     alone = sum(gradient(bias, qkv[i : i + 1], ids[i % len(ids)][None]) for i in range(len(qkv)))
@@ -100,17 +117,23 @@ def _constants(jaxpr):
 def test_a_backend_that_is_not_there_or_refuses_is_named(monkeypatch):
     qkv, bias, masks, _ = arguments()
     monkeypatch.setitem(
-        BACKENDS, "even", Backend(BACKENDS["xla"].attend, lambda call: "a mask" if call.masked else None)
+        BACKENDS,
+        "even",
+        Backend(BACKENDS["xla"].attend, lambda call: "a mask" if call.masked else None),
     )
     with pytest.raises(ValueError, match="'cudn' is not known; use auto or one of xla, even"):
         window_attention(qkv, bias, *masks, backend="cudn")
     with pytest.raises(ValueError, match="'even' does not take a mask; use auto"):
         window_attention(qkv, bias, *masks, backend="even")
-    assert jnp.array_equal(window_attention(qkv, bias, backend="even"), window_attention(qkv, bias, backend="auto"))
+    assert jnp.array_equal(
+        window_attention(qkv, bias, backend="even"), window_attention(qkv, bias, backend="auto")
+    )
 
 
 def test_softmax_is_float32_where_the_rest_is_bfloat16():
     qkv, bias, masks, _ = arguments()
     out = window_attention(qkv.astype(jnp.bfloat16), bias, *masks)
     assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(out.astype(jnp.float32), window_attention(qkv, bias, *masks), atol=0.02)
+    np.testing.assert_allclose(
+        out.astype(jnp.float32), window_attention(qkv, bias, *masks), atol=0.02
+    )

@@ -20,13 +20,18 @@ def test_gelu_is_the_exact_one(forms):
     with use_forms(forms):
         found = gelu(jnp.asarray(X)).ravel()
     np.testing.assert_allclose(found, want, atol=3e-7)
-    assert np.abs(np.asarray(jax.nn.gelu(jnp.asarray(X), approximate=True)).ravel() - want).max() > 1e-5
+    assert (
+        np.abs(np.asarray(jax.nn.gelu(jnp.asarray(X), approximate=True)).ravel() - want).max()
+        > 1e-5
+    )
 
 
 @BOTH
 def test_layer_norm_has_epsilon_1e_5(forms):
     small = 1e-3 * X.astype(np.float64)  # so small that the epsilon shows
-    want = (small - small.mean(-1, keepdims=True)) / np.sqrt(small.var(-1, keepdims=True) + 1e-5) * SCALE + BIAS
+    want = (small - small.mean(-1, keepdims=True)) / np.sqrt(
+        small.var(-1, keepdims=True) + 1e-5
+    ) * SCALE + BIAS
     with use_forms(forms):
         found = layer_norm(jnp.asarray(small, jnp.float32), jnp.asarray(SCALE), jnp.asarray(BIAS))
     np.testing.assert_allclose(found, want, atol=1e-6)
@@ -43,19 +48,32 @@ def test_layer_norm_has_epsilon_1e_5(forms):
     ids=["gelu", "layer norm", "widening", "narrowing"],
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("bfloat16", 3e-2)])
-def test_values_and_gradients_by_hand_are_those_of_automatic_differentiation(function, dtype, tolerance):
-    params = {"scale": SCALE, "bias": BIAS, "wide": rng.standard_normal((6, 9)), "narrow": rng.standard_normal((6, 2))}
+def test_values_and_gradients_by_hand_are_those_of_automatic_differentiation(
+    function, dtype, tolerance
+):
+    params = {
+        "scale": SCALE,
+        "bias": BIAS,
+        "wide": rng.standard_normal((6, 9)),
+        "narrow": rng.standard_normal((6, 2)),
+    }
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
     x = jnp.asarray(X, dtype)
 
     def both(forms):
         with use_forms(forms):
-            return jax.value_and_grad(lambda x, p: jnp.sin(function(x, p).astype(jnp.float32)).sum(), (0, 1))(x, params)
+            return jax.value_and_grad(
+                lambda x, p: jnp.sin(function(x, p).astype(jnp.float32)).sum(), (0, 1)
+            )(x, params)
 
-    for by_hand, automatic in zip(jax.tree.leaves(both("cpu")), jax.tree.leaves(both("plain")), strict=True):
+    for by_hand, automatic in zip(
+        jax.tree.leaves(both("cpu")), jax.tree.leaves(both("plain")), strict=True
+    ):
         assert by_hand.dtype == automatic.dtype
         by_hand, automatic = np.asarray(by_hand, np.float32), np.asarray(automatic, np.float32)
-        np.testing.assert_allclose(by_hand, automatic, atol=tolerance * max(1, np.abs(automatic).max()))
+        np.testing.assert_allclose(
+            by_hand, automatic, atol=tolerance * max(1, np.abs(automatic).max())
+        )
 
 
 def test_the_switch_follows_the_platform_of_the_mesh_and_can_be_set():

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omnivore_jax.model.functional import abstract_model, init_params, merge
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.noise import child_keys, drop_path_factors, drop_path_rates, dropout
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.params import abstract_model, init_params, merge
 
 KEYS = jax.random.split(jax.random.key(0), 4000)
 
@@ -48,12 +48,22 @@ def test_a_dropped_branch_leaves_its_sample_and_a_kept_one_is_scaled():
 
 def test_dropout_acts_at_all_its_places_and_only_in_training(monkeypatch):
     config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), dropout=0.1, init_std=0.3)
-    model = merge(abstract_model(config, {"image": 4})[0], init_params(config, {"image": 4}, jax.random.key(0)))
+    model = merge(
+        abstract_model(config, {"image": 4})[0],
+        init_params(config, {"image": 4}, jax.random.key(0)),
+    )
     x = jax.random.normal(jax.random.key(1), (2, 1, 16, 16, 3))
     shapes, draw = [], jax.random.bernoulli
-    monkeypatch.setattr(jax.random, "bernoulli", lambda key, p, shape: shapes.append(shape) or draw(key, p, shape))
+    monkeypatch.setattr(
+        jax.random, "bernoulli", lambda key, p, shape: shapes.append(shape) or draw(key, p, shape)
+    )
     jax.eval_shape(lambda x, keys: model(x, keys=keys), x, KEYS[:2])
-    block = [(4, 2, 4, 4), (1, 4, 4, 8), (1, 4, 4, 32), (1, 4, 4, 8)]  # softmax, projection, GELU, output
+    block = [
+        (4, 2, 4, 4),
+        (1, 4, 4, 8),
+        (1, 4, 4, 32),
+        (1, 4, 4, 8),
+    ]  # softmax, projection, GELU, output
     assert shapes == [(1, 4, 4, 8), *block, *block]
     np.testing.assert_array_equal(model(x), model(x))
     assert not np.allclose(model(x), model(x, keys=KEYS[:2]), atol=1e-4)

@@ -12,10 +12,11 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from omnivore_jax.core.tree import flatten, unflatten
-from omnivore_jax.model.functional import abstract_model, init_params, merge, split
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.omnivore import Omnivore
+from omnivore_jax.model.params import abstract_model, init_params, merge, split
 from omnivore_jax.model.platform import use_forms
-from omnivore_jax.model.variants import ModelConfig, model_config
+from omnivore_jax.model.variants import model_config
 
 HEADS = {"image": 5, "video": 3}
 SMALL = ModelConfig("small", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3, drop_path=0.5)
@@ -41,11 +42,16 @@ KEYS = jax.random.split(jax.random.key(1), 4)
 
 
 def test_a_sample_s_scores_do_not_depend_on_its_batch():
-    """Against a head that averages over the batch; in training as well, since keys belong to samples."""
+    """Against a head that averages over the batch.
+
+    In training as well, since keys belong to samples.
+    """
     together, turned = scores(PARAMS, CLIP, keys=KEYS), scores(PARAMS, CLIP[::-1], keys=KEYS[::-1])
     assert together.shape == (4, 3) and together.dtype == jnp.float32
     np.testing.assert_allclose(together, turned[::-1], atol=1e-6)
-    others = scores(PARAMS, CLIP.at[1:].set(0.0), keys=jax.random.split(jax.random.key(9), 4).at[0].set(KEYS[0]))
+    others = scores(
+        PARAMS, CLIP.at[1:].set(0.0), keys=jax.random.split(jax.random.key(9), 4).at[0].set(KEYS[0])
+    )
     np.testing.assert_allclose(together[0], others[0], atol=1e-6)
 
 
@@ -114,7 +120,9 @@ def random_params(config):
 
 
 def test_inflated_two_dimensional_weights_see_in_a_static_clip_what_they_saw_in_the_picture():
-    flat = ModelConfig("flat", 8, (2, 2), (2, 4), (1, 3, 3), patch=(1, 4, 4), init_std=0.3, position_bias="joint")
+    flat = ModelConfig(
+        "flat", 8, (2, 2), (2, 4), (1, 3, 3), patch=(1, 4, 4), init_std=0.3, position_bias="joint"
+    )
     solid = ModelConfig("solid", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3, position_bias="joint")
     params = random_params(flat)
     inflated = {}
@@ -143,16 +151,27 @@ def test_depth_embeddings_are_what_their_names_say(depth_embed):
     }[depth_embed]()
     np.testing.assert_array_equal(trunk.embed(RGBD), want)
     np.testing.assert_array_equal(trunk.embed(colours), rgb.norm(rgb.proj(colours)))
-    paths = {path for path in flatten(split(Omnivore(config, {}, key=jax.random.key(0)))[1]) if "embed" in path}
+    paths = {
+        path
+        for path in flatten(split(Omnivore(config, {}, key=jax.random.key(0)))[1])
+        if "embed" in path
+    }
     assert ("trunk.patch_embed.var_proj.0.kernel" in paths) is (depth_embed == "shared")
     assert ("trunk.depth_patch_embed.norm.scale" in paths) is (depth_embed != "shared")
 
 
 def test_maps_by_name_are_one_pass_read_at_different_places():
     model = merge(GRAPH, PARAMS)
-    maps = model.features(CLIP, ("last", "stage0", "stage1", "interim0", "interim1", "premerge0", "premerge1"))
+    maps = model.features(
+        CLIP, ("last", "stage0", "stage1", "interim0", "interim1", "premerge0", "premerge1")
+    )
     shapes = {name: value.shape[1:] for name, value in maps.items()}
-    assert shapes["premerge0"] == (2, 5, 7, 8) and shapes["interim0"] == shapes["stage0"] == (2, 3, 4, 16)
+    assert shapes["premerge0"] == (2, 5, 7, 8) and shapes["interim0"] == shapes["stage0"] == (
+        2,
+        3,
+        4,
+        16,
+    )
     norm, merging = model.trunk.norm, model.trunk.layers[0].downsample
     np.testing.assert_array_equal(maps["stage0"], norm(maps["interim0"]))
     np.testing.assert_array_equal(maps["interim0"], merging(maps["premerge0"]))
@@ -167,18 +186,23 @@ def test_maps_by_name_are_one_pass_read_at_different_places():
     [
         (lambda m: m(CLIP, "audio"), "head='audio' is not in this model; use one of image, video"),
         (lambda m: m(CLIP[..., :2]), r"has 2 channels; this model takes 3 channels \(RGB\) or 4"),
-        (lambda m: m.features(CLIP, ("stage7",)), "'stage7' is not a map of this model; use last, stage0, stage1"),
+        (
+            lambda m: m.features(CLIP, ("stage7",)),
+            "'stage7' is not a map of this model; use last, stage0, stage1",
+        ),
         (lambda m: Omnivore(SMALL, {"a.b": 3}, key=jax.random.key(0)), "head='a.b' is no name"),
         (lambda m: Omnivore(SMALL, {"a": 0}, key=jax.random.key(0)), "head 'a' has 0 classes"),
         (
             lambda m: jax.eval_shape(
-                lambda key: Omnivore(model_config("tiny"), {}, key=key).features(CLIP, ("stage1",)), jax.random.key(0)
+                lambda key: Omnivore(model_config("tiny"), {}, key=key).features(CLIP, ("stage1",)),
+                jax.random.key(0),
             ),
             "'stage1' has not the 192 channels of the final norm; use last, stage2, stage3",
         ),
         (
             lambda m: jax.eval_shape(
-                lambda key: Omnivore(model_config("demo", depth_embed="none"), {}, key=key)(RGBD), jax.random.key(0)
+                lambda key: Omnivore(model_config("demo", depth_embed="none"), {}, key=key)(RGBD),
+                jax.random.key(0),
             ),
             r"has 4 channels; this model takes 3 channels \(RGB\), in",
         ),
@@ -192,15 +216,21 @@ def test_wrong_uses_are_named_with_their_remedy(use, says):
 def test_bfloat16_is_within_a_hundredth():
     config = model_config("demo", position_bias="factored", init_std=0.1)
     graph, _ = abstract_model(config, {"image": 10})
-    narrow, _ = abstract_model(model_config("demo", position_bias="factored", dtype="bfloat16"), {"image": 10})
+    narrow, _ = abstract_model(
+        model_config("demo", position_bias="factored", dtype="bfloat16"), {"image": 10}
+    )
     params, x = init_params(config, {"image": 10}, jax.random.key(0)), normal(2, 1, 32, 32, 3)
-    wide, small = (np.asarray(jax.jit(lambda p, g=g: merge(g, p)(x))(params)) for g in (graph, narrow))
+    wide, small = (
+        np.asarray(jax.jit(lambda p, g=g: merge(g, p)(x))(params)) for g in (graph, narrow)
+    )
     assert small.dtype == np.float32 and 0 < np.abs(wide - small).max() < 1e-2
 
 
 def test_tables_do_not_depend_on_the_length_of_the_clip():
     _, params = abstract_model(model_config("omnivore_swin_t", position_bias="joint"), {})
-    assert params["trunk"]["layers"]["3"]["blocks"]["1"]["attn"]["relative_position_bias_table"]["joint"].shape == (
+    assert params["trunk"]["layers"]["3"]["blocks"]["1"]["attn"]["relative_position_bias_table"][
+        "joint"
+    ].shape == (
         2535,
         24,
     )
@@ -221,7 +251,9 @@ def test_on_eight_devices_samples_stay_where_they_are_and_scores_are_the_same():
     where = NamedSharding(mesh, P(("data", "fsdp")))
 
     def place(leaf):
-        return jax.device_put(leaf, NamedSharding(mesh, P(*(("fsdp",) if leaf.shape[0] % 4 == 0 else ()))))
+        return jax.device_put(
+            leaf, NamedSharding(mesh, P(*(("fsdp",) if leaf.shape[0] % 4 == 0 else ())))
+        )
 
     with jax.set_mesh(mesh):
         step = jax.jit(lambda p, x: merge(GRAPH, p)(x, "video")).lower(
@@ -236,6 +268,8 @@ def test_on_eight_devices_samples_stay_where_they_are_and_scores_are_the_same():
 
 def test_the_model_imports_where_only_jax_flax_optax_einops_and_jaxtyping_are():
     absent = ("grain", "ml_collections", "av", "orbax", "cv2", "PIL", "safetensors", "torch")
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import omnivore_jax.model.cost"
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import omnivore_jax.model.cost"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

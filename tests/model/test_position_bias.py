@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from omnivore_jax.model.bias_forms import joint_table, released_to_geometric, same_index
 from omnivore_jax.model.position_bias import FactoredBias, JointBias, offset_rows
+from omnivore_jax.weights.bias_forms import joint_table, released_to_geometric, same_index
 
 KEY = jax.random.key(0)
 
@@ -18,7 +18,13 @@ def test_rows_of_the_released_index():
 
 @pytest.mark.parametrize(
     ("window", "same"),
-    [((4, 7, 7), True), ((1, 4, 7), True), ((1, 4, 4), False), ((1, 7, 4), False), ((2, 4, 7), False)],
+    [
+        ((4, 7, 7), True),
+        ((1, 4, 7), True),
+        ((1, 4, 4), False),
+        ((1, 7, 4), False),
+        ((2, 4, 7), False),
+    ],
     ids=str,
 )
 def test_where_the_corner_is_the_geometry(window, same):
@@ -26,7 +32,10 @@ def test_where_the_corner_is_the_geometry(window, same):
 
 
 def test_a_row_is_that_of_the_offset_query_minus_key():
-    """By hand, against operator precedence and the order of the axes: time slowest, width fastest."""
+    """By hand, against operator precedence and the order of the axes.
+
+    Time slowest, width fastest.
+    """
     rows, window = offset_rows((4, 5, 3), (2, 5, 3)), (2, 5, 3)
     for query, key in [((0, 0, 0), (1, 4, 2)), ((1, 4, 0), (0, 0, 2)), ((1, 2, 1), (1, 2, 2))]:
         dt, dh, dw = np.subtract(query, key)
@@ -39,7 +48,9 @@ def test_a_row_is_that_of_the_offset_query_minus_key():
 def test_factored_bias_has_an_exact_joint_form(window, corner):
     factored = FactoredBias((4, 7, 7), heads=2, corner=corner, key=KEY)
     joint = JointBias((4, 7, 7), heads=2, corner=corner, key=KEY)
-    joint.joint[...] = joint_table(np.asarray(factored.spatial[...]), np.asarray(factored.temporal[...]))
+    joint.joint[...] = joint_table(
+        np.asarray(factored.spatial[...]), np.asarray(factored.temporal[...])
+    )
     np.testing.assert_array_equal(joint(window), factored(window))
 
 
@@ -56,4 +67,6 @@ def test_bias_of_a_pair_is_its_spatial_plus_its_temporal_entry():
 def test_a_table_moves_to_the_geometric_index_exactly_where_the_two_agree(window):
     joint = np.random.default_rng(0).standard_normal((7 * 13 * 13, 2))
     table, residual = released_to_geometric(joint, (4, 7, 7), window)
-    assert np.allclose(table, joint, atol=1e-12) is (residual < 1e-12) is same_index((4, 7, 7), window)
+    assert (
+        np.allclose(table, joint, atol=1e-12) is (residual < 1e-12) is same_index((4, 7, 7), window)
+    )

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.model.preprocess import Preprocessing, depth_only, preprocess, standardise, to_unit
+from omnivore_jax.model.preprocess import (
+    Preprocessing,
+    depth_only,
+    preprocess,
+    standardise,
+    to_unit,
+)
 
 SPEC = Preprocessing()
 
@@ -19,7 +25,9 @@ def test_disparity_is_clamped_and_divided_as_the_released_code_does(disparity, u
 
 
 def test_missing_depth_comes_out_as_very_near():
-    assert float(preprocess(batch(3900.0), SPEC)[..., 3].squeeze()) == pytest.approx(32.48, abs=0.01)
+    assert float(preprocess(batch(3900.0), SPEC)[..., 3].squeeze()) == pytest.approx(
+        32.48, abs=0.01
+    )
 
 
 def test_colours_are_scaled_and_standardised():

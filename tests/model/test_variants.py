@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.cost import activation_bytes, flops, layout, parameter_count
-from omnivore_jax.model.functional import abstract_model, init_params, merge
-from omnivore_jax.model.variants import HUB_NAMES, ModelConfig, list_models, model_config
+from omnivore_jax.model.params import abstract_model, init_params, merge
+from omnivore_jax.model.variants import HUB_NAMES, list_models, model_config
 
 HEADS = {"image": 1000, "rgbd": 19, "video": 400}
 INPUTS = {"image": (2, 1, 224, 224, 3), "video": (1, 32, 224, 224, 3), "rgbd": (2, 1, 224, 224, 4)}
@@ -28,7 +29,10 @@ GMACS = {  # FINDINGS, performance: image, RGB-D, 8, 16 and 32 frames
 
 @pytest.mark.parametrize("variant", COUNTS)
 def test_parameter_counts_are_those_of_the_released_models(variant):
-    counts = [parameter_count(model_config(variant, position_bias=form), HEADS) for form in ("joint", "factored")]
+    counts = [
+        parameter_count(model_config(variant, position_bias=form), HEADS)
+        for form in ("joint", "factored")
+    ]
     assert tuple(c[part] for c in counts for part in ("trunk", "total")) == COUNTS[variant]
     trunk = abstract_model(model_config(variant, position_bias="joint"), HEADS)[1]["trunk"]
     assert len(flatten(trunk)) == (175 if variant == "omnivore_swin_t" else 331)
@@ -45,7 +49,13 @@ def test_counts_of_the_parts_of_swin_t():
 
 @pytest.mark.parametrize("variant", GMACS)
 def test_arithmetic_is_within_one_percent_of_the_profiled(variant):
-    sizes = [((1, 224, 224), 3), ((1, 224, 224), 4), ((8, 224, 224), 3), ((16, 224, 224), 3), ((32, 224, 224), 3)]
+    sizes = [
+        ((1, 224, 224), 3),
+        ((1, 224, 224), 4),
+        ((8, 224, 224), 3),
+        ((16, 224, 224), 3),
+        ((32, 224, 224), 3),
+    ]
     found = [flops(model_config(variant), size, channels) / 2e9 for size, channels in sizes]
     np.testing.assert_allclose(found, GMACS[variant], rtol=0.01)
 
@@ -65,22 +75,29 @@ def test_every_variant_takes_every_modality(variant, modality):
     logits, maps = jax.eval_shape(both, params, x)
     assert (logits.shape, logits.dtype) == ((x.shape[0], HEADS[modality]), jnp.float32)
     stages = layout(config, x.shape[1:4])
-    assert [maps[f"premerge{i}"].shape[1:] for i in range(len(stages))] == [(*s.size, s.channels) for s in stages]
+    assert [maps[f"premerge{i}"].shape[1:] for i in range(len(stages))] == [
+        (*s.size, s.channels) for s in stages
+    ]
     assert maps["last"].shape[-1] == config.feature_dim
 
 
 def test_layout_of_the_paper_s_inputs():
     image, video = (layout(model_config("omnivore_swin_t"), (t, 224, 224)) for t in (1, 32))
     assert [s.size for s in image] == [(1, 56, 56), (1, 28, 28), (1, 14, 14), (1, 7, 7)]
-    assert [s.windows for s in image] == [64, 16, 4, 1] and [s.shift for s in image] == [(0, 3, 3)] * 3 + [(0, 0, 0)]
-    assert [s.shift for s in video] == [(4, 3, 3)] * 3 + [(4, 0, 0)] and video[0].window_tokens == 392
+    assert [s.windows for s in image] == [64, 16, 4, 1] and [s.shift for s in image] == [
+        (0, 3, 3)
+    ] * 3 + [(0, 0, 0)]
+    assert [s.shift for s in video] == [(4, 3, 3)] * 3 + [(4, 0, 0)] and video[
+        0
+    ].window_tokens == 392
     base = layout(model_config("omnivore_swin_b"), (32, 224, 224))
     assert [s.shift for s in base] == [(0, 3, 3)] * 3 + [(0, 0, 0)] and base[0].window == (16, 7, 7)
 
 
 def test_recomputing_keeps_less():
     kept = [
-        activation_bytes(model_config("omnivore_swin_t"), (32, 224, 224), r) for r in ("none", "attention", "block")
+        activation_bytes(model_config("omnivore_swin_t"), (32, 224, 224), r)
+        for r in ("none", "attention", "block")
     ]
     assert kept[0] > kept[1] > kept[2] > 0
 
@@ -98,12 +115,18 @@ def test_names_of_the_hub_are_accepted_and_unknown_ones_named():
 
 
 def test_the_demo_is_as_small_as_reported():
-    assert parameter_count(model_config("demo"), {"image": 10, "video": 30, "rgbd": 10})["total"] == 145_606
+    assert (
+        parameter_count(model_config("demo"), {"image": 10, "video": 30, "rgbd": 10})["total"]
+        == 145_606
+    )
 
 
 def test_initial_distributions_are_those_of_the_released_code():
     config = ModelConfig("wide", 96, (1, 1), (3, 6), (8, 7, 7), position_bias="joint")
-    flat = {p: np.asarray(v) for p, v in flatten(init_params(config, {"image": 400}, jax.random.key(0))).items()}
+    flat = {
+        p: np.asarray(v)
+        for p, v in flatten(init_params(config, {"image": 400}, jax.random.key(0))).items()
+    }
     for path, bound in (("trunk.patch_embed", 0.10206), ("trunk.depth_patch_embed", 0.17678)):
         for leaf in ("kernel", "bias"):
             values = flat.pop(f"{path}.proj.{leaf}")
@@ -122,6 +145,9 @@ def test_initial_distributions_are_those_of_the_released_code():
 
 def test_weights_of_the_demo_start_wider():
     flat = flatten(init_params(model_config("demo"), {"image": 10}, jax.random.key(0)))
-    for layer in ("layers.0.blocks.1.attn.qkv.kernel", "layers.0.blocks.1.attn.relative_position_bias_table.joint"):
+    for layer in (
+        "layers.0.blocks.1.attn.qkv.kernel",
+        "layers.0.blocks.1.attn.relative_position_bias_table.joint",
+    ):
         assert float(flat[f"trunk.{layer}"].std()) == pytest.approx(0.15, rel=0.05)
     assert float(flat["heads.image.kernel"].std()) == pytest.approx(0.01, rel=0.1)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.datasets import load_sample_image
 
 from omnivore_jax.core.types import Batch
-from omnivore_jax.model.variants import ModelConfig
+from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.train.mesh import MeshConfig, batch_sharding, make_mesh
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
@@ -47,7 +47,9 @@ def trainer(mesh: MeshConfig | None = None, **settings) -> Trainer:
     """On one device, unless a mesh is given."""
     placed = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else make_mesh(mesh)
     optimizer = OptimizerConfig(warmup=0.0, clip=1.0, ema=0.9)
-    return Trainer(MODEL, tasks(**settings), optimizer, MixConfig(group=2), placed, total_steps=20, seed=3)
+    return Trainer(
+        MODEL, tasks(**settings), optimizer, MixConfig(group=2), placed, total_steps=20, seed=3
+    )
 
 
 @cache
@@ -66,7 +68,8 @@ def batch(name: str, mesh: MeshConfig | None = None, number: int = 0) -> Batch:
     photo = load_sample_image("flower.jpg")[::2, ::2]
     corners = rng.integers(0, (photo.shape[0] - 24, photo.shape[1] - 24), (SAMPLES, 2))
     crops = [
-        [photo[y + t : y + t + SIDE, x + t : x + t + SIDE] for t in range(FRAMES[name])] for y, x in corners.tolist()
+        [photo[y + t : y + t + SIDE, x + t : x + t + SIDE] for t in range(FRAMES[name])]
+        for y, x in corners.tolist()
     ]
     rgb = np.array(crops)
     disparity = rgb.mean(-1, keepdims=True, dtype=np.float32) / 50 if name == "reliefs" else None

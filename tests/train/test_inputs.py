@@ -50,8 +50,12 @@ def whole(task):
     [(None, 8), (None, 1), (MeshConfig(data=-1, tensor=2), 2)],
     ids=["whole groups", "partners elsewhere", "four devices"],
 )
-def test_what_a_sample_becomes_depends_neither_on_micro_batches_nor_on_devices(task, whole, mesh, microbatch):
-    for found, expected in zip(inputs_of(replace(task, microbatch=microbatch), mesh), whole, strict=True):
+def test_what_a_sample_becomes_depends_neither_on_micro_batches_nor_on_devices(
+    task, whole, mesh, microbatch
+):
+    for found, expected in zip(
+        inputs_of(replace(task, microbatch=microbatch), mesh), whole, strict=True
+    ):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -69,13 +73,17 @@ def test_without_augmentation_pixels_are_standardised_and_targets_one_hot(task):
 def test_a_sample_is_mixed_with_the_one_at_the_other_end_of_its_group_but_never_with_padding(task):
     plain, one_hot, _, mask = inputs_of(replace(task, **OFF))
     x, targets, _, _ = inputs_of(replace(task, **OFF | {"mixup": 0.8}))
-    blend = draw_blend(group_keys(KEY, jnp.arange(SAMPLES) // 4), replace(task, cutmix=0.0), (SIDE, SIDE))
+    blend = draw_blend(
+        group_keys(KEY, jnp.arange(SAMPLES) // 4), replace(task, cutmix=0.0), (SIDE, SIDE)
+    )
     own = np.asarray(blend.own, np.float64)
     for i in range(SAMPLES):
         partner = i // 4 * 4 + 3 - i % 4
         share = own[i] if mask[i] and mask[partner] else 1
         np.testing.assert_allclose(x[i], share * plain[i] + (1 - share) * plain[partner], atol=2e-5)
-        np.testing.assert_allclose(targets[i], share * one_hot[i] + (1 - share) * one_hot[partner], atol=1e-6)
+        np.testing.assert_allclose(
+            targets[i], share * one_hot[i] + (1 - share) * one_hot[partner], atol=1e-6
+        )
 
 
 def test_dropped_rgb_is_zero_after_standardising_and_depth_stays(task):

@@ -1,4 +1,7 @@
-"""The loop knows when; a fake step and a watch that notes what it is told show what happens in which order."""
+"""The loop knows when.
+
+A fake step and a watch that notes what it is told show what happens in which order.
+"""
 
 from dataclasses import dataclass, field
 
@@ -38,7 +41,11 @@ def run(watch, loader, diverges_at=None):
     def step_fn(state, batches):
         watch.events.append(f"step {batches['clips']}")
         loss = np.nan if batches["clips"] == diverges_at else batches["clips"] / 10
-        metrics = {"loss": jnp.float32(loss), "grad_norm": jnp.float32(3e10), "finite": jnp.isfinite(loss)}
+        metrics = {
+            "loss": jnp.float32(loss),
+            "grad_norm": jnp.float32(3e10),
+            "finite": jnp.isfinite(loss),
+        }
         return state + 1, metrics
 
     with np.errstate(all="raise"):
@@ -76,13 +83,18 @@ def test_figures_are_recorded_before_a_pause_and_a_pause_sees_the_state_after_it
 
 
 @pytest.mark.parametrize(("diverges_at", "updates"), [(1, 2), (3, 5)])
-def test_a_loss_that_is_not_finite_names_step_dataset_and_samples_and_nothing_is_saved_after_it(diverges_at, updates):
+def test_a_loss_that_is_not_finite_names_step_dataset_and_samples_and_nothing_is_saved_after_it(
+    diverges_at, updates
+):
     """Step 2 pauses: it is found there and then; step 4 is found when step 5 has been sent off."""
     watch = Notes(pauses=(2, 5))
     with pytest.raises(NonFiniteLoss) as stopped:
         run(watch, steps(8), diverges_at)
     message = str(stopped.value)
-    assert f"at step {diverges_at + 1} " in message and f"clips: a/{diverges_at}.mp4, b/{diverges_at}.mp4" in message
+    assert (
+        f"at step {diverges_at + 1} " in message
+        and f"clips: a/{diverges_at}.mp4, b/{diverges_at}.mp4" in message
+    )
     assert "gradient norm 3e+10" in message and "\n" not in message
     saved = [event for event in watch.events if event.startswith("pause")]
     assert saved == ([] if diverges_at == 1 else ["pause 2 state 2"])

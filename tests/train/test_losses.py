@@ -7,7 +7,10 @@ from omnivore_jax.train.losses import correct_count, cross_entropy_sum
 
 def test_the_loss_is_scipys_cross_entropy_over_real_samples():
     rng = np.random.default_rng(0)
-    logits, targets = rng.normal(0, 9, (5, 7)).astype(np.float32), rng.dirichlet(np.ones(7), 5).astype(np.float32)
+    logits, targets = (
+        rng.normal(0, 9, (5, 7)).astype(np.float32),
+        rng.dirichlet(np.ones(7), 5).astype(np.float32),
+    )
     mask = np.array([True, True, False, True, False])
     logits[2] = np.nan  # padding may hold anything
     expected = -(targets * log_softmax(logits.astype(np.float64), -1)).sum(-1)[mask].sum()

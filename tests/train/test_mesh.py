@@ -60,11 +60,23 @@ def test_a_size_that_means_nothing_is_refused(sizes):
         ((*BLOCK, "norm1", "scale"), (96,), P(None)),
         (("ema", "heads", "image", "kernel"), (768, 1000), P("fsdp", "tensor")),
         (("heads", "rgbd", "kernel"), (768, 19), P("fsdp", None)),
-        (("trunk", "patch_embed", "proj", "kernel"), (2, 4, 4, 3, 96), P(None, None, None, None, "fsdp")),
-        (("trunk", "layers", "0", "downsample", "reduction", "kernel"), (384, 192), P("fsdp", None)),
+        (
+            ("trunk", "patch_embed", "proj", "kernel"),
+            (2, 4, 4, 3, 96),
+            P(None, None, None, None, "fsdp"),
+        ),
+        (
+            ("trunk", "layers", "0", "downsample", "reduction", "kernel"),
+            (384, 192),
+            P("fsdp", None),
+        ),
         (("opt_state", "trunk", "count"), (), P()),
     ],
-    ids=lambda value: ".".join(value[-3:]) if isinstance(value, tuple) and value and isinstance(value[0], str) else "",
+    ids=lambda value: (
+        ".".join(value[-3:])
+        if isinstance(value, tuple) and value and isinstance(value[0], str)
+        else ""
+    ),
 )
 def test_where_a_parameter_lives_follows_from_its_path_and_shape(path, shape, spec):
     assert partition_spec(path, shape, {"data": 1, "fsdp": 2, "tensor": 2}) == spec

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from omnivore_jax.train import keys
-from omnivore_jax.train.mix import MixConfig, blend_pixels, cut_box, draw_blend, partners, soft_targets
+from omnivore_jax.train.mix import (
+    MixConfig,
+    blend_pixels,
+    cut_box,
+    draw_blend,
+    partners,
+    soft_targets,
+)
 from omnivore_jax.train.task import TaskConfig
 
 SIZE = (12, 20)
@@ -21,7 +28,12 @@ def draws():
         blend = draw_blend(group_keys, TaskConfig(head="image", classes=10, **settings), SIZE)
         return jax.tree.map(lambda a: np.asarray(a).reshape(GROUPS, 4, *a.shape[1:]), blend)
 
-    return {"both": draw(), "mixup": draw(cutmix=0.0), "cutmix": draw(mixup=0.0), "rarely": draw(mix_prob=0.1)}
+    return {
+        "both": draw(),
+        "mixup": draw(cutmix=0.0),
+        "cutmix": draw(mixup=0.0),
+        "rarely": draw(mix_prob=0.1),
+    }
 
 
 def test_a_partner_is_the_group_reversed_and_the_middle_of_an_odd_group_its_own():
@@ -53,12 +65,17 @@ def test_lambda_of_cutmix_is_the_area_that_stays(draws):
     own, box, _ = (field[:, 0] for field in draws["cutmix"])
     for lam, (top, left, bottom, right) in zip(own, box, strict=True):
         assert 0 <= top <= bottom <= SIZE[0] and 0 <= left <= right <= SIZE[1]
-        np.testing.assert_allclose(lam, 1 - (bottom - top) * (right - left) / (SIZE[0] * SIZE[1]), rtol=1e-6)
+        np.testing.assert_allclose(
+            lam, 1 - (bottom - top) * (right - left) / (SIZE[0] * SIZE[1]), rtol=1e-6
+        )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
 def test_the_box_is_that_of_the_released_recipe(share):
-    """The recipe in plain integers: sides are the frame's times sqrt(1 - lambda), cut down, halved, then clipped."""
+    """The recipe in plain integers.
+
+    Sides are the frame's times sqrt(1 - lambda), cut down, halved, then clipped.
+    """
     for centre in [(0, 0), (6, 10), (11, 19)]:
         side = [int(n * np.sqrt(1 - share)) // 2 for n in SIZE]
         low = [max(c - s, 0) for c, s in zip(centre, side, strict=True)]
@@ -78,7 +95,9 @@ def test_pixels_are_blended_as_numpy_would_and_all_frames_of_a_clip_alike(draws)
             expected[i, :, top:bottom, left:right] = other[i, :, top:bottom, left:right]
         else:
             expected[i] = float(blend.own[i]) * x[i] + (1 - float(blend.own[i])) * other[i]
-    np.testing.assert_allclose(blend_pixels(jnp.asarray(x), jnp.asarray(other), blend), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        blend_pixels(jnp.asarray(x), jnp.asarray(other), blend), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_smoothing_is_inside_the_targets():

@@ -13,10 +13,16 @@ def tree(seed):
     def leaf(*shape):
         return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-    block = {"qkv": {"kernel": leaf(3, 4), "bias": leaf(4)}, "relative_position_bias_table": {"joint": leaf(5, 2)}}
+    block = {
+        "qkv": {"kernel": leaf(3, 4), "bias": leaf(4)},
+        "relative_position_bias_table": {"joint": leaf(5, 2)},
+    }
     return {
         "trunk": {
-            "patch_embed": {"proj": {"kernel": leaf(2, 3)}, "var_proj": {"0": {"kernel": leaf(2, 3)}}},
+            "patch_embed": {
+                "proj": {"kernel": leaf(2, 3)},
+                "var_proj": {"0": {"kernel": leaf(2, 3)}},
+            },
             "depth_patch_embed": {"proj": {"kernel": leaf(2, 3)}},
             "layers": {"0": block},
             "norm": {"scale": leaf(4)},
@@ -32,7 +38,9 @@ def test_learning_rate_at_the_marks_of_the_released_schedule(total):
 
 
 def test_learning_rate_can_warm_up_by_steps_and_fall_to_zero_along_half_a_cosine():
-    demo = OptimizerConfig(peak=3e-3, start=0.0, cooldown=0.0, end=0.0, warmup_steps=60, cooldown_start=1.0)
+    demo = OptimizerConfig(
+        peak=3e-3, start=0.0, cooldown=0.0, end=0.0, warmup_steps=60, cooldown_start=1.0
+    )
     found = [learning_rate(demo, step, 4260) for step in (0, 30, 60, 2160, 4260)]
     np.testing.assert_allclose(found, [0, 1.5e-3, 3e-3, 1.5e-3, 0], atol=1e-8)
 
@@ -45,9 +53,19 @@ def test_learning_rate_never_jumps_and_is_float32():
 def test_groups_part_a_tree_and_join_it_again():
     params = tree(0)
     groups = opt.split_groups(params)
-    assert set(groups) == {"trunk", "patch_embed", "depth_patch_embed", "heads.image", "heads.video"}
-    assert set(groups["depth_patch_embed"]["trunk"]) == {"patch_embed", "depth_patch_embed"}, "var_proj sees depth"
-    assert sum(len(jax.tree.leaves(group)) for group in groups.values()) == len(jax.tree.leaves(params))
+    assert set(groups) == {
+        "trunk",
+        "patch_embed",
+        "depth_patch_embed",
+        "heads.image",
+        "heads.video",
+    }
+    assert set(groups["depth_patch_embed"]["trunk"]) == {"patch_embed", "depth_patch_embed"}, (
+        "var_proj sees depth"
+    )
+    assert sum(len(jax.tree.leaves(group)) for group in groups.values()) == len(
+        jax.tree.leaves(params)
+    )
     jax.tree.map(np.testing.assert_array_equal, opt.join_groups(groups.values()), params)
 
 
@@ -106,7 +124,9 @@ def test_an_absent_group_is_left_alone_with_its_moments_decay_and_step_count(run
 def test_the_switch_feeds_zero_gradients_to_an_absent_group(run):
     params, state = run(update_absent=True)
     pick = lambda t: np.asarray(t["heads"]["video"]["kernel"], np.float64)  # noqa: E731
-    expected = by_hand(pick(tree(0)), [pick(tree(1)), 0 * pick(tree(1)), pick(tree(3))], 0.01, 0.05, (1, 2, 3))
+    expected = by_hand(
+        pick(tree(0)), [pick(tree(1)), 0 * pick(tree(1)), pick(tree(3))], 0.01, 0.05, (1, 2, 3)
+    )
     np.testing.assert_allclose(pick(params), expected, rtol=1e-5)
     assert int(state["heads.video"].count) == 3
 
@@ -114,8 +134,12 @@ def test_the_switch_feeds_zero_gradients_to_an_absent_group(run):
 def test_the_switch_leaves_alone_what_was_never_trained():
     params = opt.split_groups(tree(0))
     grads = {"trunk": opt.split_groups(tree(1))["trunk"]}
-    new, _ = opt.update(OptimizerConfig(update_absent=True), jnp.float32(0.01), params, grads, opt.init(tree(0)))
-    np.testing.assert_array_equal(new["heads.image"]["heads"]["image"]["kernel"], tree(0)["heads"]["image"]["kernel"])
+    new, _ = opt.update(
+        OptimizerConfig(update_absent=True), jnp.float32(0.01), params, grads, opt.init(tree(0))
+    )
+    np.testing.assert_array_equal(
+        new["heads.image"]["heads"]["image"]["kernel"], tree(0)["heads"]["image"]["kernel"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,14 +165,23 @@ def test_kernels_decay_and_biases_norms_and_tables_do_not(run, path, decay):
 
 def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
     grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
-    np.testing.assert_allclose(opt.clip_by_norm(grads, jnp.float32(5), 1.0)["a"], [0.6, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        opt.clip_by_norm(grads, jnp.float32(5), 1.0)["a"], [0.6, 0.0], rtol=1e-6
+    )
     for limit in (0.0, 6.0):
         np.testing.assert_array_equal(opt.clip_by_norm(grads, jnp.float32(5), limit)["b"], [4.0])
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"peak": -1.0}, {"warmup": 1.0}, {"cooldown_start": 0.05}, {"betas": (0.9, 1.0)}, {"eps": 0.0}, {"ema": 1.0}],
+    [
+        {"peak": -1.0},
+        {"warmup": 1.0},
+        {"cooldown_start": 0.05},
+        {"betas": (0.9, 1.0)},
+        {"eps": 0.0},
+        {"ema": 1.0},
+    ],
     ids=str,
 )
 def test_an_impossible_setting_is_named_with_its_remedy(wrong):

@@ -1,4 +1,7 @@
-"""Each change against numpy or colorsys on a real photograph; each draw against the ranges of FACTS 3.3."""
+"""Each change against numpy or colorsys on a real photograph.
+
+Each draw against the ranges of FACTS 3.3.
+"""
 
 import colorsys
 from itertools import permutations
@@ -33,7 +36,9 @@ def contrast(x, factor):
 
 
 def saturation(x, factor):
-    return np.clip(factor * x + (1 - factor) * (x * [0.2989, 0.587, 0.114]).sum(-1, keepdims=True), 0, 1)
+    return np.clip(
+        factor * x + (1 - factor) * (x * [0.2989, 0.587, 0.114]).sum(-1, keepdims=True), 0, 1
+    )
 
 
 def hue(x, turn):
@@ -46,7 +51,9 @@ def hue(x, turn):
 
 @pytest.mark.parametrize("turn", [-0.4, 0.0, 0.17, 0.5])
 def test_the_hue_is_turned_as_colorsys_does(clip, turn):
-    x = np.concatenate([clip, np.full_like(clip[:1], 0.5), np.zeros_like(clip[:1])])  # greys have no hue
+    x = np.concatenate(
+        [clip, np.full_like(clip[:1], 0.5), np.zeros_like(clip[:1])]
+    )  # greys have no hue
     np.testing.assert_allclose(turn_hue(jnp.asarray(x), jnp.float32(turn)), hue(x, turn), atol=2e-6)
 
 
@@ -54,13 +61,17 @@ def test_the_hue_is_turned_as_colorsys_does(clip, turn):
 @pytest.mark.parametrize("order", list(permutations(range(3)))[::2], ids=str)
 def test_jitter_applies_the_four_in_the_order_drawn(clip, order, after):
     factors, turn = (1.3, 0.7, 1.4), 0.2
-    steps = [lambda x, op=op: (brightness, contrast, saturation)[op](x, factors[op]) for op in order]
+    steps = [
+        lambda x, op=op: (brightness, contrast, saturation)[op](x, factors[op]) for op in order
+    ]
     steps.insert(after, lambda x: hue(x, turn))
     expected = clip
     for step in steps:
         expected = step(expected)
     jitter = Jitter(jnp.array(factors), jnp.float32(turn), jnp.array(order), jnp.int32(after))
-    np.testing.assert_allclose(jax.jit(apply_jitter)(jnp.asarray(clip), jitter), expected, atol=5e-6)
+    np.testing.assert_allclose(
+        jax.jit(apply_jitter)(jnp.asarray(clip), jitter), expected, atol=5e-6
+    )
 
 
 def test_jitter_is_drawn_from_its_ranges_and_every_order_comes_up():
@@ -70,12 +81,17 @@ def test_jitter_is_drawn_from_its_ranges_and_every_order_comes_up():
     np.testing.assert_allclose(low, [0.6, 0, 1], atol=0.02)
     np.testing.assert_allclose(high, [1.4, 2.5, 1], atol=0.02)
     np.testing.assert_allclose([jitter.hue.min(), jitter.hue.max()], [-0.1, 0.1], atol=0.005)
-    orders = {(*map(int, order), int(after)) for order, after in zip(jitter.order, jitter.hue_after, strict=True)}
+    orders = {
+        (*map(int, order), int(after))
+        for order, after in zip(jitter.order, jitter.hue_after, strict=True)
+    }
     assert len(orders) == 24
 
 
 def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
-    task = TaskConfig(head="rgbd", classes=2, jitter=(0.4, 0.0, 0.4, 0.4), channel_shuffle=True, gain=0.2)
+    task = TaskConfig(
+        head="rgbd", classes=2, jitter=(0.4, 0.0, 0.4, 0.4), channel_shuffle=True, gain=0.2
+    )
     frame = np.concatenate([clip[:1], np.full((1, 24, 32, 1), 0.3, np.float32)], -1)
     x = jnp.asarray(np.broadcast_to(np.concatenate([frame, frame]), (6, 2, 24, 32, 4)))
     changed = np.asarray(photometric.colour(x, KEYS[:6], task))
@@ -87,8 +103,15 @@ def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
 
 def test_shuffle_permutes_the_channels_and_gain_multiplies_them(clip):
     x = jnp.asarray(np.broadcast_to(clip * 0.5, (40, *clip.shape)))
-    shuffled = np.asarray(photometric.colour(x, KEYS[:40], TaskConfig(head="a", classes=2, channel_shuffle=True)))
-    orders = [p for s in shuffled for p in permutations(range(3)) if np.array_equal(s, np.asarray(x[0])[..., list(p)])]
+    shuffled = np.asarray(
+        photometric.colour(x, KEYS[:40], TaskConfig(head="a", classes=2, channel_shuffle=True))
+    )
+    orders = [
+        p
+        for s in shuffled
+        for p in permutations(range(3))
+        if np.array_equal(s, np.asarray(x[0])[..., list(p)])
+    ]
     assert len(orders) == 40 and len(set(orders)) == 6
     gained = np.asarray(photometric.colour(x, KEYS[:40], TaskConfig(head="a", classes=2, gain=0.2)))
     factors = gained.sum((1, 2, 3)) / np.asarray(x).sum((1, 2, 3))

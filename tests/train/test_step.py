@@ -31,7 +31,9 @@ def one_device():
     return run()
 
 
-@pytest.mark.parametrize("mesh", [m if m == "2x2x2" else pytest.param(m, marks=pytest.mark.slow) for m in MESHES])
+@pytest.mark.parametrize(
+    "mesh", [m if m == "2x2x2" else pytest.param(m, marks=pytest.mark.slow) for m in MESHES]
+)
 def test_a_mesh_with_micro_batches_gives_the_losses_of_one_device(one_device, mesh):
     losses, state = run(*MESHES[mesh])
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
@@ -48,7 +50,9 @@ def test_a_run_is_born_divided_over_the_devices(mesh):
     for shard in (shard for leaf in jax.tree.leaves(state) for shard in leaf.addressable_shards):
         held[shard.device] += shard.data.nbytes
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    assert len(set(held.values())) == 1 and max(held.values()) < 0.45 * whole  # so small a model keeps much whole
+    assert (
+        len(set(held.values())) == 1 and max(held.values()) < 0.45 * whole
+    )  # so small a model keeps much whole
 
 
 def test_a_device_holds_a_fourth_of_swin_t_where_four_share_it():
@@ -56,5 +60,7 @@ def test_a_device_holds_a_fourth_of_swin_t_where_four_share_it():
     state = abstract_state(model_config("omnivore_swin_t"), heads, make_mesh(MESHES["2x4x1"][0]))
     leaves = jax.tree.leaves(state)
     whole = sum(math.prod(leaf.shape) for leaf in leaves)
-    assert whole == pytest.approx(4 * 28_620_603, rel=1e-5)  # parameters, two moments, average (FACTS 1.5)
+    assert whole == pytest.approx(
+        4 * 28_620_603, rel=1e-5
+    )  # parameters, two moments, average (FACTS 1.5)
     assert sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves) < 0.26 * whole

@@ -30,7 +30,13 @@ def test_an_impossible_setting_is_named_with_its_remedy(wrong):
 
 
 def test_two_datasets_share_a_head_only_with_the_same_classes():
-    tasks = {"one": TaskConfig("image", 10), "two": TaskConfig("image", 10), "three": TaskConfig("video", 4)}
+    tasks = {
+        "one": TaskConfig("image", 10),
+        "two": TaskConfig("image", 10),
+        "three": TaskConfig("video", 4),
+    }
     assert heads(tasks) == {"image": 10, "video": 4}
-    with pytest.raises(ValueError, match=r"data.four.classes=11, but another dataset gives head 'image' 10 classes"):
+    with pytest.raises(
+        ValueError, match=r"data.four.classes=11, but another dataset gives head 'image' 10 classes"
+    ):
         heads(tasks | {"four": TaskConfig("image", 11)})

@@ -9,7 +9,7 @@ import pytest
 
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.core.types import Batch
-from omnivore_jax.model.functional import abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.mix import MixConfig
@@ -25,7 +25,10 @@ GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "tiny_trajectory.npz"
 META = json.loads(str(GOLDEN["__meta__"]))
 LEAVES = {"kernel": "weight", "scale": "weight"}
 OFFSET, RANGE = 8.0, 16.0
-"""Disparity is clamped to above 0: the golden inputs are moved there, and standardising moves them back."""
+"""Disparity is clamped to above 0.
+
+The golden inputs are moved there, and standardising moves them back.
+"""
 
 
 def torch_name(path: str) -> str:
@@ -61,7 +64,13 @@ def batches():
 
 @pytest.fixture(scope="module")
 def trajectory():
-    off = {"mixup": 0.0, "cutmix": 0.0, "mean": (0.0,) * 3, "std": (1.0,) * 3, "smoothing": META["label_smoothing"]}
+    off = {
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "mean": (0.0,) * 3,
+        "std": (1.0,) * 3,
+        "smoothing": META["label_smoothing"],
+    }
     depth = {"disparity_max": RANGE, "disparity_mean": OFFSET / RANGE, "disparity_std": 1 / RANGE}
     tasks = {name: TaskConfig(name, HEADS[name], **off, **depth) for name in META["order"]}
     model = model_config("tiny", position_bias="joint", window_index="released", drop_path=0.0)
@@ -73,7 +82,9 @@ def trajectory():
         ema=META["ema_decay"],
     )
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    step = make_train_step(Trainer(model, tasks, optimizer, MixConfig(), mesh, META["total"], seed=0))
+    step = make_train_step(
+        Trainer(model, tasks, optimizer, MixConfig(), mesh, META["total"], seed=0)
+    )
     shapes = flatten(abstract_model(model, heads(tasks))[1])
     params = unflatten({path: fill(path, leaf.shape) for path, leaf in shapes.items()})
     state, rows = state_from(params, mesh), []
@@ -93,7 +104,10 @@ def test_every_step_has_the_released_models_loss_gradient_and_learning_rate(traj
 
 @pytest.mark.parametrize("part", ["params", "ema"])
 def test_parameters_and_their_average_end_with_the_norms_of_the_released_model(trajectory, part):
-    norms = {torch_name(path): np.linalg.norm(leaf) for path, leaf in flatten(getattr(trajectory[1], part)).items()}
+    norms = {
+        torch_name(path): np.linalg.norm(leaf)
+        for path, leaf in flatten(getattr(trajectory[1], part)).items()
+    }
     assert set(norms) == set(META["names"])
     key = {"params": "param_norm", "ema": "ema_norm"}[part]
     np.testing.assert_allclose([norms[name] for name in META["names"]], GOLDEN[key], rtol=1e-3)

@@ -19,7 +19,10 @@ REAL = SAMPLES - 3  # samples that are not padding
 
 
 def update(*names, state=None, **replaced):
-    """Takes one step from the initial state, or from another; gives the state and the metrics as numpy."""
+    """Takes one step from the initial state, or from another.
+
+    Gives the state and the metrics as numpy.
+    """
     given = {name: batch(name)._replace(**replaced) for name in names}
     return jax.device_get(step_of()(state_of() if state is None else state, given))
 
@@ -32,7 +35,9 @@ def before():
 @pytest.fixture(scope="module")
 def after():
     """The states and metrics after one step with each of two datasets, and with both."""
-    return {names: update(*names) for names in [("pictures",), ("reliefs",), ("pictures", "reliefs")]}
+    return {
+        names: update(*names) for names in [("pictures",), ("reliefs",), ("pictures", "reliefs")]
+    }
 
 
 def test_a_step_trains_its_head_and_leaves_the_others_and_the_depth_embedding_alone(before, after):
@@ -51,12 +56,16 @@ def test_the_average_moves_by_a_tenth_of_the_way_and_steps_are_counted(before, a
     state, _ = after[("reliefs",)]
     assert int(state.step) == 1 and state.step.dtype == np.int32
     expected = jax.tree.map(lambda p, q: 0.9 * p + 0.1 * q, before.params, state.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected
+    )
 
 
 def gradient(state, metrics):
     """The gradient before clipping, from Adam's first moment after one step."""
-    return jax.tree.map(lambda m: m / 0.1 * max(1.0, metrics["grad_norm"]), state.opt_state["trunk"].mu)
+    return jax.tree.map(
+        lambda m: m / 0.1 * max(1.0, metrics["grad_norm"]), state.opt_state["trunk"].mu
+    )
 
 
 def test_a_mixed_step_is_one_mean_over_the_samples_of_all_datasets(after):
@@ -91,7 +100,11 @@ def test_a_loss_that_is_not_finite_is_flagged(after):
 
 def test_a_run_compiles_once_for_every_set_of_datasets_and_copies_nothing_unasked(after):
     step, state = step_of(), state_of()  # the fixture took the first step of each set
-    batches = [{name: batch(name, number=number)} for number in range(3) for name in ("pictures", "reliefs")]
+    batches = [
+        {name: batch(name, number=number)}
+        for number in range(3)
+        for name in ("pictures", "reliefs")
+    ]
     compiled = []
 
     def listen(event, duration, **_):
@@ -109,7 +122,17 @@ def test_a_run_compiles_once_for_every_set_of_datasets_and_copies_nothing_unaske
 
 
 def test_the_step_can_be_imported_with_no_more_than_jax_flax_optax_einops_and_jaxtyping():
-    blocked = ("grain", "ml_collections", "av", "cv2", "PIL", "tensorboardX", "orbax", "matplotlib", "array_record")
+    blocked = (
+        "grain",
+        "ml_collections",
+        "av",
+        "cv2",
+        "PIL",
+        "tensorboardX",
+        "orbax",
+        "matplotlib",
+        "array_record",
+    )
     code = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\nimport omnivore_jax.train.step\n"
     code += "assert not any(m.startswith(('omnivore_jax.data', 'omnivore_jax.eval')) for m in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

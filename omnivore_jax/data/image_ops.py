@@ -1,0 +1,125 @@
+"""Crops, resizes and flips.
+
+Drawn once for a sample, then the same for all of its frames and for its disparity.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image
+
+Frames = Shaped[np.ndarray, "t h w c"]
+"""uint8 RGB or float32 disparity."""
+Interpolation = Literal["bilinear", "bicubic"]
+
+OPENCV = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+SCALE = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
+ATTEMPTS = 10
+
+
+class Box(NamedTuple):
+    """A part of a picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def resize(
+    frames: Frames,
+    height: int,
+    width: int,
+    interpolation: Interpolation = "bilinear",
+    *,
+    antialias: bool = False,
+) -> Shaped[np.ndarray, "t height width c"]:
+    """Resizes every frame.
+
+    `antialias`: average over what a smaller pixel covers (Pillow), as the image recipes do; without
+    it (OpenCV) the result is that of PyTorch's interpolate, as the video and RGB-D recipes do.
+    """
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([_resize(frame, height, width, interpolation, antialias) for frame in frames])
+
+
+def short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """The size of a picture whose shorter side is made `size` (torchvision's rounding)."""
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+def crop(frames: Frames, box: Box) -> Shaped[np.ndarray, "t height width c"]:
+    """Cuts a box out of every frame."""
+    return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def centre_box(height: int, width: int, size: int) -> Box:
+    """A square in the middle (torchvision's rounding)."""
+    return Box(round((height - size) / 2), round((width - size) / 2), size, size)
+
+
+def three_boxes(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
+    """Three squares along the longer side, at its start, middle and end.
+
+    The crops of video evaluation (FACTS 5).
+    """
+    down, right = height - size, width - size
+    offsets = [(0, 0), (math.ceil(down / 2), math.ceil(right / 2)), (down, right)]
+    if width >= height:
+        offsets = [(math.ceil(down / 2), left) for _, left in offsets]
+    else:
+        offsets = [(top, math.ceil(right / 2)) for top, _ in offsets]
+    first, middle, last = (Box(top, left, size, size) for top, left in offsets)
+    return first, middle, last
+
+
+def random_resized_box(rng: np.random.Generator, height: int, width: int) -> Box:
+    """Draws a box of 8 to 100 % of the area with an aspect ratio of 3/4 to 4/3 (torchvision's RandomResizedCrop)."""
+    for _ in range(ATTEMPTS):
+        area = height * width * rng.uniform(*SCALE)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
+    w, h = width, height  # the largest box in the middle that keeps to the ratios
+    if width / height < RATIO[0]:
+        h = round(width / RATIO[0])
+    elif width / height > RATIO[1]:
+        w = round(height * RATIO[1])
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def flip(frames: Frames) -> Frames:
+    """Mirrors every frame, left to right."""
+    return frames[:, :, ::-1]
+
+
+def shift(frames: Frames, down: int, right: int) -> Frames:
+    """Moves every frame by some pixels; what comes in repeats the border."""
+    height, width = frames.shape[1:3]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return frames[:, rows[:, None], columns]
+
+
+def _resize(
+    frame: np.ndarray, height: int, width: int, interpolation: Interpolation, antialias: bool
+) -> Shaped[np.ndarray, "h w c"]:
+    frame = (
+        frame if frame.shape[-1] > 1 else frame[..., 0]
+    )  # both libraries want no axis of one channel
+    if antialias:
+        small = np.asarray(Image.fromarray(frame).resize((width, height), PILLOW[interpolation]))
+    else:
+        small = cv2.resize(
+            np.ascontiguousarray(frame), (width, height), interpolation=OPENCV[interpolation]
+        )
+    return small if small.ndim == 3 else small[..., None]

@@ -1,0 +1,109 @@
+"""The datasets of a run, opened and checked against its config."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from absl import logging
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.data import manifest
+from omnivore_jax.data.batches import MOST_REPLACEMENTS
+from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
+from omnivore_jax.data.sample import BadRecord, Dataset, Sample
+from omnivore_jax.experiment.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Both splits of every dataset; `val` lacks those that have no validation split."""
+
+    train: Mapping[str, OpenDataset]
+    val: Mapping[str, OpenDataset]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Training samples of every dataset."""
+        return {name: len(dataset) for name, dataset in self.train.items()}
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Training samples outside of training (sample.Dataset).
+
+    The next one stands in for one that cannot be read.
+    """
+
+    whole: Dataset
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def load(self, index: int, seed: int) -> Sample:
+        for further in range(MOST_REPLACEMENTS):
+            try:
+                return self.whole.load((index + further) % len(self), seed)
+            except BadRecord as record:
+                logging.warning(
+                    "%s cannot be read (%s): the next record is taken", record.id, record.reason
+                )
+        raise UserError(
+            f"{MOST_REPLACEMENTS} records one after another cannot be read; prepare the dataset "
+            "again"
+        )
+
+
+def open_datasets(settings: Settings) -> RunData:
+    """Opens all datasets.
+
+    Raises:
+        UserError: one line for every dataset that is missing or does not fit the config, all at
+        once.
+
+    """
+    train, val, mistakes = {}, {}, []
+    for name, config in settings.datasets.items():
+        try:
+            train[name] = open_dataset(name, config, settings.store.root, "train")
+            _check_classes(name, settings, train[name])
+        except UserError as mistake:
+            mistakes.append(str(mistake))
+            continue
+        if _has_validation(name, settings):
+            val[name] = open_dataset(name, config, settings.store.root, "val")
+        else:
+            logging.warning(
+                "data.%s has no validation samples: it is trained on, but not evaluated", name
+            )
+    if mistakes:
+        raise UserError(*mistakes)
+    for name, dataset in train.items():
+        planned = settings.datasets[name].num_train
+        if planned and planned != len(dataset):
+            logging.warning(
+                "data.%s has %d samples where the config plans %d", name, len(dataset), planned
+            )
+    return RunData(train, val)
+
+
+def _has_validation(name: str, settings: Settings) -> bool:
+    if settings.datasets[name].source == "embedded":
+        return True
+    return manifest.read(data_root(settings.store.root) / name).count("val") > 0
+
+
+def _check_classes(name: str, settings: Settings, dataset: OpenDataset) -> None:
+    classes = settings.tasks[name].classes
+    found = len(dataset.classes)
+    if found > classes:
+        folder = data_root(settings.store.root) / name
+        raise UserError(
+            f"data.{name}.classes={classes}, but {folder} has {found} classes; set it to {found}"
+        )
+    if found < classes:
+        logging.warning(
+            "data.%s has %d of the %d classes of head %r",
+            name,
+            found,
+            classes,
+            settings.tasks[name].head,
+        )

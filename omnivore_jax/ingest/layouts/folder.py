@@ -1,0 +1,246 @@
+"""Class folders of people's own files.
+
+Which samples there are, and which depth map belongs to which picture.
+
+SRC/CLASS/.../NAME.jpg                       pictures or clips, at any depth below the class
+SRC/{train,val,test}/CLASS/...               the same, already split
+
+SRC/CLASS/NAME.jpg + NAME.depth.png          RGB-D: side by side (or NAME_depth.png),
+SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
+SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.manifest import Kind
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png"})
+CLIPS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv .gif".split()
+)
+NO_MEDIA = frozenset(
+    ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz".split()
+)
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The samples of a folder; the id of a sample is its path below the folder, with slashes."""
+
+    kind: Kind
+    classes: tuple[str, ...]
+    splits: dict[str, list[str]]
+    depth: dict[str, str]
+    """The depth map of every RGB-D picture."""
+    is_split: bool
+    """Whether the first part of an id is the split, and the class the second."""
+    ignored: Counter[str]
+    """Files that are no samples, by suffix."""
+
+    def class_of(self, id: str) -> str:
+        return id.split("/")[int(self.is_split)]
+
+
+def list_folder(source: Path, asked: str = "auto", val: float = 0.0) -> Listing:
+    """Lists the class folders of a source.
+
+    `asked`: the kind of file to take, "auto" for what there is. `val`: the share of every class
+    that becomes the validation split, chosen by hash.
+
+    Raises:
+        UserError: there are no classes, an empty class, no media, several kinds of them, or
+        pictures without depth.
+
+    """
+    if not source.is_dir():
+        raise UserError(
+            f"--src={source} is not a folder; give the folder that holds the class folders"
+        )
+    top = _folders(source)
+    is_split = "train" in top and set(top) <= set(SPLITS)
+    if is_split and val:
+        raise UserError(
+            f"--val={val}, but {source} has splits of its own ({', '.join(top)}); leave --val out"
+        )
+    roots = {split: f"{split}/" for split in SPLITS if split in top} if is_split else {"train": ""}
+    found = {split: _files(source, root) for split, root in roots.items()}
+    kind = (
+        _kind([id for ids in found.values() for id in ids], source)
+        if asked == "auto"
+        else cast(Kind, asked)
+    )
+    depth = _pairs(id for ids in found.values() for id in ids) if kind == "rgbd" else {}
+    ignored = Counter(
+        _suffix(id) or id.rpartition("/")[2]
+        for ids in found.values()
+        for id in ids
+        if not _is_sample(id, kind)
+    )
+    ignored -= Counter(map(_suffix, depth.values()))
+    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in found.items()}
+    classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
+    listing = Listing(kind, classes, splits, depth, is_split, ignored)
+    _check(listing, source)
+    return _with_val(listing, val) if val else listing
+
+
+def _check(listing: Listing, source: Path) -> None:
+    if not listing.classes:
+        raise UserError(
+            f"--src={source} has no class folders; put the files of every class into a folder of "
+            "its name"
+        )
+    filled = {listing.class_of(id) for ids in listing.splits.values() for id in ids}
+    if not filled:
+        raise UserError(
+            f"--src={source} has no files of kind {listing.kind!r} in its class folders; see --help"
+        )
+    empty = set(listing.classes) - filled
+    if empty:
+        raise UserError(
+            f"--src={source} has {len(empty)} folders without files of kind {listing.kind!r}, one "
+            f"is {min(empty)}: "
+            "every folder is a class; fill or remove them"
+        )
+    alone = [id for ids in listing.splits.values() for id in ids if id not in listing.depth]
+    if listing.kind == "rgbd" and alone:
+        raise UserError(
+            f"{len(alone)} pictures have no depth map, the first is {alone[0]}; put it at "
+            f"{os.path.splitext(alone[0])[0]}.depth.png (more ways in docs/data.md), or leave "
+            "depth out: --kind=image"
+        )
+
+
+def _files(source: Path, root: str) -> list[str]:
+    """All files of a split, class by class."""
+    return [id for name in _folders(source / root) for id in _walk(source, root + name)]
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _walk(source: Path, below: str) -> Iterator[str]:
+    """All files below a class folder, in a fixed order; hidden ones are no one's data."""
+    for folder, folders, files in os.walk(source / below, onerror=_refuse, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = Path(folder).relative_to(source).as_posix()
+        yield from (f"{prefix}/{name}" for name in sorted(files) if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk would leave the folder out without a word
+
+
+def _suffix(id: str) -> str:
+    return os.path.splitext(id)[1].lower()
+
+
+def _is_sample(id: str, kind: str) -> bool:
+    suffix = _suffix(id)
+    if kind == "video":
+        return suffix not in PICTURES and suffix not in NO_MEDIA
+    return suffix in PICTURES and not _is_depth(id)
+
+
+def _kind(files: list[str], source: Path) -> Kind:
+    pictures = [id for id in files if _suffix(id) in PICTURES]
+    clips = [id for id in files if _suffix(id) in CLIPS]
+    if pictures and clips:
+        raise UserError(
+            f"--src={source} mixes kinds: {len(pictures)} pictures (as {pictures[0]}) and "
+            f"{len(clips)} clips (as "
+            f"{clips[0]}); give --kind=image or --kind=video to take one of them"
+        )
+    if files and not pictures and not clips:
+        raise UserError(
+            f"--src={source} has no pictures and no clips in its class folders; see --help"
+        )
+    if clips:
+        return "video"
+    return "rgbd" if any(map(_is_depth, pictures)) else "image"
+
+
+def _is_depth(id: str) -> bool:
+    """Whether a file is a depth map, by its name or by the folder that it is in below its class."""
+    *folders, name = id.lower().split("/")
+    return (
+        name == "depth.png"
+        or name.endswith((".depth.png", "_depth.png"))
+        or _in_depth_folder(folders, name)
+    )
+
+
+def _in_depth_folder(folders: list[str], name: str) -> bool:
+    return len(folders) > 2 and folders[-1] == "depth" and name.endswith(".png")
+
+
+def _pairs(files: Iterable[str]) -> dict[str, str]:
+    """The depth map of every picture that has one."""
+    maps: dict[str, dict[str, str]] = defaultdict(dict)
+    pictures = []
+    for id in files:
+        if _is_depth(id):
+            folder, _, name = id.rpartition("/")
+            maps[folder][name.lower()] = id
+        elif _suffix(id) in PICTURES:
+            pictures.append(id)
+    return {id: depth for id in pictures if (depth := _depth_of(id, maps))}
+
+
+def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
+    folder, _, name = id.rpartition("/")
+    stem = os.path.splitext(name)[0].lower()
+    beside, scene = maps.get(folder, {}), folder.rpartition("/")[0]
+    for candidate in (
+        f"{stem}.depth.png",
+        f"{stem}_depth.png",
+        "depth.png" if stem in ("image", "rgb", "color") else "",
+    ):
+        if candidate in beside:
+            return beside[candidate]
+    if folder.lower().endswith("/image"):
+        there = next(
+            (maps[f"{scene}/{name}"] for name in ("depth", "Depth") if f"{scene}/{name}" in maps),
+            {},
+        )
+        return there.get(f"{stem}.png") or (next(iter(there.values())) if len(there) == 1 else None)
+    return None
+
+
+def _with_val(listing: Listing, val: float) -> Listing:
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for id in listing.splits["train"]:
+        by_class[listing.class_of(id)].append(id)
+    chosen: set[str] = set()
+    for ids in by_class.values():
+        if len(ids) > 1:  # at least one to learn from and one to test with
+            count = min(max(round(val * len(ids)), 1), len(ids) - 1)
+            chosen.update(
+                sorted(
+                    ids,
+                    key=lambda id: hashlib.blake2b(id.encode(errors="surrogateescape")).digest(),
+                )[:count]
+            )
+    train = [id for id in listing.splits["train"] if id not in chosen]
+    held_out = [id for id in listing.splits["train"] if id in chosen]
+    return Listing(
+        listing.kind,
+        listing.classes,
+        {"train": train, "val": held_out},
+        listing.depth,
+        False,
+        listing.ignored,
+    )

@@ -1,0 +1,399 @@
+"""From the weights that a file has to those that a model needs, every parameter accounted for.
+
+A plan says of each parameter where it comes from: taken as it is, changed by a rule, or drawn
+afresh; and of each tensor of the file whether it was used. Nothing is read until the plan is
+carried out.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.tree import flatten
+from omnivore_jax.core.types import Size
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import check_name
+from omnivore_jax.model.params import abstract_model, init_params
+from omnivore_jax.model.variants import VARIANTS
+from omnivore_jax.weights import bias_forms
+from omnivore_jax.weights.accounts import Kind, Row
+from omnivore_jax.weights.lazy import Lazy, lazy
+from omnivore_jax.weights.opening import Source
+from omnivore_jax.weights.torch.names import TABLE
+
+DEPTH_EMBED = "trunk.depth_patch_embed."
+INFLATED_WINDOW = 8
+"""Tokens in time of the window that a 2-D Swin of no known variant gets."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parameters of a model to be, by path, and how each comes about."""
+
+    config: ModelConfig
+    heads: dict[str, int]
+    arrays: dict[str, Lazy]
+    rows: list[Row]
+    head_sources: dict[str, str]
+    """Which head of the file each head comes from; fresh ones are not in it."""
+
+    def count(self, kind: Kind) -> int:
+        """Number of rows of a kind."""
+        return sum(row.kind == kind for row in self.rows)
+
+
+class Head(NamedTuple):
+    """A head of the model to be: taken from one of the file's, or fresh."""
+
+    classes: int
+    source: str | None
+
+
+def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[str, Head]:
+    """Reads `image` (keep), `new=old` (rename) and `name:classes` (keep, or fresh where the file's has others).
+
+    Raises:
+        UserError: the file has no such head, or no number is one.
+
+    """
+    if asked is None:
+        for name in held:
+            try:
+                check_name(name)
+            except ValueError as error:
+                raise UserError(
+                    f"{error}; rename it by --heads=NEW={name}, and name all that you want"
+                ) from error
+        return {name: Head(classes, name) for name, classes in held.items()}
+    heads = {}
+    for text in asked:
+        name, colon, number = text.partition(":")
+        name, renames, source = name.partition("=")
+        source = source if renames else name
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise UserError(f"--heads={text}: {error}") from error
+        if colon and not (number.isdecimal() and int(number)):
+            raise UserError(
+                f"--heads={text}: {number!r} is no number of classes; write {name}:1000, for "
+                "example"
+            )
+        if not colon and source not in held:
+            raise UserError(
+                f"--heads={text}: the file has the heads {dict(held)}; for a fresh one write "
+                f"{name}:CLASSES"
+            )
+        if colon and renames and held.get(source) != int(number):
+            raise UserError(
+                f"--heads={text}: {source!r} has {held.get(source, 'no')} classes; write "
+                f"{name}={source} to rename it, "
+                f"{name}:{number} for a fresh one"
+            )
+        if name in heads:
+            raise UserError(f"--heads={text}: {name!r} is there twice; name every head once")
+        classes = int(number) if colon else held[source]
+        heads[name] = Head(classes, source if held.get(source) == classes else None)
+    return heads
+
+
+def target_config(source: Source, window: Size | None = None, **changes: Any) -> ModelConfig:
+    """The model that a file becomes: its own, inflated where it is a 2-D Swin, with changes.
+
+    Raises:
+        UserError: the changed fields do not fit each other.
+
+    """
+    config = source.config
+    if config.patch[0] == 1:
+        known = VARIANTS.get(config.name)
+        frames = known["window"][0] if known else INFLATED_WINDOW
+        config = replace(config, patch=(2, *config.patch[1:]), window=(frames, *config.window[1:]))
+    try:
+        return replace(config, **({"window": window} if window else {}), **changes)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def make_plan(
+    source: Source,
+    config: ModelConfig,
+    heads: Mapping[str, Head],
+    *,
+    lossy: bool = False,
+    keep: bias_forms.Keep = "all",
+    seed: int = 0,
+) -> Plan:
+    """Finds the origin of every parameter of a model.
+
+    `lossy` permits joint tables to become factored ones.
+
+    Raises:
+        UserError: the file's trunk is of another size, or a shape in it is wrong, or something
+        would be lost.
+
+    """
+    _check_trunk(source, config)
+    counts = {name: head.classes for name, head in heads.items()}
+    maker = _Maker(source, config, {n: h.source for n, h in heads.items()}, lossy, keep)
+    arrays, rows, fresh = {}, [], []
+
+    @cache
+    def drawn() -> dict[str, jax.Array]:
+        """Draws only what is wanted: jit drops the rest of a new model."""
+        make = jax.jit(
+            lambda key: {
+                p: x for p, x in flatten(init_params(config, counts, key)).items() if p in fresh
+            }
+        )
+        return make(jax.random.key(seed))
+
+    for path, leaf in flatten(abstract_model(config, counts)[1]).items():
+        found = maker.find(path, leaf.shape)
+        if found is None:
+            fresh.append(path)
+            arrays[path] = Lazy(leaf.shape, "float32", lambda path=path: np.asarray(drawn()[path]))
+            rows.append(Row("fresh", path, "", "initialised"))
+            continue
+        names, array, rule = found
+        kind = "transformed" if rule else "matched"
+        rows.append(Row(kind, path, ", ".join(source.names[name] for name in names), rule))
+        arrays[path] = array
+        maker.used.update(names)
+    unused = [source.names[path] for path in source.arrays if path not in maker.used]
+    rows += [Row("unused", "", key, "") for key in (*unused, *source.unknown)]
+    return Plan(config, counts, arrays, rows, {n: h.source for n, h in heads.items() if h.source})
+
+
+def _check_trunk(source: Source, config: ModelConfig) -> None:
+    for key in ("embed_dim", "depths", "num_heads", "mlp_ratio"):
+        held, wanted = getattr(source.config, key), getattr(config, key)
+        if held != wanted:
+            raise UserError(
+                f"{source.path} is a {source.config.name} with {key}={held}, the model "
+                f"{config.name} has {wanted}; "
+                "choose the variant of the file"
+            )
+    if source.config.patch[1:] != config.patch[1:]:
+        raise UserError(
+            f"{source.path} has patches {source.config.patch}, the model {config.patch}; use the "
+            "file's"
+        )
+
+
+Found = tuple[tuple[str, ...], Lazy, str]
+"""Our paths of what is used, the array, and the rule that changed it ("" where none did)."""
+
+
+@dataclass
+class _Maker:
+    source: Source
+    config: ModelConfig
+    head_sources: Mapping[str, str | None]
+    lossy: bool
+    keep: bias_forms.Keep
+
+    def __post_init__(self):
+        self.used: set[str] = set()
+
+    def find(self, path: str, shape: tuple[int, ...]) -> Found | None:
+        if f".{TABLE}." in path:
+            return self._table(path, shape)
+        held = self._renamed(path)
+        if (
+            path.startswith(DEPTH_EMBED)
+            and self.config.depth_embed != self.source.config.depth_embed
+        ):
+            return None  # it takes other channels
+        array = None if held is None else self.source.arrays.get(held)
+        if held is None or array is None:
+            return None
+        rules = [] if array.dtype == "float32" else [f"from {array.dtype}"]
+        array = _floats(self.source, held, array)
+        if (
+            array.shape != shape
+            and path.endswith("proj.kernel")
+            and array.shape[1:] == shape[1:]
+            and array.shape[0] == 1
+        ):
+            times = shape[0]
+            rules.append(f"inflated: repeated {times} times in time, divided by {times}")
+            array = array.then(
+                shape, lambda kernel: np.repeat(kernel / np.float32(times), times, axis=0)
+            )
+        self._check(held, array.shape, shape)
+        return (held,), array, "; ".join(rules)
+
+    def _renamed(self, path: str) -> str | None:
+        """Path in the file; None for a head that comes from none of its heads."""
+        first, name, *rest = path.split(".")
+        if first != "heads":
+            return path
+        source = self.head_sources[name]
+        return None if source is None else ".".join([first, source, *rest])
+
+    def _table(self, path: str, shape: tuple[int, ...]) -> Found | None:
+        base, _, part = path.rpartition(".")
+        held, old, new = (
+            self.source.config.position_bias,
+            self.source.config.window,
+            self.config.window,
+        )
+        parts = ("joint",) if held == "joint" else ("spatial", "temporal")
+        names = tuple(f"{base}.{name}" for name in parts)
+        if any(name not in self.source.arrays for name in names):
+            return None
+        tables = {
+            p: _floats(self.source, n, self.source.arrays[n])
+            for p, n in zip(parts, names, strict=True)
+        }
+        for p, n in zip(parts, names, strict=True):
+            self._check(n, tables[p].shape, (_rows(p, old), shape[1]))
+        rules = [
+            f"from {self.source.arrays[n].dtype}"
+            for n in names[:1]
+            if self.source.arrays[n].dtype != "float32"
+        ]
+        if held == self.config.position_bias:
+            rules += _window_rules(part, old, new)
+            taken = (f"{base}.{part}",)
+            resize = _resizer(part, old, new)
+            return taken, tables[part].then(shape, resize), "; ".join(rules)
+        if held == "factored":
+            rules += ["factored to joint: the exact sum", *_window_rules("joint", old, new)]
+            return (
+                names,
+                Lazy(shape, "float32", lambda: self._joined(tables, old, new)),
+                "; ".join(rules),
+            )
+        return self._factored(names, tables["joint"], part, shape, rules)
+
+    def _joined(self, tables: Mapping[str, Lazy], old: Size, new: Size) -> np.ndarray:
+        return _resizer("joint", old, new)(
+            bias_forms.joint_table(tables["spatial"].read(), tables["temporal"].read())
+        )
+
+    def _factored(
+        self,
+        names: tuple[str, ...],
+        joint: Lazy,
+        part: str,
+        shape: tuple[int, ...],
+        rules: list[str],
+    ) -> Found:
+        old, new = self.source.config.window, self.config.window
+        table = joint.read()
+        pair = bias_forms.factored_tables(table, old, self.keep)
+        residual = bias_forms.lost(table, *pair)
+        if residual > 0 and not self.lossy:  # it is 0 for a 2-D Swin, which has one frame
+            raise UserError(
+                f"{self.source.path} has joint position tables, which two factored ones cannot say "
+                "exactly; use "
+                "joint ones (--position_bias=joint; in a config 'auto'), or --allow-lossy for the "
+                "nearest"
+            )
+        nearest = (
+            "exact within a frame, nearest over time" if self.keep == "image" else "least squares"
+        )
+        rules = [
+            *rules,
+            f"joint to factored: {nearest}, residual {residual:.2%} of the table's norm",
+        ]
+        array = pair[0] if part == "spatial" else pair[1]
+        made = lazy(array).then(shape, _resizer(part, old, new))
+        return names, made, "; ".join([*rules, *_window_rules(part, old, new)])
+
+    def _check(self, path: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if found != wanted:
+            raise UserError(
+                f"{self.source.path}: {self.source.names[path]} has shape {list(found)} where a "
+                f"{self.config.name} has "
+                f"{list(wanted)} (as omnivore_jax lays it out); the file is damaged or of another "
+                "model"
+            )
+
+
+def _rows(part: str, window: Size) -> int:
+    t, h, w = (2 * side - 1 for side in window)
+    return {"joint": t * h * w, "spatial": h * w, "temporal": t}[part]
+
+
+def _of(part: str, window: Size) -> Size:
+    """The window that a table spans: one of the factored ones is 1 long along the others' axes."""
+    t, h, w = window
+    # pyright: ignore[reportReturnType]
+    return {"joint": (t, h, w), "spatial": (1, h, w), "temporal": (t, 1, 1)}[part]
+
+
+def _resizer(part: str, old: Size, new: Size) -> Callable[[np.ndarray], np.ndarray]:
+    before, after = _of(part, old), _of(part, new)
+    return (
+        (lambda table: table)
+        if before == after
+        else (lambda table: bias_forms.resize_table(table, before, after))
+    )
+
+
+def _window_rules(part: str, old: Size, new: Size) -> list[str]:
+    before, after = _of(part, old), _of(part, new)
+    rules = []
+    if before[1:] != after[1:]:
+        rules.append(
+            f"bicubic over space: window {before[1]} x {before[2]} to {after[1]} x {after[2]}"
+        )
+    if before[0] != after[0]:
+        how = (
+            "offsets cut"
+            if after[0] < before[0]
+            else "inflated"
+            if before[0] == 1
+            else "longest offsets repeated"
+        )
+        rules.append(f"{how} over time: window {before[0]} to {after[0]}")
+    return rules
+
+
+def _floats(source: Source, path: str, array: Lazy) -> Lazy:
+    if "float" not in array.dtype:
+        raise UserError(
+            f"{source.path}: {source.names[path]} is {array.dtype}; weights are floating point, "
+            "not quantised"
+        )
+    return array.astype("float32")
+
+
+def check_finite(
+    plan: Plan, where: object, allowed: dict[str, int] | None = None
+) -> dict[str, Lazy]:
+    """The arrays of a plan, which raise UserError when one that is read holds NaN or infinity.
+
+    `allowed`: it is permitted, and the number of such values is entered here by path.
+    """
+
+    def checked(path: str, array: Lazy) -> Lazy:
+        def read() -> np.ndarray:
+            content = array.read()
+            bad = content.size - int(np.isfinite(content).sum())
+            if bad and allowed is not None:
+                allowed[path] = bad
+            elif bad:
+                raise UserError(
+                    f"{where}: {path} holds {bad} values that are not finite; --allow-nonfinite "
+                    "converts them"
+                )
+            return content
+
+        return Lazy(array.shape, array.dtype, read)
+
+    return {path: checked(path, array) for path, array in plan.arrays.items()}
+
+
+def parameter_count(plan: Plan) -> int:
+    """Number of parameters of the model to be."""
+    return sum(math.prod(array.shape) for array in plan.arrays.values())

@@ -1,0 +1,111 @@
+"""What is in a file of weights or a run.
+
+Model, heads, preprocessing, hashes, numbers that are none.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from omnivore_jax.checkpoint.seal import sha256
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.params import abstract_model
+from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.load import check_shapes
+from omnivore_jax.weights.opening import Source
+from omnivore_jax.weights.provenance import licence_of
+
+MOST_UNKNOWN = 20
+"""Keys that nobody knows, of which a description names this many."""
+
+
+def inspect(source: Source) -> dict[str, Any]:
+    """Reads all of a source and describes it as plain JSON."""
+    card: Mapping[str, Any] = source.card or {}
+    digest, bad = _read_all(source.arrays)
+    return {
+        "file": str(source.path),
+        "layout": source.layout,
+        "variant": source.config.name,
+        "parameters": sum(math.prod(array.shape) for array in source.arrays.values()),
+        "tensors": len(source.arrays),
+        "dtypes": sorted({array.dtype for array in source.arrays.values()}),
+        "model": asdict(source.config),
+        "heads": source.heads,
+        "classes": {head: len(names) for head, names in card.get("classes", {}).items()},
+        "preprocessing": card.get("preprocessing", {}),
+        "licence": card.get("licence", "") if card else licence_of(source.layout),
+        "sha256": sha256(source.path) if source.path.is_file() else None,
+        "weights_sha256": digest,
+        "not_finite": bad,
+        "buffers": len(source.buffers),
+        "training": len(source.training),
+        "others": len(source.others),
+        "unknown": source.unknown[:MOST_UNKNOWN],
+        "unknown_count": len(source.unknown),
+        "fits": _fits(source),
+        "card": dict(card),
+    }
+
+
+def _fits(source: Source) -> str | None:
+    """What of the tensors is not as the model wants it; None where all is."""
+    try:
+        check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
+    except (UserError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _read_all(arrays: Mapping[str, Lazy]) -> tuple[str, dict[str, int]]:
+    """A digest of the values in our names and layout, the same whatever file holds them.
+
+    And what is not finite.
+    """
+    total, bad = hashlib.sha256(), {}
+    for path in sorted(arrays):
+        content = np.ascontiguousarray(arrays[path].read())
+        if "float" in arrays[path].dtype:
+            content = content.astype(np.float32)
+            wrong = content.size - int(np.isfinite(content).sum())
+            bad |= {path: wrong} if wrong else {}
+        total.update(f"{path} {content.dtype} {content.shape}\n".encode())
+        total.update(content.data)
+    return total.hexdigest(), bad
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The same for people."""
+    model = found["model"]
+    lines = {
+        "layout": found["layout"],
+        "model": f"{found['variant']}, window {tuple(model['window'])}, {model['position_bias']} position bias, "
+        f"{model['window_index']} window index, depth {model['depth_embed']}",
+        "parameters": f"{found['parameters']:,} in {found['tensors']} tensors, {', '.join(found['dtypes'])}",
+        "heads": ", ".join(f"{name} ({n} classes)" for name, n in found["heads"].items()) or "none",
+        "class names": ", ".join(found["classes"]) or "none",
+        "mean, std": "; ".join(
+            f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items()
+        )
+        or "not said",
+        "licence": found["licence"] or "not said",
+        "source": found["card"].get("source", {}).get("file", "not said"),
+        "certificate": found["card"].get("certificate", {}).get("status", "none"),
+        "sha256": found["sha256"] or "a folder",
+        "of the values": found["weights_sha256"],
+        "not finite": ", ".join(f"{path}: {n}" for path, n in found["not_finite"].items())
+        or "none",
+        "not understood": _some(found["unknown"], found["unknown_count"]) or "none",
+    } | ({"but": found["fits"]} if found["fits"] else {})
+    return "\n".join(
+        [str(found["file"]), *(f"  {key:<14} {value}" for key, value in lines.items())]
+    )
+
+
+def _some(listed: list[str], count: int) -> str:
+    return ", ".join(listed) + (f" and {count - len(listed):,} more" if count > len(listed) else "")

@@ -1,0 +1,35 @@
+"""Arrays of a file that are not yet read.
+
+Weights pass from one file into another one tensor at a time.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import ml_dtypes  # noqa: F401  (gives numpy the name bfloat16)
+import numpy as np
+
+
+class Lazy(NamedTuple):
+    """What an array will be, and how to get it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray]
+
+    def then(self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> "Lazy":
+        """Adds a step that gives the array another shape."""
+        return Lazy(tuple(shape), self.dtype, lambda: change(self.read()))
+
+    def astype(self, dtype: str) -> "Lazy":
+        """Adds a cast."""
+        return (
+            self
+            if dtype == self.dtype
+            else Lazy(self.shape, dtype, lambda: self.read().astype(dtype))
+        )
+
+
+def lazy(array: np.ndarray) -> Lazy:
+    """Wraps an array that is there already."""
+    return Lazy(array.shape, str(array.dtype), lambda: array)

@@ -1,0 +1,57 @@
+"""Opens a trained model for use."""
+
+from pathlib import Path
+
+import jax
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.tree import flatten, unflatten
+from omnivore_jax.model.omnivore import Omnivore
+from omnivore_jax.model.params import Params, abstract_model, merge
+from omnivore_jax.weights.card import Card
+from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.opening import Source, open_source
+
+
+def load(path: str | Path) -> Omnivore:
+    """Opens weights.
+
+    A safetensors file of ours, or a run's folder (the EMA of its best checkpoint).
+
+    `model.card` says what the model is, how it is fed and where it comes from.
+
+    Raises:
+        UserError: there is no such file or folder, it is damaged, or it is PyTorch's (convert it
+        first).
+
+    """
+    source = open_source(path)
+    if source.is_pytorch or source.card is None:
+        raise UserError(
+            f"{path} is a {source.layout} file; convert it first: "
+            f"python -m omnivore_jax.convert from-torch {path} DST.safetensors"
+        )
+    graphdef, shapes = abstract_model(source.config, source.heads)
+    check_shapes(source, flatten(shapes))
+    model = merge(graphdef, read_params(source.arrays))
+    model.card = Card(source.card)  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def read_params(arrays: dict[str, Lazy]) -> Params:
+    """Reads all arrays onto the default device, one after another."""
+    return unflatten({path: jax.device_put(array.read()) for path, array in arrays.items()})
+
+
+def check_shapes(source: Source, wanted: dict) -> None:
+    """Raises UserError for the first parameter that is not as the card says."""
+    for path in {**wanted, **source.arrays}:
+        held = source.arrays.get(path)
+        found = None if held is None else (held.dtype, held.shape)
+        asked = (str(wanted[path].dtype), wanted[path].shape) if path in wanted else None
+        if found != asked:
+            words = ["nothing" if x is None else f"{x[0]}{list(x[1])}" for x in (found, asked)]
+            raise UserError(
+                f"{source.path}: {path} is {words[0]} where the card says {words[1]}; convert it "
+                "again"
+            )

@@ -1,0 +1,124 @@
+"""Folders that torch.hub loads.
+
+Our weights with a PyTorch implementation of the model beside them, no JAX.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_output
+from omnivore_jax.weights.card import HUB_CARD
+from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.torch import file as torch_file
+from omnivore_jax.weights.torch.state_dict import torch_state
+
+CODE = ("hubconf.py", "omnivore.py")
+WEIGHTS, README = "weights.pt", "README.md"
+FILES = (*CODE, WEIGHTS, HUB_CARD, README)
+
+_README = """# {name} for PyTorch
+
+One model for images, videos and single-view 3D (RGB-D); heads: {heads}. It needs PyTorch 2.1 or newer and nothing else.
+
+```python
+model = torch.hub.load("{folder}", "{name}", source="local")  # the path of this folder
+{use}
+```
+
+A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and `disparity=`, a float tensor
+[h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled feature. To keep a changed model, save its
+`state_dict()`. `card.json` says what the weights were made from, which inputs they expect, their licence, and how near
+the outputs come to those of omnivore_jax.
+"""
+_USES = {
+    "image": 'model.predict(model.preprocess(picture, head="{head}"), head="{head}")',
+    "video": 'model.predict(model.preprocess(clip, head="{head}"), head="{head}")',
+    "rgbd": 'model.predict(model.preprocess(picture, disparity, head="{head}"), head="{head}")',
+    "": "model.features(x)  # x: a float tensor, normalised, [b, 3 or 4, t, h, w]",
+}
+"""By the modality of the first head; "": there is none."""
+
+
+@contextmanager
+def new_hub(folder: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Iterator[Path]:
+    """Writes a folder for `torch.hub.load(folder, card["model"]["name"], source="local")`, whole or not at all.
+
+    `arrays` are the parameters by path, with joint tables. Gives the path of the weights that it wrote; the card may
+    still change while the block runs, at whose end the folder comes about. A folder that was written here is replaced.
+
+    Raises:
+        UserError: the destination is something else, or cannot be written; or PyTorch is missing.
+
+    """
+    _check(folder)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        draft.mkdir()
+        for file in CODE:
+            shutil.copyfile(Path(__file__).with_name(file), draft / file)
+        torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
+        yield draft / WEIGHTS
+        (draft / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n")
+        (draft / README).write_text(_readme(folder.name, card))
+        _sync(draft)
+        _publish(draft, folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror or error}; make room or name another"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check(folder: Path) -> None:
+    """Refuses what is not a folder of ours, and places that `check_output` refuses."""
+    if not folder.is_dir():
+        check_output(folder)
+        if folder.exists():
+            raise UserError(f"{folder} is a file; name a folder")
+        return
+    check_output(folder / WEIGHTS)
+    found = {path.name for path in folder.iterdir()} - {"__pycache__"}
+    if found not in (set(), set(FILES)):
+        other = min(found - set(FILES), default=min(found))
+        raise UserError(
+            f"{folder} is no torch.hub folder of ours (it holds {other}); choose another"
+        )
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Moves a draft to its place; an older folder goes when the new one is there."""
+    if not folder.is_dir():
+        draft.replace(folder)
+        return
+    old = draft.with_suffix(".old")
+    folder.replace(old)
+    try:
+        draft.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _readme(folder: str, card: Mapping[str, Any]) -> str:
+    head = next(iter(card["heads"]), "")
+    modality = card.get("inputs", {}).get(head, {}).get("modality", head)
+    use = _USES.get(modality, _USES["image"]).format(head=head)
+    heads = (
+        ", ".join(f"{name} ({classes} classes)" for name, classes in card["heads"].items())
+        or "none"
+    )
+    return _README.format(name=card["model"]["name"], heads=heads, folder=folder, use=use)

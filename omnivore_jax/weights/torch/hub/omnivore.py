@@ -1,0 +1,405 @@
+"""Omnivore in plain PyTorch.
+
+One Swin transformer over space and time that classifies images, clips and RGB-D.
+
+Paper: Girdhar et al., CVPR 2022 (arXiv 2201.08377). Needs nothing but torch. For inference: there
+is no dropout and no stochastic depth, so that training and evaluation mode compute the same.
+Parameters have the names of the released checkpoints ("trunk...", "heads..."), which load as they
+are.
+
+Inputs are float, normalised, [b, c, t, h, w] of any size, c = 3 (RGB) or 4 (RGB and disparity);
+`Omnivore.preprocess` makes them from bytes. Inside, channels are last.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
+from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+
+Size = tuple[int, int, int]
+"""Extent along (t, h, w)."""
+
+FORBIDDEN = -100.0
+"""Added to the logit of two tokens of a window that are no neighbours on the map."""
+DISPARITY_MIN = 0.01
+TABLE_INDEX = "relative_position_index"
+"""Ends the names of buffers in released files; here the index is computed."""
+
+
+class Omnivore(nn.Module):
+    """The model of a card.
+
+    `card["model"]` holds its sizes, `card["heads"]` the classes of every head.
+    """
+
+    def __init__(self, card: Mapping[str, Any]):
+        super().__init__()
+        self.card = dict(card)
+        self.trunk = Trunk(card["model"])
+        width = self.trunk.norm.normalized_shape[0]
+        self.heads = Heads(
+            {name: _head(name, width, classes) for name, classes in card["heads"].items()}
+        )
+
+    def forward(self, x: Tensor, head: str = "image") -> Tensor:
+        """Scores the classes of one head, [b, classes].
+
+        An input without a time axis is a batch of images.
+        """
+        self._check(head)
+        return self.heads[head](self.features(x))
+
+    def features(self, x: Tensor, stages: Sequence[str] | None = None) -> Any:
+        """Gives the pooled feature [b, c], or a dict of the maps [b, c, t, h, w] that `stages` names.
+
+        last       after the last stage and the final norm
+        stageK     after stage K (from 0) and its merging, with the final norm: the last two stages have its width
+        interimK   after stage K and its merging
+        premergeK  after the blocks of stage K, before its merging
+        """
+        x = x.unsqueeze(2) if x.ndim == 4 else x
+        pooled, maps = self.trunk(x.movedim(1, -1), stages or ())
+        return pooled if stages is None else {name: maps[name].movedim(-1, 1) for name in stages}
+
+    def preprocess(
+        self, rgb: Tensor, disparity: Tensor | None = None, head: str = "image"
+    ) -> Tensor:
+        """Makes an input from uint8 [b, t, h, w, 3], [t, h, w, 3] or [h, w, 3], with the statistics of a head's data.
+
+        `disparity` has one channel and is in the units of the card (for released weights as their SUN RGB-D files have
+        it); it is clamped and divided by the most.
+        """
+        if rgb.dtype != torch.uint8 or rgb.shape[-1] != 3 or not 3 <= rgb.ndim <= 5:
+            raise ValueError(
+                f"rgb is {rgb.dtype} {list(rgb.shape)}; give uint8 [h, w, 3], with t or b and t "
+                "before it"
+            )
+        self._check(head)
+        spec = self.card["preprocessing"].get(head)
+        if spec is None:
+            raise ValueError(
+                f"head={head!r} has no preprocessing in card.json; standardise its inputs yourself"
+            )
+        x = _standardised(rgb.float() / 255, spec["mean"], spec["std"])
+        if disparity is not None:
+            if disparity.shape != (*rgb.shape[:-1], 1):
+                raise ValueError(
+                    f"disparity is {list(disparity.shape)}; give {[*rgb.shape[:-1], 1]}, like rgb"
+                )
+            unit = (
+                disparity.float().clamp(DISPARITY_MIN, spec["disparity_max"])
+                / spec["disparity_max"]
+            )
+            x = torch.cat(
+                [x, _standardised(unit, [spec["disparity_mean"]], [spec["disparity_std"]])], -1
+            )
+        return x[(None,) * (5 - x.ndim)].movedim(-1, 1)
+
+    @torch.no_grad()
+    def predict(
+        self, x: Tensor, head: str = "image", top: int = 5
+    ) -> list[list[tuple[str, float]]]:
+        """Lists the likeliest classes of every sample and their probabilities.
+
+        A class without a name is its number.
+        """
+        scores = self(x, head).float().softmax(-1)
+        names = self.card.get("classes", {}).get(head) or [str(i) for i in range(scores.shape[-1])]
+        values, indices = scores.topk(min(top, scores.shape[-1]))
+        return [
+            [(names[i], value) for i, value in zip(*row, strict=True)]
+            for row in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, **options: Any
+    ) -> Any:
+        """Loads parameters; a released file, {"trunk": ..., "heads".
+
+        ...} with index buffers, loads as it is.
+        """
+        if set(state_dict) == {"trunk", "heads"}:
+            state_dict = {
+                f"{part}.{name}": value
+                for part in state_dict
+                for name, value in state_dict[part].items()
+            }
+        tokens = self.trunk.window[0] * self.trunk.window[1] * self.trunk.window[2]
+        for name, value in state_dict.items():
+            if name.endswith(TABLE_INDEX) and tuple(value.shape) != (tokens, tokens):
+                raise ValueError(
+                    f"{name} is of {value.shape[0]} tokens, a window of this model has {tokens}"
+                )
+        parameters = {
+            name: value for name, value in state_dict.items() if not name.endswith(TABLE_INDEX)
+        }
+        return super().load_state_dict(parameters, strict, **options)
+
+    def _check(self, head: str) -> None:
+        if head not in self.heads:
+            raise ValueError(
+                f"head={head!r} is not in this model; it has "
+                f"{', '.join(sorted(self.heads)) or 'none'}"
+            )
+
+
+class Heads(nn.ModuleDict):
+    """Heads by name, which may be that of a method, too."""
+
+    def add_module(self, name: str, module: Any) -> None:
+        self._modules[name] = module
+
+
+def _head(name: str, width: int, classes: int) -> nn.Module:
+    linear = nn.Linear(width, classes)
+    return (
+        nn.Sequential(nn.Identity(), linear) if name == "video" else linear
+    )  # released: dropout first
+
+
+def _standardised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    return (x - x.new_tensor(mean)) / x.new_tensor(std)
+
+
+class Trunk(nn.Module):
+    """Embeds an input and refines its tokens, stage by stage."""
+
+    def __init__(self, model: Mapping[str, Any]):
+        super().__init__()
+        width, depths, patch = model["embed_dim"], model["depths"], _size(model["patch"])
+        self.window = _size(model["window"])
+        self.depth_kind = model["depth_embed"]
+        self.patch_embed = PatchEmbed(3, width, patch, shared_depth=self.depth_kind == "shared")
+        channels = {"summed": 1, "separate": 4}.get(self.depth_kind)
+        self.depth_patch_embed = None if channels is None else PatchEmbed(channels, width, patch)
+        self.layers = nn.ModuleList(
+            Stage(model, width * 2**i, depth, heads, last=i == len(depths) - 1)
+            for i, (depth, heads) in enumerate(zip(depths, model["num_heads"], strict=True))
+        )
+        self.norm = nn.LayerNorm(width * 2 ** (len(depths) - 1))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Tokens [b, t, h, w, c] of an input [b, t, h, w, 3 or 4]."""
+        channels, kind = x.shape[-1], self.depth_kind
+        if channels == 3 or (channels == 4 and kind == "shared"):
+            return self.patch_embed(x)
+        if channels != 4 or self.depth_patch_embed is None:
+            takes = (
+                "3 channels (RGB)" if kind == "none" else "3 channels (RGB) or 4 (RGB and depth)"
+            )
+            raise ValueError(
+                f"the input has {channels} channels; this model takes {takes}, in axis 1"
+            )
+        if kind == "separate":
+            return self.depth_patch_embed(x)
+        return self.patch_embed(x[..., :3]) + self.depth_patch_embed(x[..., 3:])
+
+    def forward(self, x: Tensor, stages: Sequence[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        self._check(stages)
+        x = self.embed(x)
+        maps = {}
+        for i, stage in enumerate(self.layers):
+            maps[f"premerge{i}"], x = stage(x)
+            maps[f"interim{i}"] = x
+        normed = self.norm(x)
+        for name in stages:
+            if name == "last":
+                maps[name] = normed
+            elif name.startswith("stage"):
+                maps[name] = self.norm(maps[name.replace("stage", "interim")])
+        return normed.mean((1, 2, 3)), {name: maps[name] for name in stages}
+
+    def _check(self, stages: Sequence[str]) -> None:
+        count = len(self.layers)
+        known = ["last", *(f"stage{k}" for k in range(max(0, count - 2), count))]
+        known += [f"{kind}{k}" for kind in ("interim", "premerge") for k in range(count)]
+        for name in stages:
+            if name not in known:
+                raise ValueError(
+                    f"stages: {name!r} is not a map of this model; use {', '.join(known)}"
+                )
+
+
+class PatchEmbed(nn.Module):
+    """One linear map of patches that do not overlap, then a norm.
+
+    Axes are filled up with zeros at their end.
+    """
+
+    def __init__(self, channels: int, width: int, patch: Size, *, shared_depth: bool = False):
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv3d(channels, width, patch, patch)
+        if (
+            shared_depth
+        ):  # a fourth channel has a map of its own, added before the norm that it shares
+            self.var_proj = nn.ModuleList([nn.Conv3d(1, width, patch, patch)])
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _padded(
+            x, _size(-size % p for size, p in zip(x.shape[1:4], self.patch, strict=True))
+        ).movedim(-1, 1)
+        channels = self.proj.in_channels
+        tokens = self.proj(x[:, :channels])
+        if x.shape[1] > channels:
+            tokens = tokens + self.var_proj[0](x[:, channels:])
+        return self.norm(tokens.movedim(1, -1))
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, then the merging that leads to the next."""
+
+    def __init__(self, model: Mapping[str, Any], width: int, depth: int, heads: int, *, last: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(model, width, heads, shifted=j % 2 == 1) for j in range(depth)
+        )
+        self.downsample = nn.Identity() if last else PatchMerging(width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the map before and after the merging."""
+        for block in self.blocks:
+            x = block(x)
+        return x, self.downsample(x)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + MLP(norm(x))."""
+
+    def __init__(self, model: Mapping[str, Any], width: int, heads: int, *, shifted: bool):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = WindowAttention(model, width, heads, shifted=shifted)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, model["mlp_ratio"] * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PatchMerging(nn.Module):
+    """Joins 2 x 2 neighbours in space: half the height and width, twice the channels."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * width)
+        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _padded(x, (0, x.shape[2] % 2, x.shape[3] % 2))
+        corners = [
+            x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)
+        ]  # columns are the slower
+        return self.reduction(self.norm(torch.cat(corners, -1)))
+
+
+class WindowAttention(nn.Module):
+    """Attention inside windows with a relative position bias.
+
+    Every second block of a stage shifts its windows.
+    """
+
+    def __init__(self, model: Mapping[str, Any], width: int, heads: int, *, shifted: bool):
+        super().__init__()
+        self.window = _size(model["window"])
+        self.corner = model["window_index"] == "released"
+        self.heads, self.shifted = heads, shifted
+        t, h, w = self.window
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads)
+        )
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Along an axis that one window covers, it is clamped to the map and not shifted."""
+        t, h, w = size = _size(x.shape[1:4])
+        window = _size(map(min, size, self.window))
+        shift = _size(
+            n // 2 if self.shifted and s > n else 0 for s, n in zip(size, self.window, strict=True)
+        )
+        x = _padded(
+            x, _size(-s % n for s, n in zip(size, window, strict=True))
+        )  # these tokens attend like all others
+        padded = _size(x.shape[1:4])
+        cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window)
+        q, k, v = self.qkv(cut).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self._bias(padded, window, shift).to(q.dtype)
+        )
+        joined = _joined(self.proj(out.transpose(2, 3).flatten(-2)), padded, window)
+        return joined.roll(shift, (1, 2, 3))[:, :t, :h, :w]
+
+    def _bias(self, size: Size, window: Size, shift: Size) -> Tensor:
+        """What is added to the logits: [1 or windows, heads, n, n]."""
+        table = self.relative_position_bias_table
+        bias = table[_table_rows(self.window, window, self.corner, table.device)].permute(2, 0, 1)[
+            None
+        ]
+        if not any(shift):
+            return bias
+        region = _regions(size, window, shift, table.device)
+        return bias + FORBIDDEN * (region[:, None, :, None] != region[:, None, None, :])
+
+
+def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device) -> Tensor:
+    """Row of the table for every (query, key) of a window, [n, n].
+
+    Time is the slowest axis of the table.
+
+    `corner`: the released code cuts the index of a window that the map clamps out of that of the
+    whole window. It is the same where time alone is clamped, and otherwise what the released
+    weights were trained with.
+    """
+    axes = [torch.arange(extent, device=device) for extent in (trained if corner else window)]
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
+    n = window[0] * window[1] * window[2]
+    t, h, w = (at[:n, None] - at[None, :n] + torch.tensor(trained, device=device) - 1).unbind(-1)
+    return (t * (2 * trained[1] - 1) + h) * (2 * trained[2] - 1) + w
+
+
+def _regions(size: Size, window: Size, shift: Size, device: torch.device) -> Tensor:
+    """Numbers by window, [windows, n].
+
+    Equal for tokens that the shift left together, which may see each other.
+    """
+    t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(size, shift, strict=True))
+    region = 4 * t[:, None, None] + 2 * h[:, None] + 1 * w
+    return _cut(region[None, ..., None], window)[0, ..., 0]
+
+
+def _size(extents: Iterable[int]) -> Size:
+    t, h, w = extents
+    return t, h, w
+
+
+def _padded(x: Tensor, extra: Size) -> Tensor:
+    """Zeros at the end of t, h and w."""
+    return F.pad(x, (0, 0, 0, extra[2], 0, extra[1], 0, extra[0])) if any(extra) else x
+
+
+def _cut(x: Tensor, window: Size) -> Tensor:
+    """[b, t, h, w, c] to windows [b, windows, n, c]."""
+    x = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6).flatten(1, 3)
+
+
+def _joined(x: Tensor, size: Size, window: Size) -> Tensor:
+    """Undoes `_cut`."""
+    counts = [extent // part for extent, part in zip(size, window, strict=True)]
+    x = x.unflatten(2, window).unflatten(1, counts).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.flatten(5, 6).flatten(3, 4).flatten(1, 2)

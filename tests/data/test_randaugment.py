@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from omnivore_jax.data.randaugment import OPERATIONS, RandAugmentConfig, apply, rand_augment
+from tests.media import CHINA
+
+PICTURE = np.ascontiguousarray(CHINA[:96, :128])
+IMAGE = Image.fromarray(PICTURE)
+BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
+
+
+def drawn(name, level, sign, resample=BICUBIC):
+    return np.asarray(OPERATIONS[name](IMAGE, float(level), float(sign), resample))
+
+
+def test_there_are_the_fifteen_operations_of_the_recipe():
+    assert len(OPERATIONS) == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "sign", "expected"),
+    [
+        ("auto_contrast", 9, 1, ImageOps.autocontrast(IMAGE)),
+        ("equalize", 9, 1, ImageOps.equalize(IMAGE)),
+        ("invert", 9, 1, ImageOps.invert(IMAGE)),
+        ("rotate", 10, -1, IMAGE.rotate(-30, BICUBIC, fillcolor=(128, 128, 128))),
+        ("posterize", 5, 1, ImageOps.posterize(IMAGE, 2)),
+        ("solarize", 5, 1, ImageOps.solarize(IMAGE, 128)),
+        ("color", 10, 1, ImageEnhance.Color(IMAGE).enhance(1.9)),
+        ("contrast", 10, -1, ImageEnhance.Contrast(IMAGE).enhance(0.1)),
+        ("brightness", 5, 1, ImageEnhance.Brightness(IMAGE).enhance(1.45)),
+        ("sharpness", 5, -1, ImageEnhance.Sharpness(IMAGE).enhance(0.55)),
+    ],
+)
+def test_levels_mean_what_the_recipe_says(name, level, sign, expected):
+    assert np.abs(drawn(name, level, sign).astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_solarize_add_brightens_dark_pixels_only():
+    bright = np.minimum(PICTURE.astype(int) + 99, 255)  # int(11 * 9)
+    assert np.array_equal(drawn("solarize_add", 9, 1), np.where(PICTURE < 128, bright, PICTURE))
+
+
+def test_at_the_highest_level_posterize_keeps_one_bit_and_solarize_inverts_all():
+    assert set(np.unique(drawn("posterize", 10, 1))) <= {0, 128}
+    assert np.array_equal(drawn("solarize", 10, 1), 255 - PICTURE)
+
+
+def test_shears_and_translations_read_where_their_coordinates_say_and_fill_with_grey():
+    moved = drawn("translate_x", 10, 1)  # .45 of 128 pixels to the left: 57.6
+    between = 0.4 * PICTURE[:, 57:-2].astype(float) + 0.6 * PICTURE[:, 58:-1]
+    assert np.abs(drawn("translate_x", 10, 1, BILINEAR)[:, : between.shape[1]] - between).max() <= 1
+    assert (moved[:, 75:] == 128).all()
+    assert (drawn("translate_y", 10, -1)[:42] == 128).all()
+    sheared = drawn("shear_x", 10, 1, BILINEAR)
+    row, column = 50, 20  # reads at column + .3 * row, in centres of pixels
+    at = column + 0.3 * (row + 0.5)
+    expected = (1 - at % 1) * PICTURE[row, int(at)].astype(float) + at % 1 * PICTURE[
+        row, int(at) + 1
+    ]
+    assert np.abs(sheared[row, column] - expected).max() <= 1
+    assert (drawn("shear_y", 10, 1)[90:, 127] == 128).all()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("level", [0.0, 8.9, 10.0])
+def test_every_operation_keeps_the_size_at_every_level(name, level):
+    for seed in range(4):
+        assert apply(name, IMAGE, level, np.random.default_rng(seed)).size == (128, 96)
+
+
+def test_two_operations_come_with_probability_one_half_each():
+    small = PICTURE[:24, :24]
+
+    def unchanged(**config) -> float:
+        results = (
+            rand_augment(small, RandAugmentConfig(**config), np.random.default_rng(seed))
+            for seed in range(800)
+        )
+        return float(np.mean([np.array_equal(result, small) for result in results]))
+
+    idle = unchanged(ops=1, probability=1.0)  # some operations change nothing in this picture
+    assert idle < 0.2 and unchanged() == pytest.approx((0.5 + 0.5 * idle) ** 2, abs=0.05)
+
+
+def test_the_result_depends_on_the_seed_alone():
+    one, same, other = (
+        rand_augment(PICTURE, RandAugmentConfig(ops=4), np.random.default_rng(s)) for s in (5, 5, 6)
+    )
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"magnitude": 11.0}, {"std": -1.0}, {"ops": 0}, {"probability": 1.5}]
+)
+def test_settings_out_of_range_are_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RandAugmentConfig(**wrong)
