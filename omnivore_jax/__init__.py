@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from omnivore_jax.model.omnivore import create_model
+    from omnivore_jax.model.compiled import create_model
     from omnivore_jax.model.variants import list_models
     from omnivore_jax.weights.load import load
 
 __all__ = ["create_model", "list_models", "load"]
 
 _HOMES = {
-    "create_model": "omnivore_jax.model.omnivore",
+    "create_model": "omnivore_jax.model.compiled",
     "list_models": "omnivore_jax.model.variants",
     "load": "omnivore_jax.weights.load",
 }

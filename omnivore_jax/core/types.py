@@ -9,10 +9,20 @@ Axis names in shape annotations, the same everywhere:
     c  channels                         m  distinct attention masks
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Size = tuple[int, int, int]
 """Extent along (t, h, w)."""
+
+
+Kind = Literal["image", "video", "rgbd"]
+"""What the samples of a dataset are."""
+
+Mode = Literal["all", "depth", "rgb"]
+"""What of an RGB-D sample the model sees; depth alone means colours of 0 after standardising."""
+
+Fusion = Literal["logits", "probs"]
+"""What is averaged over the views of a sample (FACTS 5)."""
 
 
 class Batch(NamedTuple):

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from omnivore_jax.eval.evaluator import Classification
 from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import Heads
 from omnivore_jax.model.params import abstract_model
+from omnivore_jax.tasks.base import Result
 
 
-def mean_top1(results: Mapping[str, Classification]) -> float:
-    """Averages top-1 over datasets, each counting the same, whatever its size."""
-    return math.fsum(result.top1 for result in results.values()) / len(results)
+def mean_score(results: Mapping[str, Result]) -> float:
+    """Averages the scores of datasets, each counting the same, whatever its size."""
+    return math.fsum(result.score for result in results.values()) / len(results)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ParameterAccount:
 
 
 def parameter_account(
-    model: ModelConfig, heads: Mapping[str, int], with_depth: Collection[str]
+    model: ModelConfig, heads: Heads, with_depth: Collection[str]
 ) -> ParameterAccount:
     """Counts parameters; `with_depth` are the heads of datasets that have depth."""
     _, params = abstract_model(model, heads)

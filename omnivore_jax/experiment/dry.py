@@ -54,7 +54,9 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         for name in settings.datasets
     }
     work = [
-        estimate.Work(row["samples"], row["gflops_forward"] * 1e9, settings.tasks[name].remat)
+        estimate.Work(
+            row["samples"], row["gflops_forward"] * 1e9, settings.training[name].recipe.remat
+        )
         for name, row in rows.items()
     ]
     counts = cost.parameter_count(settings.model, settings.heads)
@@ -62,6 +64,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": settings.name,
         "model": dataclasses.asdict(settings.model),
+        "compute": dataclasses.asdict(settings.compute),
         "init_from": beginning,
         "parameters": {"trunk": counts["trunk"], "heads": heads, "total": counts["total"]},
         "steps": mixture.total_steps,
@@ -104,7 +107,8 @@ def _dataset(
     split: Split,
     params: Any,
 ) -> dict[str, Any]:
-    dataset, task = settings.datasets[name], settings.tasks[name]
+    dataset, (task, recipe, _) = settings.datasets[name], settings.training[name]
+    classes = task.spec if isinstance(task.spec, int) else 0
     size, channels = (
         (dataset.frames, dataset.size, dataset.size),
         4 if dataset.kind == "rgbd" else 3,
@@ -114,13 +118,15 @@ def _dataset(
         params,
         mesh,
         split,
-        activation_bytes=cost.activation_bytes(settings.model, size, task.remat),
+        activation_bytes=cost.activation_bytes(
+            settings.model, size, replace(settings.compute, remat=recipe.remat)
+        ),
         sample_bytes=_sample_bytes(dataset),
     )
     return {
         "kind": dataset.kind,
         "head": task.head,
-        "classes": task.classes,
+        "classes": classes,
         "num_train": dataset.num_train,
         "ratio": dataset.ratio,
         "batch_size": mixture.batch_sizes[name],
@@ -129,9 +135,9 @@ def _dataset(
         "samples": batches * mixture.batch_sizes[name],
         "micro_batch": split.micro,
         "accumulation": split.count,
-        "mixing_group": split.group if task.mixes else None,
+        "mixing_group": split.group if settings.training[name].mixes else None,
         "input": [*size, channels],
-        "gflops_forward": cost.flops(settings.model, size, channels, task.classes) / 1e9,
+        "gflops_forward": cost.flops(settings.model, size, channels, classes) / 1e9,
         "memory_gib": {key: value / GIB for key, value in memory._asdict().items()}
         | {"total": memory.total / GIB},
         "stages": [stage._asdict() for stage in cost.layout(settings.model, size)],

@@ -29,12 +29,13 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     count = -(-SAMPLES // shards) * shards
     dataset = Readable(data.train[name])
     batch = stack([dataset.load(i * len(dataset) // count + i, seed=i) for i in range(count)])
-    task = dataclasses.replace(settings.tasks[name], microbatch=0)
-    split = split_batch(name, count, shards, task, group=count // shards)
+    training = settings.training[name]
+    training = training._replace(recipe=dataclasses.replace(training.recipe, microbatch=0))
+    split = split_batch(name, count, shards, training, group=count // shards)
 
     def augment(batch: Batch) -> jax.Array:
         key = dataset_key(settings.train.seed, jnp.int32(0), name)
-        return micro_batch(divide(batch, split, mesh), split, 0, task, key, mesh).x
+        return micro_batch(divide(batch, split, mesh), split, 0, training, key, mesh).x
 
     placed = jax.tree.map(
         lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch
@@ -43,7 +44,9 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
         jax.jit(augment, out_shardings=NamedSharding(mesh, PartitionSpec()))(placed)
     )[:SAMPLES]
     kind, labels = settings.datasets[name].kind, batch.label[:SAMPLES]
-    return sheets.sample_sheet(name, kind, x, labels, data.train[name].classes, task.preprocessing)
+    return sheets.sample_sheet(
+        name, kind, x, labels, data.train[name].classes, training.preprocessing
+    )
 
 
 def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:

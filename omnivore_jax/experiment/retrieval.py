@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from omnivore_jax.core.types import Mode
 from omnivore_jax.data.datasets import open_dataset
 from omnivore_jax.data.demo import digit_of
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.shuffle import permute
-from omnivore_jax.eval.evaluator import Features, Mode
+from omnivore_jax.eval.evaluator import Features
 from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
-from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import Readable, RunData
 
@@ -81,7 +82,7 @@ def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
 
 
 def find_neighbours(
-    pair: Pair, settings: Settings, data: RunData, evaluator: Evaluator, params: Any
+    pair: Pair, settings: Settings, data: RunData, evaluator: RunEvaluator, params: Any
 ) -> Neighbours:
     """Extracts features of both sides and compares them.
 

@@ -15,7 +15,7 @@ from absl import logging
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.splits import open_datasets
 from omnivore_jax.experiment.summary import Summary, summarise
@@ -63,7 +63,7 @@ def run(
         dist.Preemption() as preemption,
     ):
         settings, params = _begin_from(settings, manager)
-        evaluator = Evaluator(settings, data, mesh)
+        evaluator = RunEvaluator(settings, data, mesh)
         whole = not evaluate_only and run_training(
             settings, data, mesh, workdir, manager, evaluator, preemption, params
         )

@@ -15,14 +15,18 @@ from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.model.attention import BACKENDS
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.variants import model_config
+from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.model.variants import DROP_PATH, model_config
+from omnivore_jax.tasks.base import Task, heads
+from omnivore_jax.tasks.table import TASKS
 from omnivore_jax.train.estimate import HardwareConfig
 from omnivore_jax.train.loop import TrainConfig
 from omnivore_jax.train.mesh import MeshConfig
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
-from omnivore_jax.train.task import TaskConfig, heads
+from omnivore_jax.train.recipe import Recipe, TrainDataset
 from omnivore_jax.weights.fit import Plan
 from omnivore_jax.weights.initial import plan_initial
 
@@ -86,10 +90,13 @@ class Settings:
     position_bias: Literal["auto", "factored", "joint"]
     """As asked for; `model` has what a run from scratch makes of it."""
     model: ModelConfig
+    compute: Compute
     store: StoreConfig
     loader: LoaderConfig
     datasets: dict[str, DatasetConfig]
-    tasks: dict[str, TaskConfig]
+    """What the host does with each dataset."""
+    training: dict[str, TrainDataset]
+    """What the device does with each dataset."""
     train: TrainConfig
     optimizer: OptimizerConfig
     mix: MixConfig
@@ -100,8 +107,13 @@ class Settings:
     hardware: HardwareConfig
 
     @property
-    def heads(self) -> dict[str, int]:
-        """Number of classes of every head."""
+    def tasks(self) -> dict[str, Task]:
+        """The task of every dataset."""
+        return {name: dataset.task for name, dataset in self.training.items()}
+
+    @property
+    def heads(self) -> dict[str, Any]:
+        """What every head is made of: the number of classes of a linear one."""
         return heads(self.tasks)
 
     def plan_initial(self) -> Plan:
@@ -119,7 +131,7 @@ class Settings:
         sources = tuple(
             Source(name, sizes[name], c.batch_size, c.ratio) for name, c in self.datasets.items()
         )
-        mixes = any(task.mixes for task in self.tasks.values())
+        mixes = any(dataset.mixes for dataset in self.training.values())
         return Mixture(
             sources,
             epochs=self.train.epochs,
@@ -166,17 +178,19 @@ def _resolve(config: Mapping[str, Any]) -> Settings:
             )
     if not str(config.get("name", "")):
         raise builder.ConfigError("config.name is missing; name the run")
-    store, loader, datasets, tasks = _data(config.get("data", {}))
+    store, loader, datasets, training = _data(config.get("data", {}))
     built = {key: builder.build(cls, config.get(key, {}), key) for key, cls in SECTIONS.items()}
+    model, compute = _model(config.get("model", {}), config.get("attention", {}))
     settings = Settings(
         name=config["name"],
         init_from=str(config.get("init_from") or ""),
         position_bias=config.get("model", {}).get("position_bias") or "auto",
-        model=_model(config.get("model", {}), config.get("attention", {})),
+        model=model,
+        compute=compute,
         store=store,
         loader=loader,
         datasets=datasets,
-        tasks=tasks,
+        training=training,
         **built,
     )
     _check(settings)
@@ -184,50 +198,55 @@ def _resolve(config: Mapping[str, Any]) -> Settings:
 
 
 def _data(section: Mapping[str, Any]):
-    """Splits `data` into its own keys and one subsection a dataset, which holds the keys of two libraries."""
+    """Splits `data` into its own keys and one subsection a dataset."""
     rows = {name: row for name, row in section.items() if isinstance(row, Mapping)}
     own = {key: value for key, value in section.items() if key not in rows}
     store, loader = builder.build_all((StoreConfig, LoaderConfig), own, "data")
     if not rows:
         raise builder.ConfigError("data names no dataset; add one, data.imagenet for example")
-    both = {
-        n: builder.build_all((DatasetConfig, TaskConfig), row, f"data.{n}")
-        for n, row in rows.items()
-    }
-    return (
-        store,
-        loader,
-        {n: pair[0] for n, pair in both.items()},
-        {n: pair[1] for n, pair in both.items()},
-    )
+    datasets, training = {}, {}
+    for name, row in rows.items():
+        datasets[name], training[name] = _dataset(name, row)
+    return store, loader, datasets, training
 
 
-def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> ModelConfig:
-    """A variant with the fields that the config changes."""
-    changes = {key: value for key, value in section.items() if key != "name" and value is not None}
+def _dataset(name: str, row: Mapping[str, Any]) -> tuple[DatasetConfig, TrainDataset]:
+    """Builds the dataclasses whose keys a dataset's row holds side by side."""
+    kind = row.get("task", "classification")
+    if kind not in TASKS:
+        raise builder.ConfigError(f"data.{name}.task={kind!r}; use one of {', '.join(TASKS)}")
+    keys = {key: value for key, value in row.items() if key != "task"}
+    classes = (DatasetConfig, TASKS[kind], Recipe, Preprocessing)
+    host, *device = builder.build_all(classes, keys, f"data.{name}")
+    return host, TrainDataset(*device)
+
+
+def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[ModelConfig, Compute]:
+    """A variant with the fields that the config changes, and how it is run."""
+    changes = {key: v for key, v in section.items() if key != "name" and v is not None}
     if changes.get("position_bias") == "auto":
-        changes["position_bias"] = (
-            "factored"  # the paper's; weights that a run starts from decide for themselves
-        )
-    if "backend" in attention:
-        changes["attention_backend"] = attention["backend"]
-    if set(attention) - {"backend"}:
-        raise builder.ConfigError(
-            f"attention.{min(set(attention) - {'backend'})} is not a known key; known: backend"
-        )
-    names = {field.name for field in dataclasses.fields(ModelConfig)}
-    for key in changes:
-        if key not in names:
-            raise builder.ConfigError(
-                f"model.{key} is not a known key; known keys: {', '.join(sorted(names))}"
-            )
-    variant = dataclasses.asdict(model_config(section.get("name", "")))
-    return builder.build(ModelConfig, variant | changes, "model")
+        # The paper's; weights that a run starts from decide for themselves.
+        changes["position_bias"] = "factored"
+    unknown = sorted(set(attention) - {"backend"})
+    if unknown:
+        raise builder.ConfigError(f"attention.{unknown[0]} is not a known key; known: backend")
+    variant = model_config(section.get("name", ""))
+    keys = dataclasses.asdict(variant) | changes
+    run = {"drop_path": DROP_PATH.get(variant.name, 0.0)}
+    run |= {key: keys.pop(key) for key in ("dtype", "drop_path", "dropout") if key in keys}
+    known = {field.name for field in dataclasses.fields(ModelConfig)}
+    for key in keys:
+        if key not in known:
+            names = ", ".join(sorted(known | {"dtype", "drop_path", "dropout"}))
+            raise builder.ConfigError(f"model.{key} is not a known key; known keys: {names}")
+    model = builder.build(ModelConfig, keys, "model")
+    compute = builder.build(Compute, run, "model")
+    return model, dataclasses.replace(compute, attention=attention.get("backend", "auto"))
 
 
 def _check(settings: Settings) -> None:
     heads(settings.tasks)
-    backend = settings.model.attention_backend
+    backend = settings.compute.attention
     if backend not in ("auto", *BACKENDS):
         raise builder.ConfigError(
             f"attention.backend={backend!r} is not known; use auto or {', '.join(BACKENDS)}"

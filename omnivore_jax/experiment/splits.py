@@ -92,18 +92,9 @@ def _has_validation(name: str, settings: Settings) -> bool:
 
 
 def _check_classes(name: str, settings: Settings, dataset: OpenDataset) -> None:
-    classes = settings.tasks[name].classes
-    found = len(dataset.classes)
-    if found > classes:
-        folder = data_root(settings.store.root) / name
-        raise UserError(
-            f"data.{name}.classes={classes}, but {folder} has {found} classes; set it to {found}"
-        )
-    if found < classes:
-        logging.warning(
-            "data.%s has %d of the %d classes of head %r",
-            name,
-            found,
-            classes,
-            settings.tasks[name].head,
-        )
+    try:
+        remark = settings.training[name].task.check_classes(dataset.classes, name)
+    except ValueError as error:
+        raise UserError(f"{error} (in {data_root(settings.store.root) / name})") from error
+    if remark:
+        logging.warning("data.%s %s", name, remark)

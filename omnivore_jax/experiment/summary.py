@@ -19,12 +19,13 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.eval.knn import Knn
 from omnivore_jax.eval.metrics import parameter_account
 from omnivore_jax.experiment import pictures, retrieval
-from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData
 from omnivore_jax.reporting import report as reports
 from omnivore_jax.reporting.render import summary_table, write_page
 from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, RunInfo
+from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.train.state import abstract_state, init_state
 
 
@@ -57,7 +58,7 @@ def summarise(
     mesh: Mesh,
     workdir: Path,
     manager: CheckpointManager,
-    evaluator: Evaluator,
+    evaluator: RunEvaluator,
     source: str,
     seconds: float | None,
 ) -> Summary:
@@ -70,7 +71,7 @@ def summarise(
 
     """
     step, params = _best(settings, mesh, manager)
-    datasets = tuple(_dataset(name, settings, data, evaluator, params) for name in data.val)
+    datasets = [_dataset(name, settings, data, evaluator, params) for name in data.val]
     found = _neighbours(settings, data, mesh, evaluator, params)
     samples = tuple(pictures.training_samples(name, settings, data, mesh) for name in data.train)
     earlier = reports.load(workdir)
@@ -78,7 +79,7 @@ def summarise(
         seconds = earlier.run.seconds
     report = Report(
         run=_info(settings, data, source, seconds),
-        datasets=datasets,
+        datasets=tuple(result for result in datasets if result is not None),
         knn=tuple(result for _, result in found if result is not None),
         samples=samples,
         retrieval=pictures.retrieval_sheet([neighbours for neighbours, _ in found], data),
@@ -106,17 +107,23 @@ def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[i
 
 
 def _dataset(
-    name: str, settings: Settings, data: RunData, evaluator: Evaluator, params: Any
-) -> DatasetResult:
+    name: str, settings: Settings, data: RunData, evaluator: RunEvaluator, params: Any
+) -> DatasetResult | None:
+    """Scores a split; None where its task is no classification, which the page does not show."""
     kind, classes = settings.datasets[name].kind, data.val[name].classes
-    result = evaluator.classify(name, params)
+    result = evaluator.evaluate(name, params)
+    if not isinstance(result, Classification):
+        logging.info("%s: %s", name, result.row())
+        return None
     if kind != "rgbd":
         return reports.dataset_result(name, kind, classes, result)
-    depth, rgb = evaluator.classify(name, params, "depth"), evaluator.classify(name, params, "rgb")
+    depth, rgb = (evaluator.evaluate(name, params, mode) for mode in ("depth", "rgb"))
     return reports.dataset_result(name, kind, classes, result, depth, rgb)
 
 
-def _neighbours(settings: Settings, data: RunData, mesh: Mesh, evaluator: Evaluator, params: Any):
+def _neighbours(
+    settings: Settings, data: RunData, mesh: Mesh, evaluator: RunEvaluator, params: Any
+):
     """What pictures find in other modalities, with the trained model and, for comparison, before training."""
     if not settings.eval.retrieval:
         return []

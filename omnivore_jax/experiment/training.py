@@ -17,8 +17,8 @@ from omnivore_jax.core.progress import Progress
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
-from omnivore_jax.eval.metrics import mean_top1
-from omnivore_jax.experiment.evaluation import Evaluator
+from omnivore_jax.eval.metrics import mean_score
+from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData
 from omnivore_jax.train.loop import train
@@ -48,7 +48,7 @@ class RunWatch:
     manager: CheckpointManager
     writer: MetricsWriter
     progress: Progress
-    evaluator: Evaluator
+    evaluator: RunEvaluator
     loader: TrainLoader
     preemption: dist.Preemption
     metadata: Mapping[str, Any]
@@ -59,7 +59,7 @@ class RunWatch:
         epoch = self.mixture.epoch_at(step)
         row = {
             "epoch": epoch,
-            "train": {name: _means(tally) for name, tally in metrics["datasets"].items()},
+            "train": {name: self._means(name, sums) for name, sums in metrics["datasets"].items()},
             "learning_rate": metrics["learning_rate"],
             "grad_norm": metrics["grad_norm"],
         }
@@ -96,15 +96,18 @@ class RunWatch:
     def evaluate(self, step: int, state: TrainState) -> None:
         """Scores the EMA on every validation split."""
         with self.progress.paused():
-            results = self.evaluator.classify_all(state.ema)
+            results = self.evaluator.evaluate_all(state.ema)
         if results:
             row = {name: result.row() for name, result in results.items()}
             self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
-            scores = {name: result.top1 for name, result in results.items()}
+            scores = {name: result.score for name, result in results.items()}
             logging.info(
                 "step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items())
             )
-            self.manager.record_best(step, mean_top1(results), scores)
+            self.manager.record_best(step, mean_score(results), scores)
+
+    def _means(self, name: str, sums: Mapping[str, Any]) -> dict[str, float | int]:
+        return self.settings.training[name].task.means(sums)
 
     def _evaluates(self, step: int) -> bool:
         return step == self.mixture.total_steps or (
@@ -115,22 +118,13 @@ class RunWatch:
         return step % self.settings.checkpoint.every == 0
 
 
-def _means(tally: Mapping[str, Any]) -> dict[str, float | int]:
-    count = max(int(tally["count"]), 1)
-    return {
-        "loss": float(tally["loss"]) / count,
-        "accuracy": int(tally["correct"]) / count,
-        "n": int(tally["count"]),
-    }
-
-
 def run_training(
     settings: Settings,
     data: RunData,
     mesh: jax.sharding.Mesh,
     workdir: Path,
     manager: CheckpointManager,
-    evaluator: Evaluator,
+    evaluator: RunEvaluator,
     preemption: dist.Preemption,
     params: Any = None,
 ) -> bool:
@@ -176,7 +170,8 @@ def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
         raise UserError(str(error)) from error
     trainer = Trainer(
         settings.model,
-        settings.tasks,
+        settings.compute,
+        settings.training,
         settings.optimizer,
         settings.mix,
         mesh,
@@ -191,12 +186,9 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
 
     Class names where the dataset has a name for every class of its head.
     """
-    tasks = settings.tasks
-    classes = {
-        tasks[n].head: d.classes
-        for n, d in data.train.items()
-        if len(d.classes) == tasks[n].classes
-    }
+    names = {n: d.classes for n, d in data.train.items()}
+    tasks, training = settings.tasks, settings.training
+    classes = {tasks[n].head: c for n, c in names.items() if len(c) == tasks[n].spec}
     inputs = {
         tasks[name].head: {
             "modality": dataset.kind,
@@ -209,7 +201,7 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
         }
         for name, dataset in settings.datasets.items()
     }
-    preprocessing = {task.head: task.preprocessing for task in tasks.values()}
+    preprocessing = {tasks[n].head: training[n].preprocessing for n in training}
     return make_card(settings.model, settings.heads, preprocessing, classes=classes, inputs=inputs)
 
 
@@ -219,7 +211,7 @@ def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str
     ValueError where it is not divisible.
     """
     return {
-        name: split_batch(name, size, shards, settings.tasks[name], settings.mix.group)
+        name: split_batch(name, size, shards, settings.training[name], settings.mix.group)
         for name, size in mixture.batch_sizes.items()
     }
 

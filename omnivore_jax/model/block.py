@@ -1,7 +1,6 @@
 """A block of the trunk (shifted-window attention, MLP) and the merging between stages."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +9,12 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.model.attention import window_attention
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import LayerNorm, Linear, gelu
 from omnivore_jax.model.noise import Keys, child_keys, dropout, dropout_factors, scale_samples
 from omnivore_jax.model.position_bias import FactoredBias, JointBias
 from omnivore_jax.model.window import WindowGrid, merge, partition, shift_masks, window_grid
-
-Remat = Literal["none", "attention", "block"]
-"""What the backward pass computes again instead of keeping it.
-
-Nothing, attention, or attention and MLP.
-"""
 
 
 class WindowAttention(nnx.Module):
@@ -30,7 +24,6 @@ class WindowAttention(nnx.Module):
         qkv, proj, table = jax.random.split(key, 3)
         width, heads, std = config.width(stage), config.num_heads[stage], config.init_std
         bias = {"factored": FactoredBias, "joint": JointBias}[config.position_bias]
-        self.config = config
         self.qkv = Linear(width, 3 * width, std=std, key=qkv)
         self.relative_position_bias_table = bias(
             config.window, heads, corner=config.window_index == "released", std=std, key=table
@@ -38,9 +31,9 @@ class WindowAttention(nnx.Module):
         self.proj = Linear(width, width, std=std, key=proj)
 
     def __call__(
-        self, x: Float[Array, "b t h w c"], grid: WindowGrid, keys: Keys | None
+        self, x: Float[Array, "b t h w c"], grid: WindowGrid, keys: Keys | None, compute: Compute
     ) -> Float[Array, "b t h w c"]:
-        rate = self.config.dropout
+        rate = compute.dropout
         qkv = self.qkv(partition(x, grid))
         bias = self.relative_position_bias_table(grid.window)
         keep = dropout_factors(child_keys(keys, 0), (qkv.shape[0] // x.shape[0], *bias.shape), rate)
@@ -48,7 +41,7 @@ class WindowAttention(nnx.Module):
             qkv,
             bias,
             *(shift_masks(grid) or (None, None)),
-            backend=self.config.attention_backend,
+            backend=compute.attention,
             keep=None if keep is None else keep.reshape(-1, *bias.shape),
         )
         return dropout(self.proj(merge(out, grid)), child_keys(keys, 1), rate)
@@ -58,15 +51,14 @@ class Mlp(nnx.Module):
     def __init__(self, config: ModelConfig, stage: int, *, key: PRNGKeyArray):
         one, two = jax.random.split(key)
         width, hidden = config.width(stage), config.mlp_ratio * config.width(stage)
-        self.rate = config.dropout
         self.fc1 = Linear(width, hidden, std=config.init_std, key=one)
         self.fc2 = Linear(hidden, width, std=config.init_std, key=two)
 
     def __call__(
-        self, x: Float[Array, "b t h w c"], keys: Keys | None
+        self, x: Float[Array, "b t h w c"], keys: Keys | None, compute: Compute
     ) -> Float[Array, "b t h w c"]:
-        hidden = dropout(gelu(self.fc1(x)), child_keys(keys, 0), self.rate)
-        return dropout(self.fc2(hidden), child_keys(keys, 1), self.rate)
+        hidden = dropout(gelu(self.fc1(x)), child_keys(keys, 0), compute.dropout)
+        return dropout(self.fc2(hidden), child_keys(keys, 1), compute.dropout)
 
 
 class Block(nnx.Module):
@@ -86,27 +78,28 @@ class Block(nnx.Module):
         *,
         keys: Keys | None = None,
         drop_path: Float[Array, "2 b"] | None = None,
-        remat: Remat = "none",
+        compute: Compute = Compute(),
     ) -> Float[Array, "b t h w c"]:
-        """`drop_path` holds the factors of the two branches.
+        """Refines tokens; `drop_path` holds the factors of the two branches.
 
-        The first lies outside what `remat` recomputes.
+        The first factor lies outside what `compute.remat` recomputes, as in the released code.
         """
         grid = window_grid((x.shape[1], x.shape[2], x.shape[3]), self.window, self.shifted)
         first, second = (None, None) if drop_path is None else drop_path
 
         def attention(x):
-            return self.attn(self.norm1(x), grid, child_keys(keys, 0))
+            return self.attn(self.norm1(x), grid, child_keys(keys, 0), compute)
 
         def mlp(x):
-            return scale_samples(self.mlp(self.norm2(x), child_keys(keys, 1)), second)
+            out = self.mlp(self.norm2(x), child_keys(keys, 1), compute)
+            return scale_samples(out, second)
 
-        x = x + scale_samples(_recomputed(attention, remat != "none")(x), first)
-        return x + _recomputed(mlp, remat == "block")(x)
+        x = x + scale_samples(_maybe_remat(attention, compute.remat != "none")(x), first)
+        return x + _maybe_remat(mlp, compute.remat == "block")(x)
 
 
-def _recomputed(function: Callable, wanted: bool) -> Callable:
-    return jax.checkpoint(function) if wanted else function
+def _maybe_remat(function: Callable, remat: bool) -> Callable:
+    return jax.checkpoint(function) if remat else function
 
 
 class PatchMerging(nnx.Module):

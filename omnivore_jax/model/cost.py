@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 
 from omnivore_jax.core.types import Size
-from omnivore_jax.model.block import Remat
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.window import WindowGrid, window_grid
@@ -113,21 +113,21 @@ def _embedded(config: ModelConfig, channels: int) -> int:
     return channels
 
 
-def activation_bytes(config: ModelConfig, size: Size, remat: Remat = "none") -> int:
+def activation_bytes(config: ModelConfig, size: Size, compute: Compute = Compute()) -> int:
     """Estimates what the forward pass of one sample keeps for the backward pass, with unfused attention.
 
     A block keeps, per token and in units of C values: its two inputs (2), two normalised maps (2), q, k, v (3), the
     output of attention (1), both sides of the GELU (8); and float32 attention weights, heads x window tokens.
     Recomputed attention keeps its input alone, a recomputed block both inputs; the largest stands there once in full.
     """
-    width = 2 if config.dtype == "bfloat16" else 4
+    width = 2 if compute.dtype == "bfloat16" else 4
     total, largest = 0, 0
     for stage in layout(config, size):
         weights = 4 * stage.padded_tokens * stage.heads * stage.window_tokens
         attention = width * stage.channels * (2 * stage.tokens + 3 * stage.padded_tokens) + weights
         mlp = width * stage.channels * stage.tokens * (1 + 2 * config.mlp_ratio)
         inputs = 2 * width * stage.channels * stage.tokens
-        recomputed = {"none": 0, "attention": attention, "block": attention + mlp}[remat]
+        recomputed = {"none": 0, "attention": attention, "block": attention + mlp}[compute.remat]
         total += stage.blocks * (inputs + attention + mlp - recomputed)
         largest = max(largest, recomputed)
     return total + largest

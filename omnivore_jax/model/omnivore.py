@@ -1,31 +1,30 @@
 """The model: one trunk for all modalities, one head a dataset."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from omnivore_jax.model.block import Remat
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import classify, make_heads
+from omnivore_jax.model.heads import Heads, Output, find_head, make_heads
 from omnivore_jax.model.noise import Keys, child_keys
 from omnivore_jax.model.trunk import Trunk
-from omnivore_jax.model.variants import model_config
 
 
 class Omnivore(nnx.Module):
     """Classifies images (t = 1), videos and single-view 3D (four channels) with the same parameters.
 
-    Inputs are normalised, [b, t, h, w, 3 or 4], of any size. `keys` are one PRNG key a sample: all that is random for a
-    sample depends on its own. Without them nothing is.
+    Inputs are normalised, [b, t, h, w, 3 or 4], of any size. `keys` are one PRNG key a sample: all
+    that is random for a sample depends on its own. Without them nothing is.
     """
 
-    def __init__(self, config: ModelConfig, heads: Mapping[str, int], *, key: PRNGKeyArray):
+    def __init__(self, config: ModelConfig, heads: Heads, *, key: PRNGKeyArray):
         trunk, head = jax.random.split(key)
         self.config = config
         self.trunk = Trunk(config, key=trunk)
-        self.heads = nnx.Dict(make_heads(heads, config.feature_dim, key=head))
+        self.heads = nnx.Dict(make_heads(heads, config, key=head))
 
     def __call__(
         self,
@@ -33,17 +32,19 @@ class Omnivore(nnx.Module):
         head: str = "image",
         *,
         keys: Keys | None = None,
-        head_dropout: float = 0.0,
-        remat: Remat = "none",
-    ) -> Float[Array, "b classes"]:
-        """Scores the classes of one head, in float32.
+        compute: Compute = Compute(),
+    ) -> Output:
+        """Gives the output of one head: float32 logits [b, classes] of a linear classifier.
 
         Raises:
             ValueError: there is no such head, or the input has a wrong number of channels.
 
         """
-        feature, _ = self.trunk(x, keys=child_keys(keys, 0), remat=remat)
-        return classify(feature, self.heads, head, child_keys(keys, 1), head_dropout)
+        module = find_head(self.heads, head)
+        pooled, maps = self.trunk(
+            x, keys=child_keys(keys, 0), compute=compute, stages=module.stages
+        )
+        return module.score(pooled, maps, child_keys(keys, 1), compute.head_dropout)
 
     def features(
         self,
@@ -51,27 +52,14 @@ class Omnivore(nnx.Module):
         stages: Sequence[str] | None = None,
         *,
         keys: Keys | None = None,
-        remat: Remat = "none",
+        compute: Compute = Compute(),
     ) -> Float[Array, "b c8"] | dict[str, Float[Array, "b t2 h2 w2 _"]]:
-        """Gives the pooled feature, after the final norm, or the maps that `stages` names (`trunk.stage_names`).
+        """Gives the pooled feature, after the final norm, or the maps that `stages` names.
 
         Raises:
-            ValueError: there is no such stage, or the input has a wrong number of channels.
+            ValueError: there is no such stage (`trunk.stage_names` lists them), or the input has
+                a wrong number of channels.
 
         """
-        pooled, maps = self.trunk(x, keys=child_keys(keys, 0), remat=remat, stages=stages or ())
+        pooled, maps = self.trunk(x, keys=child_keys(keys, 0), compute=compute, stages=stages or ())
         return pooled if stages is None else maps
-
-
-def create_model(
-    name: str, heads: Mapping[str, int], *, seed: int = 0, **changes: object
-) -> Omnivore:
-    """Builds a model with fresh parameters.
-
-    `changes` are fields of `ModelConfig` (position_bias="joint", ...).
-
-    Raises:
-        ValueError: there is no such model or field.
-
-    """
-    return Omnivore(model_config(name, **changes), heads, key=jax.random.key(seed))

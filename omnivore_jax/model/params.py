@@ -1,6 +1,6 @@
-"""The model as pure functions over plain nested dicts.
+"""The model as pure functions over nested dicts, and what every parameter is by its path.
 
-What training states, checkpoints and shardings hold.
+The dicts are what training states, checkpoints and shardings hold.
 """
 
 from collections.abc import Mapping
@@ -12,26 +12,23 @@ from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import Heads
 from omnivore_jax.model.omnivore import Omnivore
 
 Params = dict[str, Any]
-"""Nested dicts with string keys down to arrays: {"trunk": {"layers": {"0": ...}}, "heads".
-
-{"image": ...}}.
-"""
+"""Nested dicts with string keys down to arrays, {"trunk": {"layers": {"0": ...}}, "heads": ...}."""
 
 
-def abstract_model(config: ModelConfig, heads: Mapping[str, int]) -> tuple[nnx.GraphDef, Params]:
+def abstract_model(config: ModelConfig, heads: Heads) -> tuple[nnx.GraphDef, Params]:
     """Gives the structure of a model and the shapes of its parameters; touches no device."""
     graphdef, params = _abstract_model(config, tuple(heads.items()))
-    return graphdef, jax.tree.map(
-        lambda leaf: leaf, params
-    )  # a copy, for the cached one must not be changed
+    # A copy, for the cached one must not be changed.
+    return graphdef, jax.tree.map(lambda leaf: leaf, params)
 
 
 @lru_cache(maxsize=32)
 def _abstract_model(
-    config: ModelConfig, heads: tuple[tuple[str, int], ...]
+    config: ModelConfig, heads: tuple[tuple[str, Any], ...]
 ) -> tuple[nnx.GraphDef, Params]:
     structure = []
 
@@ -44,7 +41,7 @@ def _abstract_model(
     return structure[0], params
 
 
-def init_params(config: ModelConfig, heads: Mapping[str, int], key: PRNGKeyArray) -> Params:
+def init_params(config: ModelConfig, heads: Heads, key: PRNGKeyArray) -> Params:
     """Draws initial parameters.
 
     Can be jitted with `out_shardings`, so that no device holds more than its part.
@@ -72,3 +69,35 @@ def _list_keys(tree: Any) -> Any:
     if not isinstance(tree, Mapping):
         return tree
     return {int(k) if k.isdigit() else k: _list_keys(v) for k, v in tree.items()}
+
+
+# The roles of a parameter, each told from its dotted path; moments and averages, whose paths end
+# alike, have those of their parameter.
+
+TRUNK, RGB_EMBED, DEPTH_EMBED = "trunk", "patch_embed", "depth_patch_embed"
+"""Groups of parameters; a head is one more, `heads.NAME`."""
+
+
+def group_of(path: str) -> str:
+    """Tells what is trained or left alone together: a head, a patch embedding, the trunk's rest."""
+    keys = path.split(".")
+    if keys[0] == "heads":
+        return f"heads.{keys[1]}"
+    if keys[1] == DEPTH_EMBED or keys[1:3] == [RGB_EMBED, "var_proj"]:
+        return DEPTH_EMBED
+    return RGB_EMBED if keys[1] == RGB_EMBED else TRUNK
+
+
+def decays(path: str) -> bool:
+    """Tells whether weight decay acts: on kernels, not on biases, norms and tables (App. A)."""
+    return path.endswith(".kernel")
+
+
+def tensor_axis(path: str, ndim: int) -> int | None:
+    """Tells what the mesh axis `tensor` divides: columns of a layer that widens, rows of the next."""
+    *_, owner, layer, leaf = ("", "", "", *path.split("."))
+    columns = layer in ("qkv", "fc1") or owner == "heads"
+    rows = layer == "fc2" or (owner, layer) == ("attn", "proj")
+    if leaf == "kernel" and ndim == 2 and (columns or rows):
+        return 1 if columns else 0
+    return 0 if leaf == "bias" and columns else None

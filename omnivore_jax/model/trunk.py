@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from omnivore_jax.model.block import Block, PatchMerging, Remat
+from omnivore_jax.model.block import Block, PatchMerging
+from omnivore_jax.model.compute import Compute, Dtype
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.embed import PatchEmbed, depth_patch_embed, embed
 from omnivore_jax.model.layers import LayerNorm
@@ -44,36 +45,38 @@ class Trunk(nnx.Module):
         self.layers = nnx.List([Stage(config, i, key=k) for i, k in enumerate(stages)])
         self.norm = LayerNorm(config.feature_dim)
 
-    def embed(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 c2"]:
+    def embed(
+        self, x: Float[Array, "b t h w c"], dtype: Dtype = "float32"
+    ) -> Float[Array, "b t2 h2 w2 c2"]:
         """Tokens of an input, normalised."""
-        x = x.astype(self.config.dtype)
-        return embed(x, self.patch_embed, self.depth_patch_embed, self.config.depth_embed)
+        kind = self.config.depth_embed
+        return embed(x.astype(dtype), self.patch_embed, self.depth_patch_embed, kind)
 
     def __call__(
         self,
         x: Float[Array, "b t h w c"],
         *,
         keys: Keys | None = None,
-        remat: Remat = "none",
+        compute: Compute = Compute(),
         stages: Sequence[str] = (),
     ) -> tuple[Float[Array, "b c8"], dict[str, Float[Array, "b ..."]]]:
-        """Returns the pooled feature, after the final norm, and the maps that `stages` names (see `stage_names`).
+        """Returns the pooled feature, after the final norm, and the maps that `stages` names.
 
         Raises:
-            ValueError: the input has a wrong number of channels, or there is no such stage.
+            ValueError: the input has a wrong number of channels, or there is no such stage
+                (`stage_names` lists them).
 
         """
         check_stages(self.config, stages)
-        x = divide_batch(dropout(self.embed(x), child_keys(keys, 1), self.config.dropout))
+        tokens = self.embed(x, compute.dtype)
+        x = divide_batch(dropout(tokens, child_keys(keys, 1), compute.dropout))
+        noise = keys if compute.dropout else None  # keys that nothing would draw from cost time
+        drop_path = self._drop_path(keys, compute.drop_path)
         maps = {}
-        for i, (layer, factors) in enumerate(zip(self.layers, self._drop_path(keys), strict=True)):
+        for i, (layer, factors) in enumerate(zip(self.layers, drop_path, strict=True)):
             for j, block in enumerate(layer.blocks):
-                noise = (
-                    child_keys(keys, 2 + sum(self.config.depths[:i]) + j)
-                    if self.config.dropout
-                    else None
-                )
-                x = divide_batch(block(x, keys=noise, drop_path=factors[j], remat=remat))
+                own = child_keys(noise, 2 + sum(self.config.depths[:i]) + j)
+                x = divide_batch(block(x, keys=own, drop_path=factors[j], compute=compute))
             maps[f"premerge{i}"] = x
             x = x if layer.downsample is None else divide_batch(layer.downsample(x))
             maps[f"interim{i}"] = x
@@ -88,9 +91,9 @@ class Trunk(nnx.Module):
     def _normed(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
         return self.norm(x.astype(jnp.float32))
 
-    def _drop_path(self, keys: Keys | None) -> list[list[Float[Array, "2 b"] | None]]:
+    def _drop_path(self, keys: Keys | None, rate: float) -> list[list[Float[Array, "2 b"] | None]]:
         """Factors of every block, by stage; None where the rate is 0."""
-        depths, rate = self.config.depths, self.config.drop_path
+        depths = self.config.depths
         if keys is None or not rate:
             return [[None] * depth for depth in depths]
         rates = drop_path_rates(rate, sum(depths))

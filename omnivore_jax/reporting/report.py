@@ -19,8 +19,9 @@ from jaxtyping import Bool, Int, UInt8
 
 from omnivore_jax.core.config import build
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.eval.evaluator import Classification
 from omnivore_jax.eval.metrics import ParameterAccount
+from omnivore_jax.tasks.base import Result
+from omnivore_jax.tasks.classification import Classification
 
 FOLDER, DATA, ARRAYS = "report", "data.json", "arrays.npz"
 FORMAT = 1
@@ -142,8 +143,8 @@ def dataset_result(
     kind: Kind,
     classes: Sequence[str],
     result: Classification,
-    depth: Classification | None = None,
-    rgb: Classification | None = None,
+    depth: Result | None = None,
+    rgb: Result | None = None,
 ) -> DatasetResult:
     """Takes from a classification what is reported.
 
@@ -162,8 +163,8 @@ def dataset_result(
         loss=result.loss,
         chance=chance(np.bincount(result.label, minlength=result.classes)),
         top5=result.top5,
-        depth_only=None if depth is None else depth.top1,
-        rgb_only=None if rgb is None else rgb.top1,
+        depth_only=None if depth is None else depth.score,
+        rgb_only=None if rgb is None else rgb.score,
         confusion=result.confusion if result.classes <= MOST_CLASSES else None,
     )
 

@@ -11,23 +11,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree, Shaped
 
 from omnivore_jax.core.types import Batch
 from omnivore_jax.model.preprocess import standardise, to_unit
 from omnivore_jax.train import keys, photometric
 from omnivore_jax.train.mesh import BATCH
 from omnivore_jax.train.microbatch import Split
-from omnivore_jax.train.mix import blend_pixels, draw_blend, partners, soft_targets
-from omnivore_jax.train.task import TaskConfig
+from omnivore_jax.train.mix import blend_pixels, draw_blend, partners
+from omnivore_jax.train.recipe import TrainDataset
 
 
 class Inputs(NamedTuple):
     """A micro-batch, ready for the model."""
 
     x: Float[Array, "b t h w c"]
-    targets: Float[Array, "b classes"]
-    label: Int[Array, "b"]
+    targets: PyTree[Array]
+    label: Shaped[Array, "b ..."]
     """The plain label, for accuracy."""
     mask: Bool[Array, "b"]
     keys: Key[Array, "b"]
@@ -48,7 +48,7 @@ def micro_batch(
     divided: Batch,
     split: Split,
     number: Int[Array, ""] | int,
-    task: TaskConfig,
+    dataset: TrainDataset,
     key: PRNGKeyArray,
     mesh: Mesh,
 ) -> Inputs:
@@ -59,17 +59,17 @@ def micro_batch(
     at = number * split.micro + jnp.arange(split.micro)
     own, slots = _take(divided, split, at, number), _slots(split, at)
     uses = keys.sample_keys(key, slots)
-    x = _augmented(own, uses, task)
-    targets = soft_targets(
-        own.label, own.label, jnp.ones(own.label.shape), task.classes, task.smoothing
-    )
-    if task.mixes:
-        blend = draw_blend(keys.group_keys(key, slots // split.group), task, x.shape[2:4])
-        other_x, other = _partner(x, own, divided, split, at, task, key)
+    x = _augmented(own, uses, dataset)
+    task, share = dataset.task, jnp.ones(own.mask.shape)
+    targets = task.targets(own.label, own.label, share)
+    if dataset.mixes:
+        groups = keys.group_keys(key, slots // split.group)
+        blend = draw_blend(groups, dataset.recipe, x.shape[2:4])
+        other_x, other = _partner(x, own, divided, split, at, dataset, key)
         alone = ~(own.mask & other.mask)  # padding is nobody's partner
         blend = blend._replace(own=jnp.where(alone, 1.0, blend.own), paste=blend.paste & ~alone)
         x = blend_pixels(x, other_x, blend)
-        targets = soft_targets(own.label, other.label, blend.own, task.classes, task.smoothing)
+        targets = task.targets(own.label, other.label, blend.own)
     x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, BATCH))
     return Inputs(x, targets, own.label, own.mask, uses[keys.MODEL])
 
@@ -98,13 +98,14 @@ def _take(
 
 
 def _augmented(
-    batch: Batch, uses: Key[Array, "uses b"], task: TaskConfig
+    batch: Batch, uses: Key[Array, "uses b"], dataset: TrainDataset
 ) -> Float[Array, "b t h w c"]:
-    x = to_unit(batch, task.preprocessing)
-    x = photometric.colour(x, uses[keys.COLOUR], task)
-    x = photometric.erase(x, uses[keys.ERASE], task.erase)
-    x = standardise(x, task.preprocessing)
-    return photometric.drop_rgb(x, uses[keys.RGB_DROP], task.rgb_drop)
+    recipe = dataset.recipe
+    x = to_unit(batch, dataset.preprocessing)
+    x = photometric.colour(x, uses[keys.COLOUR], recipe)
+    x = photometric.erase(x, uses[keys.ERASE], recipe.erase)
+    x = standardise(x, dataset.preprocessing)
+    return photometric.drop_rgb(x, uses[keys.RGB_DROP], recipe.rgb_drop)
 
 
 def _partner(
@@ -113,7 +114,7 @@ def _partner(
     divided: Batch,
     split: Split,
     at: Array,
-    task: TaskConfig,
+    dataset: TrainDataset,
     key: PRNGKeyArray,
 ):
     """The partner of each sample: its augmented pixels and its row of the batch.
@@ -128,7 +129,7 @@ def _partner(
         )
     there = jnp.asarray(partners(split.local, split.group))[at]
     other = _take(divided, split, there)
-    return _augmented(other, keys.sample_keys(key, _slots(split, there)), task), other
+    return _augmented(other, keys.sample_keys(key, _slots(split, there)), dataset), other
 
 
 def _reverse(array: Array, split: Split) -> Array:

@@ -16,6 +16,8 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from omnivore_jax.model.params import tensor_axis
+
 AXES = ("data", "fsdp", "tensor")
 BATCH = P(("data", "fsdp"))
 """How the samples of a batch are divided."""
@@ -103,26 +105,13 @@ def partition_spec(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mapping[
     Moments and averages follow their parameter.
     """
     axes: list[str | None] = [None] * len(shape)
-    column = _tensor_axis(path, len(shape))
+    column = tensor_axis(".".join(path), len(shape))
     if column is not None and mesh["tensor"] > 1 and shape[column] % mesh["tensor"] == 0:
         axes[column] = "tensor"
     free = [i for i, size in enumerate(shape) if axes[i] is None and size % mesh["fsdp"] == 0]
     if mesh["fsdp"] > 1 and free and prod(shape) >= SMALLEST_SHARDED:
         axes[max(free, key=lambda i: shape[i])] = "fsdp"
     return P(*axes)
-
-
-def _tensor_axis(path: tuple[str, ...], ndim: int) -> int | None:
-    """Axis that the tensor axis divides.
-
-    The columns of a layer that widens, the rows of the one that follows.
-    """
-    *_, owner, layer, leaf = ("", "", "", *path)
-    columns = layer in ("qkv", "fc1") or owner == "heads"
-    rows = layer == "fc2" or (owner, layer) == ("attn", "proj")
-    if leaf == "kernel" and ndim == 2:
-        return 1 if columns else 0 if rows else None
-    return 0 if leaf == "bias" and columns else None
 
 
 def shardings(tree: Tree, mesh: Mesh) -> Tree:

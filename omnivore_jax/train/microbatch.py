@@ -6,7 +6,7 @@ of every device, so that no sample crosses from one to another.
 
 from dataclasses import dataclass
 
-from omnivore_jax.train.task import TaskConfig
+from omnivore_jax.train.recipe import TrainDataset
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Split:
         return self.local // self.micro
 
 
-def split_batch(name: str, samples: int, shards: int, task: TaskConfig, group: int) -> Split:
+def split_batch(name: str, samples: int, shards: int, dataset: TrainDataset, group: int) -> Split:
     """Divides a batch over `shards` devices and into the fewest equal micro-batches that `task.microbatch` allows.
 
     Raises:
@@ -39,12 +39,12 @@ def split_batch(name: str, samples: int, shards: int, task: TaskConfig, group: i
         )
     local = samples // shards
     group = min(group, samples)
-    if task.mixes and local % group:
+    if dataset.mixes and local % group:
         remedy = f"make the samples of a device ({local}) a multiple of it, or set mix.group to a divisor of {local}"
         raise ValueError(
             f"mix.group={group} does not divide data.{name}.batch_size={samples} over {shards} "
             f"devices; {remedy}"
         )
-    most = min(task.microbatch or local, local)
+    most = min(dataset.recipe.microbatch or local, local)
     micro = next(size for size in range(most, 0, -1) if local % size == 0)
     return Split(shards, local, micro, group)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
-from omnivore_jax.train.task import TaskConfig
+from omnivore_jax.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ def partners(samples: int, group: int) -> Int[np.ndarray, "b"]:
     return at // group * group + group - 1 - at % group
 
 
-def draw_blend(keys: Key[Array, "b"], task: TaskConfig, size: tuple[int, ...]) -> Blend:
+def draw_blend(keys: Key[Array, "b"], recipe: Recipe, size: tuple[int, ...]) -> Blend:
     """Draws the blend of each sample from the key of its group.
 
     `size` is (rows, columns) of a frame.
     """
-    return Blend(*jax.vmap(lambda key: _draw(key, task, size))(keys))
+    return Blend(*jax.vmap(lambda key: _draw(key, recipe, size))(keys))
 
 
-def _draw(key: PRNGKeyArray, task: TaskConfig, size: tuple[int, ...]):
+def _draw(key: PRNGKeyArray, recipe: Recipe, size: tuple[int, ...]):
     mix, switch, *at = jax.random.uniform(
         jax.random.fold_in(key, 0), (4,)
     )  # one draw for all that is uniform
-    chance = task.switch_prob if task.mixup and task.cutmix else float(task.cutmix > 0)
+    chance = recipe.switch_prob if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
     paste = switch < chance
-    alpha = jnp.where(paste, task.cutmix, task.mixup)
+    alpha = jnp.where(paste, recipe.cutmix, recipe.mixup)
     share = jnp.where(
-        mix < task.mix_prob, jax.random.beta(jax.random.fold_in(key, 1), alpha, alpha), 1.0
+        mix < recipe.mix_prob, jax.random.beta(jax.random.fold_in(key, 1), alpha, alpha), 1.0
     )
     box = cut_box(share, (jnp.stack(at) * jnp.array(size)).astype(jnp.int32), size)
     # lambda follows the box that the border clipped
@@ -106,17 +106,3 @@ def inside(box: Int[Array, "b 4"], size: tuple[int, ...]) -> Bool[Array, "b h w"
     return ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[
         :, None, :
     ]
-
-
-def soft_targets(
-    label: Int[Array, "b"],
-    other: Int[Array, "b"],
-    own: Float[Array, "b"],
-    classes: int,
-    smoothing: float,
-) -> Float[Array, "b classes"]:
-    """Targets of blended samples, with label smoothing in them (1 - s + s/K on a label, s/K off it)."""
-    hard = own[:, None] * jax.nn.one_hot(label, classes) + (1 - own)[:, None] * jax.nn.one_hot(
-        other, classes
-    )
-    return (1 - smoothing) * hard + smoothing / classes

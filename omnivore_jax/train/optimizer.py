@@ -1,6 +1,4 @@
-"""AdamW with the paper's schedule over groups of parameters, each trained or left alone by a step.
-
-And the EMA.
+"""AdamW over groups of parameters, each trained or left alone by a step; and the EMA.
 
 A step trains only what its samples pass through: the heads of its datasets, the depth embedding
 where there is depth. PyTorch skips parameters without a gradient, with their moments, their decay
@@ -9,22 +7,20 @@ own, and an absent group is left as it is. Source: Appendix A; end values of the
 exclusions from decay as in the released configuration.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jax.tree_util import keystr
+from jaxtyping import Array, Float
 
-from omnivore_jax.core.tree import flatten, unflatten
+from omnivore_jax.model.params import decays
+from omnivore_jax.train.groups import split_groups
 
 Tree = Any
 """Nested dicts of arrays."""
-
-TRUNK, RGB_EMBED, DEPTH_EMBED = "trunk", "patch_embed", "depth_patch_embed"
-DepthEmbed = Literal["summed", "separate", "shared", "none"]
 
 
 @dataclass(frozen=True)
@@ -81,75 +77,6 @@ class OptimizerConfig:
             raise ValueError(f"ema={self.ema}; use a decay from 0 to below 1")
 
 
-def learning_rate(
-    config: OptimizerConfig, step: Int[Array, ""] | int, total_steps: int
-) -> Float[Array, ""]:
-    """Learning rate of the update that follows `step` updates.
-
-    Computed on the device, so no host value is traced.
-    """
-    done = jnp.asarray(step, jnp.float32) / total_steps
-    warmup, cooldown = config.warmup, config.cooldown_start
-    if config.warmup_steps:
-        warmup = min(config.warmup_steps / total_steps, cooldown)
-    tiny = 1 / (2 * total_steps)  # a phase of no length is never divided by
-    u = jnp.clip((done - warmup) / max(cooldown - warmup, tiny), 0, 1)
-    cosine = config.cooldown + 0.5 * (config.peak - config.cooldown) * (1 + jnp.cos(jnp.pi * u))
-    rest = _linear(
-        config.cooldown, config.end, jnp.clip((done - cooldown) / max(1 - cooldown, tiny), 0, 1)
-    )
-    return jnp.where(
-        done < warmup,
-        _linear(config.start, config.peak, done / max(warmup, tiny)),
-        jnp.where(done < cooldown, cosine, rest),
-    )
-
-
-def _linear(start: float, end: float, u: Float[Array, ""]) -> Float[Array, ""]:
-    return start * (1 - u) + end * u
-
-
-def group_of(path: str) -> str:
-    """Group of a parameter, by its dotted path.
-
-    A head, one of the two patch embeddings, or the rest of the trunk.
-    """
-    keys = path.split(".")
-    if keys[0] == "heads":
-        return f"heads.{keys[1]}"
-    if keys[1] == DEPTH_EMBED or keys[1:3] == [RGB_EMBED, "var_proj"]:
-        return DEPTH_EMBED
-    return RGB_EMBED if keys[1] == RGB_EMBED else TRUNK
-
-
-def split_groups(params: Tree) -> dict[str, Tree]:
-    """Cuts a tree into one tree a group; each keeps the full paths."""
-    flat: dict[str, dict[str, Any]] = {}
-    for path, leaf in flatten(params).items():
-        flat.setdefault(group_of(path), {})[path] = leaf
-    return {name: unflatten(leaves) for name, leaves in flat.items()}
-
-
-def join_groups(groups: Iterable[Tree]) -> Tree:
-    """Puts the trees that `split_groups` made back into one."""
-    return unflatten({path: leaf for tree in groups for path, leaf in flatten(tree).items()})
-
-
-def active_groups(
-    depth_embed: DepthEmbed, heads: Iterable[str], depths: Iterable[bool]
-) -> frozenset[str]:
-    """Lists the groups that a step trains, given the head of each of its datasets and whether that one has depth."""
-    depths = list(depths)
-    active = {TRUNK, *(f"heads.{head}" for head in heads)}
-    if any(depths) and depth_embed != "none":
-        active.add(DEPTH_EMBED)
-    if depth_embed != "separate" or not all(
-        depths
-    ):  # "separate" embeds all four channels by themselves
-        active.add(RGB_EMBED)
-    return frozenset(active)
-
-
 def init(params: Tree) -> dict[str, optax.ScaleByAdamState]:
     """Makes the optimiser state: one of optax's Adam states a group."""
     adam = optax.scale_by_adam()
@@ -172,9 +99,8 @@ def update(
             params[name], state[name] = _adamw(config, rate, params[name], grads[name], state[name])
         elif config.update_absent:
             old = (params[name], state[name])
-            new = _adamw(
-                config, rate, params[name], jax.tree.map(jnp.zeros_like, params[name]), state[name]
-            )
+            zero = jax.tree.map(jnp.zeros_like, params[name])
+            new = _adamw(config, rate, params[name], zero, state[name])
             trained = jnp.asarray(state[name].count) > 0
             params[name], state[name] = jax.tree.map(
                 lambda n, o, t=trained: jnp.where(t, n, o), new, old
@@ -193,16 +119,12 @@ def _adamw(
     updates, moments = adam.update(grads, state)
 
     def move(path, param, update):
-        return param - rate * (update + config.decay * param if decays(path) else update)
+        if decays(keystr(path, simple=True, separator=".")):
+            update = update + config.decay * param
+        return param - rate * update
 
-    return jax.tree_util.tree_map_with_path(move, params, updates), cast(
-        optax.ScaleByAdamState, moments
-    )
-
-
-def decays(path: tuple[Any, ...]) -> bool:
-    """Kernels decay; biases, norm scales and position tables do not."""
-    return path[-1].key == "kernel"
+    moved = jax.tree_util.tree_map_with_path(move, params, updates)
+    return moved, cast(optax.ScaleByAdamState, moments)
 
 
 def clip_by_norm(grads: Tree, norm: Float[Array, ""], limit: float) -> Tree:

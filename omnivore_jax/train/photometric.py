@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from omnivore_jax.train.mix import inside
-from omnivore_jax.train.task import TaskConfig
+from omnivore_jax.train.recipe import Recipe
 
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 GREY = (0.2989, 0.587, 0.114)
@@ -39,7 +39,7 @@ class Jitter(NamedTuple):
 
 
 def colour(
-    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], task: TaskConfig
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], recipe: Recipe
 ) -> Float[Array, "b t h w c"]:
     """Colour jitter, channel shuffle and gain of the RGB channels.
 
@@ -48,14 +48,14 @@ def colour(
 
     def change(key, rgb):
         jitter, rest = jax.random.split(key)
-        if any(task.jitter):
-            rgb = apply_jitter(rgb, draw_jitter(jitter, task.jitter))
+        if any(recipe.jitter):
+            rgb = apply_jitter(rgb, draw_jitter(jitter, recipe.jitter))
         order, gain = jax.random.uniform(rest, (2, 3))
-        if task.channel_shuffle:
+        if recipe.channel_shuffle:
             rgb = rgb[..., jnp.argsort(order)]
-        return jnp.clip(rgb * (1 + task.gain * (2 * gain - 1)), 0, 1) if task.gain else rgb
+        return jnp.clip(rgb * (1 + recipe.gain * (2 * gain - 1)), 0, 1) if recipe.gain else rgb
 
-    if not (any(task.jitter) or task.channel_shuffle or task.gain):
+    if not (any(recipe.jitter) or recipe.channel_shuffle or recipe.gain):
         return x
     return jnp.concatenate([jax.vmap(change)(keys, x[..., :3]), x[..., 3:]], axis=-1)
 

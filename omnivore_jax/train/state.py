@@ -1,6 +1,5 @@
 """The state of a training run: born on its devices, already divided over them."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import Heads
 from omnivore_jax.model.params import abstract_model, init_params
 from omnivore_jax.train import optimizer
 from omnivore_jax.train.mesh import shardings
@@ -28,11 +28,11 @@ class TrainState(NamedTuple):
     """Updates done."""
     params: PyTree
     opt_state: dict[str, optax.ScaleByAdamState]
-    """One a group of parameters (`optimizer.group_of`)."""
+    """One a group of parameters (`model.params.group_of`)."""
     ema: PyTree
 
 
-def abstract_state(model: ModelConfig, heads: Mapping[str, int], mesh: Mesh) -> TrainState:
+def abstract_state(model: ModelConfig, heads: Heads, mesh: Mesh) -> TrainState:
     """Shapes, types and shardings of a state, to restore into; touches no device."""
     shapes = jax.eval_shape(_begin, abstract_model(model, heads)[1])
     place = shardings(shapes, mesh)
@@ -41,7 +41,7 @@ def abstract_state(model: ModelConfig, heads: Mapping[str, int], mesh: Mesh) -> 
     )
 
 
-def init_state(model: ModelConfig, heads: Mapping[str, int], seed: int, mesh: Mesh) -> TrainState:
+def init_state(model: ModelConfig, heads: Heads, seed: int, mesh: Mesh) -> TrainState:
     """Initialises a run.
 
     No device ever holds more than its own part, and the values depend on the seed alone.
@@ -58,7 +58,7 @@ def state_from(params: PyTree, mesh: Mesh) -> TrainState:
     return jax.jit(_begin, out_shardings=shardings(jax.eval_shape(_begin, params), mesh))(params)
 
 
-def _places(model: ModelConfig, heads: Mapping[str, int], mesh: Mesh) -> TrainState:
+def _places(model: ModelConfig, heads: Heads, mesh: Mesh) -> TrainState:
     return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, heads, mesh))
 
 

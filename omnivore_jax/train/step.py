@@ -4,73 +4,70 @@ A step's loss is the mean over all its samples, whichever dataset and head they 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from omnivore_jax.core.types import Batch
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model, merge
+from omnivore_jax.tasks.base import Sums, heads
 from omnivore_jax.train import optimizer as opt
-from omnivore_jax.train.inputs import divide, micro_batch
+from omnivore_jax.train.groups import active_groups, join_groups, split_groups
+from omnivore_jax.train.inputs import Inputs, divide, micro_batch
 from omnivore_jax.train.keys import dataset_key
-from omnivore_jax.train.losses import correct_count, cross_entropy_sum
 from omnivore_jax.train.mesh import batch_shards, shardings
 from omnivore_jax.train.microbatch import split_batch
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
+from omnivore_jax.train.recipe import TrainDataset
+from omnivore_jax.train.schedule import learning_rate
 from omnivore_jax.train.state import TrainState, abstract_state
-from omnivore_jax.train.task import TaskConfig, heads
 
 Metrics = dict[str, Any]
 StepFunction = Callable[[TrainState, dict[str, Batch]], tuple[TrainState, Metrics]]
-
-
-class Tally(NamedTuple):
-    """Figures of the samples of one dataset; they add up over micro-batches."""
-
-    loss: Float[Array, ""]
-    """Sum, not mean."""
-    count: Int[Array, ""]
-    correct: Int[Array, ""]
-    """Samples, mixed or not, whose own label came out on top."""
 
 
 class Trainer(NamedTuple):
     """What stays the same over all steps of a run."""
 
     model: ModelConfig
-    tasks: Mapping[str, TaskConfig]
+    compute: Compute
+    datasets: Mapping[str, TrainDataset]
     optimizer: OptimizerConfig
     mix: MixConfig
     mesh: Mesh
     total_steps: int
     seed: int
 
+    @property
+    def heads(self) -> dict[str, Any]:
+        """What each head is made of."""
+        return heads({name: dataset.task for name, dataset in self.datasets.items()})
+
 
 def make_train_step(trainer: Trainer) -> StepFunction:
-    """Compiles the step: (state, batches by dataset) -> (state, metrics).
-
-    Once for every set of datasets and shapes.
+    """Compiles (state, batches by dataset) -> (state, metrics), once for every set of shapes.
 
     The state is donated. Metrics, small arrays on the device: `loss` (mean of the step),
     `grad_norm` (before clipping, over the parameters that the step trains), `learning_rate`,
-    `finite`, and under `datasets` each `Tally` as a dict.
+    `finite`, and under `datasets` the sums of each (`Task.sums`).
     """
-    state = abstract_state(trainer.model, heads(trainer.tasks), trainer.mesh)
+    state = abstract_state(trainer.model, trainer.heads, trainer.mesh)
     placed = (
         jax.tree.map(lambda leaf: leaf.sharding, state),
         NamedSharding(trainer.mesh, PartitionSpec()),
     )
 
     def step(state: TrainState, batches: dict[str, Batch]) -> tuple[TrainState, Metrics]:
-        with jax.sharding.use_abstract_mesh(
-            trainer.mesh.abstract_mesh
-        ):  # where the model looks for the batch axes
+        # Where the model looks for the batch axes.
+        with jax.sharding.use_abstract_mesh(trainer.mesh.abstract_mesh):
             return train_step(trainer, state, batches)
 
     return jax.jit(step, donate_argnums=0, out_shardings=placed)
@@ -80,34 +77,33 @@ def train_step(
     trainer: Trainer, state: TrainState, batches: dict[str, Batch]
 ) -> tuple[TrainState, Metrics]:
     """Computes one update; see `make_train_step`."""
-    groups = opt.split_groups(state.params)
+    groups = split_groups(state.params)
     active = _active(trainer, batches)
-    grads, tallies = _gradients(trainer, state.step, groups, active, batches)
-    count = sum(tally.count for tally in tallies.values())
+    grads, sums = _gradients(trainer, state.step, groups, active, batches)
+    count = sum(figures["count"] for figures in sums.values())
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1), grads)
-    loss = sum(tally.loss for tally in tallies.values()) / jnp.maximum(count, 1)
+    loss = sum(figures["loss"] for figures in sums.values()) / jnp.maximum(count, 1)
     norm = optax.tree.norm(grads)
-    rate = opt.learning_rate(trainer.optimizer, state.step, trainer.total_steps)
+    rate = learning_rate(trainer.optimizer, state.step, trainer.total_steps)
 
     grads = opt.clip_by_norm(grads, norm, trainer.optimizer.clip)
     groups, opt_state = opt.update(trainer.optimizer, rate, groups, grads, state.opt_state)
-    params = opt.join_groups(groups.values())
+    params = join_groups(groups.values())
     ema = opt.average(trainer.optimizer, state.ema, params)
     metrics = {
         "loss": loss,
         "grad_norm": norm,
         "learning_rate": rate,
         "finite": jnp.isfinite(loss) & jnp.isfinite(norm),
-        "datasets": {name: tally._asdict() for name, tally in tallies.items()},
+        "datasets": sums,
     }
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
 
 def _active(trainer: Trainer, batches: Mapping[str, Batch]) -> frozenset[str]:
     depths = [batch.disparity is not None for batch in batches.values()]
-    return opt.active_groups(
-        trainer.model.depth_embed, [trainer.tasks[name].head for name in batches], depths
-    )
+    used = [trainer.datasets[name].task.head for name in batches]
+    return active_groups(trainer.model.depth_embed, used, depths)
 
 
 def _gradients(
@@ -116,17 +112,33 @@ def _gradients(
     groups: dict[str, PyTree],
     active: frozenset[str],
     batches: Mapping[str, Batch],
-) -> tuple[dict[str, PyTree], dict[str, Tally]]:
-    """Gradient of the summed loss by the active groups, and each dataset's figures."""
+) -> tuple[dict[str, PyTree], dict[str, Sums]]:
+    """Gradient of the summed loss by the active groups, and each dataset's sums."""
     trained = {name: tree for name, tree in groups.items() if name in active}
     fixed = {name: tree for name, tree in groups.items() if name not in active}
     place = shardings(trained, trainer.mesh)  # sums of gradients lie where their parameters lie
-    total, tallies = None, {}
+    total, sums = {}, {}
     for name, batch in batches.items():
-        grads, tallies[name] = _accumulate(trainer, name, batch, step, trained, fixed)
+        loss = _loss(trainer, trainer.datasets[name], fixed)
+        grads, sums[name] = _accumulate(trainer, name, batch, step, loss, trained)
         grads = jax.lax.with_sharding_constraint(grads, place)
-        total = grads if total is None else jax.tree.map(jnp.add, total, grads)
-    return total, tallies  # pyright: ignore[reportReturnType]
+        total = jax.tree.map(jnp.add, total, grads) if total else grads
+    return total, sums
+
+
+def _loss(trainer: Trainer, dataset: TrainDataset, fixed: dict[str, PyTree]) -> Callable:
+    """Makes (trained groups, inputs) -> (summed loss, sums) of a dataset's micro-batches."""
+    graphdef, _ = abstract_model(trainer.model, trainer.heads)
+    task = dataset.task
+    compute = replace(trainer.compute, remat=dataset.recipe.remat, head_dropout=task.head_dropout)
+
+    def loss(trained: dict[str, PyTree], inputs: Inputs) -> tuple[Array, Sums]:
+        model = merge(graphdef, join_groups([*trained.values(), *fixed.values()]))
+        output = model(inputs.x, task.head, keys=inputs.keys, compute=compute)
+        sums = task.sums(output, inputs.targets, inputs.label, inputs.mask)
+        return sums["loss"], sums
+
+    return loss
 
 
 def _accumulate(
@@ -134,44 +146,26 @@ def _accumulate(
     name: str,
     batch: Batch,
     step: Int[Array, ""],
+    loss: Callable,
     trained: dict[str, PyTree],
-    fixed: dict[str, PyTree],
-) -> tuple[dict[str, PyTree], Tally]:
-    """Adds up gradients and figures over the micro-batches of one dataset's batch."""
-    task, mesh = trainer.tasks[name], trainer.mesh
-    split = split_batch(
-        name, batch.label.shape[0], batch_shards(mesh.shape), task, trainer.mix.group
-    )
-    graphdef, _ = abstract_model(trainer.model, heads(trainer.tasks))
+) -> tuple[dict[str, PyTree], Sums]:
+    """Adds up gradients and sums over the micro-batches of one dataset's batch."""
+    dataset, mesh = trainer.datasets[name], trainer.mesh
+    shards, samples = batch_shards(mesh.shape), batch.mask.shape[0]
+    split = split_batch(name, samples, shards, dataset, trainer.mix.group)
     key = dataset_key(trainer.seed, step, name)
     divided = divide(batch, split, mesh)
 
-    def loss(trained, inputs):
-        model = merge(graphdef, opt.join_groups([*trained.values(), *fixed.values()]))
-        logits = model(
-            inputs.x,
-            head=task.head,
-            keys=inputs.keys,
-            head_dropout=task.head_dropout,
-            remat=task.remat,
-        )
-        loss = cross_entropy_sum(logits, inputs.targets, inputs.mask)
-        return loss, Tally(
-            loss, inputs.mask.sum(), correct_count(logits, inputs.label, inputs.mask)
-        )
-
-    def gradient(trained, number):
-        return jax.grad(loss, has_aux=True)(
-            trained, micro_batch(divided, split, number, task, key, mesh)
-        )
+    def gradient(trained: dict[str, PyTree], number: Int[Array, ""] | int):
+        inputs = micro_batch(divided, split, number, dataset, key, mesh)
+        return jax.grad(loss, has_aux=True)(trained, inputs)
 
     if split.count == 1:
         return gradient(trained, 0)
 
-    def add(total, number):
+    def add(total: PyTree, number: Int[Array, ""]) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, gradient(trained, number)), None
 
-    zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, trained, 0)
-    )
+    shapes = jax.eval_shape(gradient, trained, 0)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, zero, jnp.arange(split.count))[0]

@@ -35,6 +35,8 @@ FILE_SHA256 = "file_sha256"
 
 The file that it was written with.
 """
+HOW_TO_RUN = ("dtype", "drop_path", "dropout", "attention_backend")
+"""Keys of the models in older cards that say nothing of what weights mean; they are ignored."""
 NOT_CERTIFIED = {"status": "not run"}
 
 
@@ -113,7 +115,8 @@ def read_card(
         head: builder.build(Preprocessing, spec, head)
         for head, spec in card["preprocessing"].items()
     }
-    return builder.build(ModelConfig, card["model"], "model"), dict(card["heads"]), specs
+    model = {key: value for key, value in card["model"].items() if key not in HOW_TO_RUN}
+    return builder.build(ModelConfig, model, "model"), dict(card["heads"]), specs
 
 
 def parse_card(text: str, where: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.weights.lazy import Lazy, lazy
 from omnivore_jax.weights.opening import open_source
 
-OF_TRAINING = ("name", "drop_path", "dropout", "init_std", "attention_backend")
+OF_TRAINING = ("name", "init_std")
 """Of a model: what changes no output of a trained one."""
 Verdict = Literal["equal", "differs", "shape", "only in A", "only in B"]
 

@@ -6,14 +6,15 @@ import jax
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten, unflatten
-from omnivore_jax.model.omnivore import Omnivore
-from omnivore_jax.model.params import Params, abstract_model, merge
+from omnivore_jax.model.compiled import CompiledModel
+from omnivore_jax.model.compute import Compute
+from omnivore_jax.model.params import Params, abstract_model
 from omnivore_jax.weights.card import Card
 from omnivore_jax.weights.lazy import Lazy
 from omnivore_jax.weights.opening import Source, open_source
 
 
-def load(path: str | Path) -> Omnivore:
+def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
     """Opens weights.
 
     A safetensors file of ours, or a run's folder (the EMA of its best checkpoint).
@@ -31,11 +32,9 @@ def load(path: str | Path) -> Omnivore:
             f"{path} is a {source.layout} file; convert it first: "
             f"python -m omnivore_jax.convert from-torch {path} DST.safetensors"
         )
-    graphdef, shapes = abstract_model(source.config, source.heads)
-    check_shapes(source, flatten(shapes))
-    model = merge(graphdef, read_params(source.arrays))
-    model.card = Card(source.card)  # pyright: ignore[reportAttributeAccessIssue]
-    return model
+    check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
+    params = read_params(source.arrays)
+    return CompiledModel(source.config, source.heads, params, compute, Card(source.card))
 
 
 def read_params(arrays: dict[str, Lazy]) -> Params:

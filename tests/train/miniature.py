@@ -9,13 +9,15 @@ import numpy as np
 from sklearn.datasets import load_sample_image
 
 from omnivore_jax.core.types import Batch
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.tasks.classification import ClassificationTask
 from omnivore_jax.train.mesh import MeshConfig, batch_sharding, make_mesh
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
+from omnivore_jax.train.recipe import Recipe, TrainDataset
 from omnivore_jax.train.state import init_state
 from omnivore_jax.train.step import Trainer, make_train_step
-from omnivore_jax.train.task import TaskConfig, heads
 
 MODEL = ModelConfig(
     name="miniature",
@@ -24,7 +26,6 @@ MODEL = ModelConfig(
     num_heads=(2, 4),
     window=(2, 2, 2),
     position_bias="joint",
-    drop_path=0.1,
     init_std=0.15,
 )
 FRAMES = {"pictures": 1, "clips": 4, "reliefs": 1}
@@ -32,14 +33,13 @@ CLASSES = {"pictures": 6, "clips": 4, "reliefs": 5}
 SAMPLES, SIDE = 16, 16
 
 
-def tasks(microbatch: int = 0, **settings) -> dict[str, TaskConfig]:
-    def task(name):
-        return TaskConfig(name, CLASSES[name], microbatch=microbatch, **settings)
-
+def datasets(microbatch: int = 0, **settings) -> dict[str, TrainDataset]:
+    recipe = Recipe(microbatch=microbatch, **settings)
+    task = {name: ClassificationTask(name, CLASSES[name]) for name in CLASSES}
     return {
-        "pictures": task("pictures"),
-        "clips": replace(task("clips"), head_dropout=0.5),
-        "reliefs": replace(task("reliefs"), rgb_drop=0.5, erase=0.25),
+        "pictures": TrainDataset(task["pictures"], recipe),
+        "clips": TrainDataset(replace(task["clips"], head_dropout=0.5), recipe),
+        "reliefs": TrainDataset(task["reliefs"], replace(recipe, rgb_drop=0.5, erase=0.25)),
     }
 
 
@@ -48,7 +48,14 @@ def trainer(mesh: MeshConfig | None = None, **settings) -> Trainer:
     placed = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else make_mesh(mesh)
     optimizer = OptimizerConfig(warmup=0.0, clip=1.0, ema=0.9)
     return Trainer(
-        MODEL, tasks(**settings), optimizer, MixConfig(group=2), placed, total_steps=20, seed=3
+        MODEL,
+        Compute(drop_path=0.1),
+        datasets(**settings),
+        optimizer,
+        MixConfig(group=2),
+        placed,
+        total_steps=20,
+        seed=3,
     )
 
 
@@ -59,7 +66,7 @@ def step_of(mesh: MeshConfig | None = None, microbatch: int = 0):
 
 def state_of(mesh: MeshConfig | None = None):
     ours = trainer(mesh)
-    return init_state(MODEL, heads(ours.tasks), ours.seed, ours.mesh)
+    return init_state(MODEL, ours.heads, ours.seed, ours.mesh)
 
 
 def batch(name: str, mesh: MeshConfig | None = None, number: int = 0) -> Batch:

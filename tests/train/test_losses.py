@@ -1,8 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import log_softmax
-
 from omnivore_jax.train.losses import correct_count, cross_entropy_sum
+from scipy.special import log_softmax
 
 
 def test_the_loss_is_scipys_cross_entropy_over_real_samples():

@@ -1,7 +1,7 @@
 import pytest
+from omnivore_jax.train.task import TaskConfig
 
 from omnivore_jax.train.microbatch import split_batch
-from omnivore_jax.train.task import TaskConfig
 
 MIXED = TaskConfig("image", 10)
 PLAIN = TaskConfig("image", 10, mixup=0.0, cutmix=0.0)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from omnivore_jax.train.task import TaskConfig
 
 from omnivore_jax.train import keys
 from omnivore_jax.train.mix import (
@@ -12,7 +13,6 @@ from omnivore_jax.train.mix import (
     partners,
     soft_targets,
 )
-from omnivore_jax.train.task import TaskConfig
 
 SIZE = (12, 20)
 GROUPS = 400

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from omnivore_jax.train.task import TaskConfig
 from sklearn.datasets import load_sample_image
 
 from omnivore_jax.train import photometric
 from omnivore_jax.train.photometric import Jitter, apply_jitter, draw_erasing, draw_jitter, turn_hue
-from omnivore_jax.train.task import TaskConfig
 
 KEYS = jax.random.split(jax.random.key(0), 600)
 

@@ -1,5 +1,4 @@
 import pytest
-
 from omnivore_jax.train.task import TaskConfig, heads
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from omnivore_jax.train.task import TaskConfig, heads
 
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.core.types import Batch
@@ -16,7 +17,6 @@ from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
 from omnivore_jax.train.state import state_from
 from omnivore_jax.train.step import Trainer, make_train_step
-from omnivore_jax.train.task import TaskConfig, heads
 from tests.golden.golden import HEADS, fill_array
 
 pytestmark = pytest.mark.xdist_group("trajectory")  # what they share is made once

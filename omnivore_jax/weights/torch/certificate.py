@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import classify
+from omnivore_jax.model.heads import find_head
 from omnivore_jax.model.params import Params, abstract_model, merge
 from omnivore_jax.weights.torch.state_dict import State
 
@@ -77,7 +77,6 @@ def certify(
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return {"status": MISSING}
-    config = replace(config, dtype="float32", attention_backend="auto")
     inputs = make_inputs(config)
     found, released = _run_torch(torch, theirs(), config, heads, inputs)
     if flat is not None:
@@ -183,7 +182,8 @@ def _outputs(graphdef: Any, params: Params, x: Float[Array, "b t h w c"]) -> dic
     outputs = {"features": feature, "stages.embedding": model.trunk.embed(x)}
     outputs |= {f"stages.{name}": value for name, value in maps.items()}
     return outputs | {
-        f"logits.{name}": classify(feature, model.heads, name, None, 0.0) for name in model.heads
+        f"logits.{name}": find_head(model.heads, name).score(feature, {}, None, 0.0)
+        for name in model.heads
     }
 
 

@@ -77,7 +77,6 @@ def read_config(
             position_bias="joint",
             window_index="released",
             depth_embed=_depth_embed(shapes),
-            drop_path=model_config(known).drop_path if known else 0.0,
             **sizes,
         )
     except (ValueError, ArithmeticError) as error:

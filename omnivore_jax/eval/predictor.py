@@ -1,0 +1,101 @@
+"""A model compiled for a mesh: what its heads say of batches, and the features that it sees.
+
+Nothing of a training run is needed: sizes and heads, how to run, and devices.
+"""
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from omnivore_jax.core.types import Batch, Fusion, Mode
+from omnivore_jax.model.compute import Compute
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import Heads, find_head
+from omnivore_jax.model.params import Params, abstract_model, merge
+from omnivore_jax.model.preprocess import Preprocessing, depth_only, preprocess
+from omnivore_jax.model.sharding import BATCH_AXES
+from omnivore_jax.tasks.base import Task
+
+
+class Feed(NamedTuple):
+    """How the samples of a dataset are given to a model."""
+
+    preprocessing: Preprocessing
+    mode: Mode = "all"
+    """What of RGB-D is shown."""
+    views: int = 1
+    """Of a sample; they follow one another along the time axis of a batch."""
+    fusion: Fusion = "logits"
+
+
+class Predictor:
+    """Compiles once for every shape of batch, head and feed; make one a model and mesh."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        heads: Heads,
+        compute: Compute = Compute(),
+        mesh: Mesh | None = None,
+    ):
+        self.mesh = mesh
+        self._model, self._heads, self._compute = model, dict(heads), compute
+        out = None if mesh is None else NamedSharding(mesh, P(BATCH_AXES))
+        self._judge = jax.jit(self._run_judge, static_argnums=(2, 3), out_shardings=out)
+        self._features = jax.jit(self._run_features, static_argnums=2, out_shardings=out)
+
+    def judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
+        """Scores a batch on a task's head and judges every sample (`Task.judge`): arrays [b ...].
+
+        Raises:
+            ValueError: there is no such head, or nothing to see in this mode.
+
+        """
+        find_head(self._heads, task.head)
+        return self._judge(params, batch, task, feed)
+
+    def features(self, params: Params, batch: Batch, feed: Feed) -> Float[Array, "b c"]:
+        """Gives features of length 1: the last stage after the final norm, averaged (FACTS 1.7)."""
+        return self._features(params, batch, feed)
+
+    def _run_judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
+        with self._on_mesh():
+            x = _inputs(batch, feed)
+            output = self._merged(params)(x, task.head, compute=self._compute)
+            if feed.views > 1:
+                split = jax.tree.map(lambda y: y.reshape(-1, feed.views, *y.shape[1:]), output)
+                output = task.fuse(split, feed.fusion)
+            return task.judge(output, batch.label)
+
+    def _run_features(self, params: Params, batch: Batch, feed: Feed) -> Array:
+        with self._on_mesh():
+            feature = self._merged(params).features(_inputs(batch, feed), compute=self._compute)
+            if feed.views > 1:
+                feature = feature.reshape(-1, feed.views, feature.shape[-1]).mean(1)
+            return feature / jnp.maximum(jnp.linalg.norm(feature, axis=-1, keepdims=True), 1e-12)
+
+    def _merged(self, params: Params) -> Any:
+        return merge(abstract_model(self._model, self._heads)[0], params)
+
+    def _on_mesh(self) -> Any:
+        """Where the model looks for the batch axes."""
+        if self.mesh is None:
+            return nullcontext()
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+
+
+def _inputs(batch: Batch, feed: Feed) -> Float[Array, "n t h w c"]:
+    """Standardises a batch; n counts views, those of a sample one after another."""
+    if feed.mode == "depth" and batch.disparity is None:
+        raise ValueError("mode='depth', but the dataset has no depth; evaluate it with mode='all'")
+    if feed.mode == "rgb":
+        batch = batch._replace(disparity=None)
+    x = preprocess(batch, feed.preprocessing)
+    if feed.views > 1:
+        x = x.reshape(-1, x.shape[1] // feed.views, *x.shape[2:])
+    return depth_only(x) if feed.mode == "depth" else x

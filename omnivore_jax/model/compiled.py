@@ -1,0 +1,92 @@
+"""A model for use from Python: parameters, and one compiled program for every shape of input."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from omnivore_jax.model.compute import Compute
+from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import Heads, Output
+from omnivore_jax.model.omnivore import Omnivore
+from omnivore_jax.model.params import Params, abstract_model, init_params, merge
+from omnivore_jax.model.variants import model_config
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """What `create_model` and `load` give; call it like an `Omnivore`.
+
+    The first call with inputs of a shape compiles. Inputs are normalised, float32 [b, t, h, w, 3 or
+    4].
+    """
+
+    config: ModelConfig
+    heads: Heads
+    params: Params
+    """Nested dicts down to arrays, on the default device."""
+    compute: Compute = Compute()
+    card: Mapping[str, Any] | None = None
+    """What the weights say about themselves; None where they were drawn."""
+
+    def __call__(self, x: Float[Array, "b t h w c"], head: str = "image") -> Output:
+        """Gives the output of one head: float32 logits [b, classes] of a linear classifier.
+
+        Raises:
+            ValueError: there is no such head, or the input has a wrong number of channels.
+
+        """
+        return _score(self._graphdef, self.params, x, head=head, compute=self.compute)
+
+    def features(
+        self, x: Float[Array, "b t h w c"], stages: Sequence[str] | None = None
+    ) -> Float[Array, "b c8"] | dict[str, Float[Array, "b t2 h2 w2 _"]]:
+        """Gives the pooled feature, after the final norm, or the maps that `stages` names.
+
+        Raises:
+            ValueError: there is no such stage (`trunk.stage_names` lists them), or the input has
+                a wrong number of channels.
+
+        """
+        names = None if stages is None else tuple(stages)
+        return _features(self._graphdef, self.params, x, stages=names, compute=self.compute)
+
+    def module(self) -> Omnivore:
+        """Gives the Flax module with these parameters, for what a compiled call does not offer."""
+        return merge(self._graphdef, self.params)
+
+    @property
+    def _graphdef(self) -> nnx.GraphDef:
+        return abstract_model(self.config, self.heads)[0]
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("head", "compute"))
+def _score(
+    graphdef: nnx.GraphDef, params: Params, x: Array, *, head: str, compute: Compute
+) -> Output:
+    return merge(graphdef, params)(x, head, compute=compute)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames=("stages", "compute"))
+def _features(
+    graphdef: nnx.GraphDef, params: Params, x: Array, *, stages: Any, compute: Compute
+) -> Any:
+    return merge(graphdef, params).features(x, stages, compute=compute)
+
+
+def create_model(
+    name: str, heads: Heads, *, seed: int = 0, compute: Compute = Compute(), **changes: object
+) -> CompiledModel:
+    """Builds a model with fresh parameters; `changes` are fields of `ModelConfig`.
+
+    Raises:
+        ValueError: there is no such model or field.
+
+    """
+    config = model_config(name, **changes)
+    params = jax.jit(lambda key: init_params(config, heads, key))(jax.random.key(seed))
+    return CompiledModel(config, heads, params, compute)
