@@ -16,7 +16,7 @@ from omnivore_jax.core.types import Batch
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.train import optimizer as opt
-from omnivore_jax.train.inputs import divide, micro_batch
+from omnivore_jax.train.inputs import make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.losses import correct_count, cross_entropy_sum
 from omnivore_jax.train.mesh import batch_shards, shardings
@@ -139,12 +139,10 @@ def _accumulate(
 ) -> tuple[dict[str, PyTree], Tally]:
     """Adds up gradients and figures over the micro-batches of one dataset's batch."""
     task, mesh = trainer.tasks[name], trainer.mesh
-    split = split_batch(
-        name, batch.label.shape[0], batch_shards(mesh.shape), task, trainer.mix.group
-    )
+    split = split_batch(batch.label.shape[0], batch_shards(mesh.shape), task)
     graphdef, _ = abstract_model(trainer.model, heads(trainer.tasks))
     key = dataset_key(trainer.seed, step, name)
-    divided = divide(batch, split, mesh)
+    supply = make_supply(batch, split, task, key, trainer.mix.group, mesh)
 
     def loss(trained, inputs):
         model = merge(graphdef, opt.join_groups([*trained.values(), *fixed.values()]))
@@ -161,9 +159,7 @@ def _accumulate(
         )
 
     def gradient(trained, number):
-        return jax.grad(loss, has_aux=True)(
-            trained, micro_batch(divided, split, number, task, key, mesh)
-        )
+        return jax.grad(loss, has_aux=True)(trained, micro_batch(supply, number))
 
     if split.count == 1:
         return gradient(trained, 0)

@@ -48,7 +48,7 @@ def trainer(mesh: MeshConfig | None = None, **settings) -> Trainer:
     placed = make_mesh(MeshConfig(), jax.devices()[:1]) if mesh is None else make_mesh(mesh)
     optimizer = OptimizerConfig(warmup=0.0, clip=1.0, ema=0.9)
     return Trainer(
-        MODEL, tasks(**settings), optimizer, MixConfig(group=2), placed, total_steps=20, seed=3
+        MODEL, tasks(**settings), optimizer, MixConfig(group=6), placed, total_steps=20, seed=3
     )
 
 
