@@ -37,7 +37,7 @@ def test_a_batch_that_divides_is_not_padded(samples, shards, microbatch, micro, 
         (15, 1, 0, True, 16, 16),
         (4096, 1024, 1, True, 4, 1),  # a partner elsewhere
         (4096, 64, 3, True, 64, 2),
-        (1758, 1, 16, True, 1764, 14),  # 2 x 3 x 293: no good divisor
+        (1758, 1, 16, True, 1760, 16),  # 2 x 3 x 293: no good divisor
     ],
 )
 def test_a_batch_that_does_not_divide_is_padded_to_whole_pairs_where_samples_are_mixed(
