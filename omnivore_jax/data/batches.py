@@ -51,7 +51,10 @@ class StepSource:
         rows: Mapping[str, Int64[np.ndarray, " rows"]],
         threads: int,
     ):
-        """`rows`: the slots of every dataset's batch that this host reads."""
+        """`rows`: the slots of every dataset's batch that this host reads, in order.
+
+        Slots beyond the samples of a step are padding.
+        """
         self.mixture = mixture
         self.datasets = dict(datasets)
         self.rows = dict(rows)
@@ -63,19 +66,26 @@ class StepSource:
     def __getitem__(self, step: int) -> HostStep:
         batches, ids, bad = {}, {}, []
         for whole in self.mixture.step(step):
-            draw = whole.rows(self.rows[whole.dataset])
+            rows = self.rows[whole.dataset]
+            draw = whole.rows(rows[rows < len(whole.indices)])
 
             def read(slot: int, draw: Draw = draw) -> tuple[Sample, list[BadRow]]:
                 return self._read(step, draw, slot)
 
-            samples, damaged = zip(*_in_threads(read, len(draw.indices), self.threads), strict=True)
-            batches[draw.dataset] = stack(samples)
+            results = _in_threads(read, len(draw.indices), self.threads)
+            samples = [sample for sample, _ in results]
+            # padding alone still needs the shape of a sample; its own host tells of its damage
+            shown = samples or [self._read(step, whole, 0)[0]]
+            batches[draw.dataset] = _padded(stack(shown), len(rows), valid=len(samples))
             ids[draw.dataset] = [sample.id for sample in samples]
-            bad += [row for rows in damaged for row in rows]
+            bad += [row for _, damaged in results for row in damaged]
         return HostStep(step, batches, ids, bad)
 
     def _read(self, step: int, draw: Draw, slot: int) -> tuple[Sample, list[BadRow]]:
-        """A slot's sample, or the first readable one of those that may take its place, and what was met on the way."""
+        """A slot's sample, or the first readable one of those that may take its place.
+
+        With the damaged records that were met on the way.
+        """
         index, bad = int(draw.indices[slot]), []
         for attempt in range(MOST_REPLACEMENTS):
             try:
@@ -103,9 +113,8 @@ class EvalSource:
         self.threads = threads
 
     def __len__(self) -> int:
-        return -(
-            -len(self.dataset) // (self.batch_size * self.shard[1])
-        )  # the same for every shard
+        # the same for every shard
+        return -(-len(self.dataset) // (self.batch_size * self.shard[1]))
 
     def __getitem__(self, number: int) -> tuple[Batch, list[str]]:
         mine = range(self.shard[0], len(self.dataset), self.shard[1])
@@ -136,6 +145,8 @@ def stack(samples: Iterable[Sample]) -> Batch:
 
 def _padded(batch: Batch, size: int, valid: int) -> Batch:
     """The first `valid` samples and zeros up to `size`."""
+    if valid == size:
+        return batch
 
     def pad(x: np.ndarray) -> np.ndarray:
         padded = np.zeros((size, *x.shape[1:]), x.dtype)

@@ -4,14 +4,15 @@ A pure function of the global step, whoever asks and whenever.
 
 Nothing is stored that a resume would have to restore. Every dataset is one endless stream: seeded
 permutations of its samples, pass after pass, so that every sample of a pass comes exactly once and
-a batch may span two passes. A step takes the next batch of one dataset's stream (`separate`) or of
-all of them (`mixed`). Source: the paper, section 4 and Appendix A (ratios), section 4.3 (mixed).
+a batch may span two passes. A step takes the next batch of one dataset's stream (`separate`) or the
+next samples of all of them (`mixed`): in whole pairs where samples are mixed, now one more and now
+one less, so that over a run the shares are exact. The number of devices has no part in it: who puts
+a step on them pads it. Source: the paper, section 4 and Appendix A (ratios), section 4.3 (mixed).
 The released loader drops what is left of a pass; ours does not.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -92,9 +93,9 @@ class Mixture:
     seed: int = 0
     batching: Literal["separate", "mixed"] = "separate"
     batch_size: int = 0
-    """Samples of a mixed step over all datasets; 0: the largest of their batch sizes."""
+    """Samples of a mixed step over all datasets, on average; 0: the largest of their batch sizes."""
     quantum: int = 1
-    """A mixed step takes multiples of this many samples of every dataset (the mixing group, where mixing is on)."""
+    """A mixed step takes multiples of this many samples of every dataset (2 for whole pairs)."""
 
     def __post_init__(self):
         object.__setattr__(
@@ -111,6 +112,8 @@ class Mixture:
             raise ValueError(
                 f"train.epochs={self.epochs}, train.steps={self.steps}; make one of them positive"
             )
+        if self.mixed:
+            self._check_shares()
         if self.total_steps == 0:
             raise ValueError(
                 f"train.epochs={self.epochs} is not one step; raise it, lower the batch sizes or "
@@ -123,25 +126,14 @@ class Mixture:
 
     @cached_property
     def batch_sizes(self) -> dict[str, int]:
-        """Samples that a step takes of every dataset that it takes at all, over all hosts.
+        """Most samples that a step takes of every dataset that it takes at all, over all hosts.
 
-        Constant over the run.
+        A mixed step may take one quantum less.
         """
         if not self.mixed:
             return {source.name: source.batch_size for source in self.sources}
-        total = self.batch_size or max(source.batch_size for source in self.sources)
-        if total % self.quantum or total < self.quantum * len(self.sources):
-            raise ValueError(
-                f"train.batch_size={total} of mixed steps; use a multiple of {self.quantum} (the "
-                "mixing group and the "
-                f"devices), at least {self.quantum * len(self.sources)} for {len(self.sources)} "
-                "datasets"
-            )
-        shares = [source.samples_per_epoch for source in self.sources]
-        units = proportional(shares, total // self.quantum)
-        return {
-            source.name: self.quantum * n for source, n in zip(self.sources, units, strict=True)
-        }
+        most = [self.quantum * math.ceil(share) for share in self._shares]
+        return {source.name: n for source, n in zip(self.sources, most, strict=True)}
 
     @cached_property
     def total_steps(self) -> int:
@@ -175,10 +167,17 @@ class Mixture:
             for s, n, m in zip(self.sources, self._counts(Fraction(epoch)), here, strict=True)
         }
 
+    def samples_before(self, step: int) -> dict[str, int]:
+        """Samples that every dataset has given before this step."""
+        if self.mixed:
+            given = [self.quantum * math.floor(step * share) for share in self._shares]
+            return {source.name: n for source, n in zip(self.sources, given, strict=True)}
+        return {name: n * self.batch_sizes[name] for name, n in self.batches_before(step).items()}
+
     def passes_before(self, step: int) -> dict[str, float]:
         """Passes over every dataset that are done before this step."""
-        batches = self.batches_before(step)
-        return {s.name: batches[s.name] * self.batch_sizes[s.name] / s.size for s in self.sources}
+        samples = self.samples_before(step)
+        return {source.name: samples[source.name] / source.size for source in self.sources}
 
     def step(self, step: int) -> tuple[Draw, ...]:
         """Tells the samples of a step: one draw, or one of every dataset.
@@ -190,12 +189,14 @@ class Mixture:
         if not 0 <= step < self.total_steps:
             raise IndexError(f"step {step} of a run of {self.total_steps} steps")
         if self.mixed:
-            return tuple(self._draw(source, step) for source in self.sources)
+            first, end = self.samples_before(step), self.samples_before(step + 1)
+            return tuple(self._draw(s, first[s.name], end[s.name]) for s in self.sources)
         epoch, first, _ = self._epoch_of(step)
         order, ranks = self._slots(epoch)
-        chosen = order[step - first]
-        before = self._counts(Fraction(epoch))[chosen]
-        return (self._draw(self.sources[chosen], before + int(ranks[step - first])),)
+        source = self.sources[order[step - first]]
+        before = self._counts(Fraction(epoch))[order[step - first]]
+        batch = before + int(ranks[step - first])
+        return (self._draw(source, batch * source.batch_size, (batch + 1) * source.batch_size),)
 
     def replacement(self, draw: Draw, slot: int, attempt: int) -> int:
         """Another sample of the dataset for a slot whose record is damaged.
@@ -205,21 +206,40 @@ class Mixture:
         size = next(source.size for source in self.sources if source.name == draw.dataset)
         return int(hashed(draw.seeds[slot : slot + 1], np.array([attempt]))[0] % np.uint64(size))
 
-    def _draw(self, source: Source, batch: int) -> Draw:
-        """The `batch`th batch of a dataset's stream."""
-        size = self.batch_sizes[source.name]
-        positions = batch * size + np.arange(size)
+    def _draw(self, source: Source, first: int, end: int) -> Draw:
+        """The samples of a dataset's stream from `first` to before `end`."""
+        positions = np.arange(first, end)
         passes, offsets = positions // source.size, positions % source.size
         keys = hashed(key_of(self.seed, source.name, "order"), passes)
         seeds = hashed(key_of(self.seed, source.name, "augmentation"), positions)
         return Draw(source.name, passes, permute(offsets, source.size, keys), seeds)
 
     @cached_property
+    def _total(self) -> int:
+        """Samples of a mixed step, on average."""
+        return self.batch_size or max(source.batch_size for source in self.sources)
+
+    @cached_property
+    def _shares(self) -> list[Fraction]:
+        """Quanta of every dataset in a mixed step, on average."""
+        samples = [source.samples_per_epoch for source in self.sources]
+        return [Fraction(self._total, self.quantum) * n / sum(samples) for n in samples]
+
+    def _check_shares(self) -> None:
+        share, name = min((n, s.name) for n, s in zip(self._shares, self.sources, strict=True))
+        if share < 1:  # a step without samples of a dataset would still move its head
+            least = math.ceil(self._total / share)
+            raise ValueError(
+                f"train.batch_size={self._total} of mixed steps has {float(share * self.quantum):.2g} "
+                f"samples of data.{name}; use {least} or more, or raise data.{name}.ratio"
+            )
+
+    @cached_property
     def _rates(self) -> list[Fraction]:
         """Steps of an epoch, of every dataset or (mixed) of all together."""
         if self.mixed:
             samples = sum((source.samples_per_epoch for source in self.sources), Fraction(0))
-            return [samples / sum(self.batch_sizes.values())]
+            return [samples / self._total]
         return [source.samples_per_epoch / source.batch_size for source in self.sources]
 
     def _end(self, epoch: int) -> Fraction:
@@ -237,9 +257,8 @@ class Mixture:
 
         The run's end lies in its last epoch.
         """
-        most = (
-            math.ceil((step + len(self._rates)) / sum(self._rates)) + 1
-        )  # no epoch from here on starts before step
+        # no epoch from here on starts before step
+        most = math.ceil((step + len(self._rates)) / sum(self._rates)) + 1
         if not self.steps:
             most = min(most, math.ceil(Fraction(str(self.epochs))))
         epoch = bisect_right(range(most), step, key=lambda e: self._steps_before(Fraction(e))) - 1
@@ -252,7 +271,10 @@ class Mixture:
 
 @lru_cache(maxsize=8)
 def _permuted_slots(counts: tuple[int, ...], key: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which an epoch's steps visit the datasets, and the number of each among its dataset's steps."""
+    """The order in which an epoch's steps visit the datasets.
+
+    And the number of each step among those of its dataset.
+    """
     total = sum(counts)
     at = permute(np.arange(total), total, np.full(total, key, np.uint64))
     order = np.searchsorted(np.cumsum(counts), at, side="right")
@@ -260,17 +282,3 @@ def _permuted_slots(counts: tuple[int, ...], key: int) -> tuple[np.ndarray, np.n
     for dataset, count in enumerate(counts):
         ranks[order == dataset] = np.arange(count)
     return order, ranks
-
-
-def proportional(shares: Sequence[Fraction], units: int) -> list[int]:
-    """Deals out whole units in proportion to shares by largest remainder, but at least one to each."""
-    exact = [units * share / sum(shares) for share in shares]
-    dealt = [math.floor(x) for x in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda i: (dealt[i] - exact[i], i))
-    for i in by_remainder[: units - sum(dealt)]:
-        dealt[i] += 1
-    while 0 in dealt:  # from the one that has most above its share, of those that can spare one
-        giver = max((i for i, n in enumerate(dealt) if n > 1), key=lambda i: dealt[i] - exact[i])
-        dealt[giver] -= 1
-        dealt[dealt.index(0)] = 1
-    return dealt

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Bool, Float32, Int32, PyTree
+from jaxtyping import Bool, Float32, PyTree, Shaped
 
 from omnivore_jax.core.types import Batch
 from omnivore_jax.eval.predictor import Feed, Predictor
@@ -31,7 +31,7 @@ class Features(NamedTuple):
 
     feature: Float32[np.ndarray, "n c"]
     """Of length 1."""
-    label: Int32[np.ndarray, " n"]
+    label: Shaped[np.ndarray, "n ..."]
     ids: list[str]
     """Empty where several processes read a part each."""
 

@@ -12,7 +12,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment.settings import Settings, resolve
-from omnivore_jax.experiment.training import check_batches
+from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model import cost
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.train import estimate
@@ -45,7 +45,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
             {name: dataset.num_train for name, dataset in settings.datasets.items()}
         )
         mesh = mesh_shape(settings.mesh, settings.hardware.chips)
-        splits = check_batches(settings, mixture, batch_shards(mesh))
+        splits = batch_splits(settings, mixture, batch_shards(mesh))
     except ValueError as error:
         raise UserError(str(error)) from error
     _, params = abstract_model(settings.model, settings.heads)
@@ -53,9 +53,11 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         name: _dataset(name, settings, mixture, mesh, splits[name], params)
         for name in settings.datasets
     }
-    work = [
+    work = [  # padding is computed too
         estimate.Work(
-            row["samples"], row["gflops_forward"] * 1e9, settings.training[name].recipe.remat
+            row["steps"] * row["slots"],
+            row["gflops_forward"] * 1e9,
+            settings.training[name].recipe.remat,
         )
         for name, row in rows.items()
     ]
@@ -132,10 +134,11 @@ def _dataset(
         "batch_size": mixture.batch_sizes[name],
         "steps_per_epoch": _steps_per_epoch(dataset, mixture, name),
         "steps": batches,
-        "samples": batches * mixture.batch_sizes[name],
+        "slots": split.slots,
+        "samples": mixture.samples_before(mixture.total_steps)[name],
         "micro_batch": split.micro,
         "accumulation": split.count,
-        "mixing_group": split.group if settings.training[name].mixes else None,
+        "mixing_group": settings.mix.group if settings.training[name].mixes else None,
         "input": [*size, channels],
         "gflops_forward": cost.flops(settings.model, size, channels, classes) / 1e9,
         "memory_gib": {key: value / GIB for key, value in memory._asdict().items()}
@@ -165,6 +168,7 @@ def render(plan: Mapping[str, Any]) -> str:
         "samples",
         "ratio",
         "batch",
+        "padded",
         "steps/epoch",
         "steps",
         "micro x accum",
@@ -201,6 +205,7 @@ def _row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['num_train']:,}",
         f"{row['ratio']:g}",
         f"{row['batch_size']:,}",
+        f"{row['slots']:,}",
         f"{row['steps_per_epoch']:.2f}",
         f"{row['steps']:,}",
         f"{row['micro_batch']} x {row['accumulation']}",

@@ -15,7 +15,7 @@ from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import Readable, RunData
 from omnivore_jax.reporting import sheets
 from omnivore_jax.reporting.report import Found, RetrievalSheet, SampleSheet
-from omnivore_jax.train.inputs import divide, micro_batch
+from omnivore_jax.train.inputs import make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import split_batch
@@ -25,17 +25,16 @@ SAMPLES, QUERIES, ANSWERS = 8, 6, 4
 
 def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -> SampleSheet:
     """Augments a few training samples exactly as a step does, evenly spread over the dataset."""
-    shards = batch_shards(mesh.shape)
-    count = -(-SAMPLES // shards) * shards
-    dataset = Readable(data.train[name])
-    batch = stack([dataset.load(i * len(dataset) // count + i, seed=i) for i in range(count)])
     training = settings.training[name]
     training = training._replace(recipe=dataclasses.replace(training.recipe, microbatch=0))
-    split = split_batch(name, count, shards, training, group=count // shards)
+    split = split_batch(SAMPLES, batch_shards(mesh.shape), training)
+    count, dataset = split.slots, Readable(data.train[name])
+    batch = stack([dataset.load(i * len(dataset) // count + i, seed=i) for i in range(count)])
 
     def augment(batch: Batch) -> jax.Array:
         key = dataset_key(settings.train.seed, jnp.int32(0), name)
-        return micro_batch(divide(batch, split, mesh), split, 0, training, key, mesh).x
+        supply = make_supply(batch, split, training, key, settings.mix.group, mesh)
+        return micro_batch(supply, 0).x
 
     placed = jax.tree.map(
         lambda x: jax.make_array_from_callback(x.shape, batch_sharding(mesh), lambda i: x[i]), batch

@@ -139,7 +139,7 @@ class Settings:
             seed=self.train.seed,
             batching=self.train.batching,
             batch_size=self.train.batch_size,
-            quantum=self.mix.group if mixes else 1,
+            quantum=2 if mixes else 1,  # partners stay together
         )
 
 

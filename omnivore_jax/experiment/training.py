@@ -162,10 +162,9 @@ def run_training(
 
 
 def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
-    """The order of the data and the compiled step, both of which check that the batches fit the devices."""
+    """The order of the data and the compiled step."""
     try:
         mixture = settings.mixture(data.sizes)
-        check_batches(settings, mixture, batch_shards(mesh.shape))
     except ValueError as error:
         raise UserError(str(error)) from error
     trainer = Trainer(
@@ -205,13 +204,10 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
     return make_card(settings.model, settings.heads, preprocessing, classes=classes, inputs=inputs)
 
 
-def check_batches(settings: Settings, mixture: Mixture, shards: int) -> dict[str, Split]:
-    """How every dataset's batch is divided over devices and micro-batches.
-
-    ValueError where it is not divisible.
-    """
+def batch_splits(settings: Settings, mixture: Mixture, shards: int) -> dict[str, Split]:
+    """How every dataset's batch is divided over devices and micro-batches, with its padding."""
     return {
-        name: split_batch(name, size, shards, settings.training[name], settings.mix.group)
+        name: split_batch(size, shards, settings.training[name])
         for name, size in mixture.batch_sizes.items()
     }
 
@@ -249,13 +245,18 @@ def _loader(
     start: int,
 ) -> TrainLoader:
     sharding = batch_sharding(mesh)
+    splits = batch_splits(settings, mixture, batch_shards(mesh.shape))
+    slots = {name: split.slots for name, split in splits.items()}
+    for name, size in mixture.batch_sizes.items():
+        if slots[name] > size:
+            logging.info("data.%s: %d samples, padded to %d slots", name, size, slots[name])
     return TrainLoader(
         mixture,
         data.train,
         settings.loader,
         start=start,
-        place=on_devices(sharding, mixture.batch_sizes),
-        rows={name: host_rows(sharding, size) for name, size in mixture.batch_sizes.items()},
+        place=on_devices(sharding, slots),
+        rows={name: host_rows(sharding, size) for name, size in slots.items()},
         bad_records=BadRecords(
             workdir / f"bad_records{_suffix()}.jsonl", data.sizes, settings.store.bad_budget
         ),

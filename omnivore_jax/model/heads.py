@@ -81,7 +81,7 @@ def _make(name: str, spec: Any, config: ModelConfig, key: PRNGKeyArray) -> nnx.M
     return LinearHead(config.feature_dim, spec, key=key)
 
 
-def find_head(heads: Mapping[str, nnx.Module], name: str) -> Any:
+def find_head(heads: Mapping[str, Any], name: str) -> Any:
     """Looks up a head.
 
     Raises:

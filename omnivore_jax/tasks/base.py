@@ -41,6 +41,7 @@ class Result(Protocol):
         ...
 
 
+@runtime_checkable
 class Task(Protocol):
     """Targets, loss and scores of one dataset; a frozen dataclass built from its config row."""
 

@@ -21,7 +21,7 @@ MEMORY_FORMULA = (
     "bytes of a sample"
 )
 HOURS_FORMULA = (
-    "hours = samples x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 "
+    "hours = samples with padding x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 "
     "where attention is) "
     "/ (chips x teraflops x 1e12 x utilisation x 3600)"
 )
@@ -73,6 +73,7 @@ class Work(NamedTuple):
     """What a whole run does with one dataset."""
 
     samples: int
+    """With padding."""
     flops: float
     """Of the forward pass of one sample."""
     remat: Literal["none", "attention", "block"]

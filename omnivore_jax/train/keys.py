@@ -31,7 +31,7 @@ def sample_keys(dataset: PRNGKeyArray, slots: Int[Array, "b"]) -> Key[Array, "us
     )(slots)
 
 
-def group_keys(dataset: PRNGKeyArray, groups: Int[Array, "b"]) -> Key[Array, "b"]:
-    """Key of each sample's mixing group, the same for all samples of a group."""
+def group_keys(dataset: PRNGKeyArray, groups: Int[Array, "g"]) -> Key[Array, "g"]:
+    """Keys of mixing groups by their numbers in the global batch."""
     base = jax.random.fold_in(dataset, GROUPS)
     return jax.vmap(lambda group: jax.random.fold_in(base, group))(groups)

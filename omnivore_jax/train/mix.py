@@ -1,10 +1,10 @@
-"""Mixup and cutmix inside groups of consecutive samples (Appendix A.
+"""Mixup and cutmix of neighbours, in groups that share one lambda and one box (Appendix A).
 
-Timm's batch mode, as in the released recipe).
-
-A group shares one lambda and one box, and each sample's partner is the group reversed. A group
-never crosses a device: no pixel moves between devices and the result does not depend on how many
-there are.
+Slots 2i and 2i + 1 of a batch are partners. Timm's batch mode, the released recipe, reverses the
+batch of a GPU instead; as the order of the samples is random, the pairs are the same in
+distribution. A group is `mix.group` consecutive slots, that batch of a GPU. It may span devices: a
+pair never does, so no pixel moves between devices, and the draws of a group depend on its number
+alone, so the result does not depend on how many devices there are.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from omnivore_jax.train.recipe import Recipe
@@ -23,18 +22,20 @@ class MixConfig:
     """Who is mixed with whom: the section `mix`."""
 
     group: int = 32
-    """Consecutive samples that share one lambda (the released batch of a GPU).
+    """Consecutive samples that share one lambda (the released batch of a GPU), an even number.
 
-    A smaller batch is one group.
+    The last group of a batch may be smaller.
     """
 
     def __post_init__(self):
-        if self.group < 1:
-            raise ValueError(f"group={self.group}; use 1 or more")
+        if self.group < 2 or self.group % 2:  # a pair must not lie in two groups
+            raise ValueError(
+                f"group={self.group}; use an even number of 2 or more, as neighbours are mixed"
+            )
 
 
 class Blend(NamedTuple):
-    """How each sample is blended with its partner."""
+    """How samples are blended with their partners: of every group, or of every sample."""
 
     own: Float[Array, "b"]
     """Share of the sample's own label and, with mixup, of its own pixels."""
@@ -44,17 +45,8 @@ class Blend(NamedTuple):
     """Cutmix rather than mixup."""
 
 
-def partners(samples: int, group: int) -> Int[np.ndarray, "b"]:
-    """Partner of each sample: its group reversed.
-
-    The middle of an odd group is its own, so it stays as it is.
-    """
-    at = np.arange(samples)
-    return at // group * group + group - 1 - at % group
-
-
-def draw_blend(keys: Key[Array, "b"], recipe: Recipe, size: tuple[int, ...]) -> Blend:
-    """Draws the blend of each sample from the key of its group.
+def draw_blend(keys: Key[Array, "g"], recipe: Recipe, size: tuple[int, ...]) -> Blend:
+    """Draws the blend of each group from its key.
 
     `size` is (rows, columns) of a frame.
     """
@@ -62,9 +54,8 @@ def draw_blend(keys: Key[Array, "b"], recipe: Recipe, size: tuple[int, ...]) -> 
 
 
 def _draw(key: PRNGKeyArray, recipe: Recipe, size: tuple[int, ...]):
-    mix, switch, *at = jax.random.uniform(
-        jax.random.fold_in(key, 0), (4,)
-    )  # one draw for all that is uniform
+    # one draw for all that is uniform
+    mix, switch, *at = jax.random.uniform(jax.random.fold_in(key, 0), (4,))
     chance = recipe.switch_prob if recipe.mixup and recipe.cutmix else float(recipe.cutmix > 0)
     paste = switch < chance
     alpha = jnp.where(paste, recipe.cutmix, recipe.mixup)

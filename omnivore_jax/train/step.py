@@ -20,7 +20,7 @@ from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.tasks.base import Sums, heads
 from omnivore_jax.train import optimizer as opt
 from omnivore_jax.train.groups import active_groups, join_groups, split_groups
-from omnivore_jax.train.inputs import Inputs, divide, micro_batch
+from omnivore_jax.train.inputs import Inputs, make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.mesh import batch_shards, shardings
 from omnivore_jax.train.microbatch import split_batch
@@ -151,14 +151,12 @@ def _accumulate(
 ) -> tuple[dict[str, PyTree], Sums]:
     """Adds up gradients and sums over the micro-batches of one dataset's batch."""
     dataset, mesh = trainer.datasets[name], trainer.mesh
-    shards, samples = batch_shards(mesh.shape), batch.mask.shape[0]
-    split = split_batch(name, samples, shards, dataset, trainer.mix.group)
+    split = split_batch(batch.mask.shape[0], batch_shards(mesh.shape), dataset)
     key = dataset_key(trainer.seed, step, name)
-    divided = divide(batch, split, mesh)
+    supply = make_supply(batch, split, dataset, key, trainer.mix.group, mesh)
 
     def gradient(trained: dict[str, PyTree], number: Int[Array, ""] | int):
-        inputs = micro_batch(divided, split, number, dataset, key, mesh)
-        return jax.grad(loss, has_aux=True)(trained, inputs)
+        return jax.grad(loss, has_aux=True)(trained, micro_batch(supply, number))
 
     if split.count == 1:
         return gradient(trained, 0)

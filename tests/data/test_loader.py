@@ -48,9 +48,8 @@ class Broken:
 
 def mixture(batching="separate", **options) -> Mixture:
     sources = (Source("demo_image", 6000, 16), Source("demo_rgbd", 6000, 8))
-    return Mixture(
-        sources, steps=12, batching=batching, batch_size=24 if batching == "mixed" else 0, **options
-    )
+    size = 25 if batching == "mixed" else 0  # 12 or 13 of each
+    return Mixture(sources, steps=12, batching=batching, batch_size=size, **options)
 
 
 def alone(size: int = 100, batch_size: int = 10, steps: int = 20) -> Mixture:
@@ -82,13 +81,27 @@ def test_a_step_holds_the_planned_samples(batching):
                 DATASETS[draw.dataset].load(int(i), int(s))
                 for i, s in zip(draw.indices, draw.seeds, strict=True)
             ]
-            assert np.array_equal(batch.rgb, np.stack([sample.rgb for sample in samples]))
-            assert (
-                batch.label.tolist() == [sample.label for sample in samples]
-                and batch.label.dtype == np.int32
-            )
+            real = len(samples)
+            assert np.array_equal(batch.rgb[:real], np.stack([sample.rgb for sample in samples]))
+            assert batch.label[:real].tolist() == [sample.label for sample in samples]
+            assert batch.label.dtype == np.int32
             assert step.ids[draw.dataset] == [sample.id for sample in samples]
-            assert batch.mask.all() and (batch.disparity is None) == (draw.dataset == "demo_image")
+            assert len(batch.label) == plan.batch_sizes[draw.dataset]
+            assert batch.mask[:real].all() and not batch.mask[real:].any()
+            assert (batch.disparity is None) == (draw.dataset == "demo_image")
+
+
+def test_a_host_beyond_the_samples_of_a_step_reads_padding_of_the_same_shape():
+    rows = {"demo_image": np.arange(8, 16), "demo_rgbd": np.arange(16, 24)}
+    whole, parts = read(mixture("mixed")), read(mixture("mixed"), rows=rows)
+    for step, part in zip(whole, parts, strict=True):
+        image, reliefs = part.batches["demo_image"], part.batches["demo_rgbd"]
+        real = len(step.ids["demo_image"]) - 8
+        assert real in (4, 5) and image.mask.tolist() == [i < real for i in range(8)]
+        assert np.array_equal(image.rgb[:real], step.batches["demo_image"].rgb[8 : 8 + real])
+        assert part.ids["demo_image"] == step.ids["demo_image"][8:]
+        assert part.ids["demo_rgbd"] == [] and not reliefs.mask.any()
+        assert reliefs.rgb.shape == (8, 1, 32, 32, 3) and not reliefs.disparity.any()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -249,17 +262,16 @@ def test_a_damaged_record_of_an_evaluation_is_an_error_that_names_it():
 def test_steps_lie_on_the_devices_row_by_row():
     mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-    plan = mixture("mixed", quantum=8)
-    assert host_rows(sharding, 16).tolist() == list(range(16))
+    plan, slots = mixture("mixed"), {"demo_image": 16, "demo_rgbd": 16}
+    rows = {name: host_rows(sharding, size) for name, size in slots.items()}
+    assert rows["demo_rgbd"].tolist() == list(range(16))
     with jax.transfer_guard("disallow"):
-        steps = read(plan, place=on_devices(sharding, plan.batch_sizes))
-    for step, host in zip(steps, read(plan), strict=True):
+        steps = read(plan, rows=rows, place=on_devices(sharding, slots))
+    for step, host in zip(steps, read(plan, rows=rows), strict=True):
         assert same(jax.device_get(step.batches), host.batches)
         batch = step.batches["demo_rgbd"]
         assert isinstance(batch, Batch) and batch.rgb.sharding.is_equivalent_to(sharding, 5)
-        assert {shard.data.shape[0] for shard in batch.label.addressable_shards} == {
-            plan.batch_sizes["demo_rgbd"] // 8
-        }
+        assert {shard.data.shape[0] for shard in batch.label.addressable_shards} == {2}
     with pytest.raises(ValueError, match="batch_size=12 does not divide over the mesh"):
         host_rows(sharding, 12)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, log_loss, recall_score, top_k_accuracy_score
@@ -18,17 +18,20 @@ from sklearn.metrics import confusion_matrix, log_loss, recall_score, top_k_accu
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.sample import Sample
-from omnivore_jax.eval import evaluator
-from omnivore_jax.eval.evaluator import classify, extract_features, make_features, make_predict
+from omnivore_jax.eval import predictor
+from omnivore_jax.eval.evaluator import Evaluator
+from omnivore_jax.eval.predictor import Feed, Predictor
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model, init_params, merge
 from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.tasks.classification import ClassificationTask
 
 MODEL = ModelConfig(
     "miniature", embed_dim=16, depths=(1,), num_heads=(2,), window=(1, 4, 4), init_std=0.15
 )
 HEADS = {"digit": 10, "half": 2}
 SPEC = Preprocessing()
+TASK = ClassificationTask("digit", 10)
 N = 157
 
 
@@ -57,6 +60,21 @@ class Digits:
 def linear(params, batch: Batch) -> jax.Array:
     """A classifier that is not ours to be judged: logistic regression, fitted by scikit-learn."""
     return batch.rgb[..., 0].reshape(len(batch.rgb), -1) @ params["kernel"] + params["bias"]
+
+
+class Logits:
+    """A predictor whose logits come from a function of (params, batch)."""
+
+    def __init__(self, logits):
+        self.logits = jax.jit(logits)
+
+    def judge(self, params, batch, task, feed):
+        return jax.jit(task.judge)(self.logits(params, batch), batch.label)
+
+
+def classify(logits, params, batches, classes):
+    task = ClassificationTask("digit", classes)
+    return Evaluator(Logits(logits)).evaluate(params, batches, task, Feed(SPEC))
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +154,8 @@ def test_a_label_that_the_head_lacks_and_an_empty_split_are_errors():
 
 
 @cache
-def predict_of(mode: str):
-    return make_predict(MODEL, HEADS, "digit", SPEC, mode)
+def ours():
+    return Evaluator(Predictor(MODEL, HEADS))
 
 
 @jax.jit
@@ -160,9 +178,8 @@ def test_depth_alone_has_colours_of_zero_and_rgb_alone_three_channels(params):
     }
     found, labels = {}, [s.label for s in samples]
     for mode, x in inputs.items():
-        found[mode] = classify(
-            predict_of(mode), params, eval_batches(Digits(depth=True, n=32), 32), 10
-        ).losses
+        batches = eval_batches(Digits(depth=True, n=32), 32)
+        found[mode] = ours().evaluate(params, batches, TASK, Feed(SPEC, mode)).losses
         logits, _ = by_hand(params, x.astype(np.float32))
         logits = np.asarray(logits)
         np.testing.assert_allclose(
@@ -175,20 +192,18 @@ def test_depth_alone_has_colours_of_zero_and_rgb_alone_three_channels(params):
 
 def test_a_split_compiles_once_and_copies_nothing_in_passing(params, monkeypatch):
     traces = []
-    monkeypatch.setattr(
-        evaluator, "_inputs", lambda *a, f=evaluator._inputs: traces.append(1) or f(*a)
-    )
-    predict = make_predict(MODEL, HEADS, "digit", SPEC)
+    inputs = predictor._inputs
+    monkeypatch.setattr(predictor, "_inputs", lambda *a: traces.append(1) or inputs(*a))
+    evaluator = Evaluator(Predictor(MODEL, HEADS))
     with jax.transfer_guard("disallow"):
         for _ in range(2):
-            classify(predict, params, eval_batches(Digits(), 32), 10)
+            evaluator.evaluate(params, eval_batches(Digits(), 32), TASK, Feed(SPEC))
     assert len(traces) == 1
 
 
 def test_features_have_length_1_and_are_the_mean_of_the_last_map_after_the_final_norm(params):
-    features = make_features(MODEL, HEADS, SPEC)
     with jax.transfer_guard("disallow"):
-        found = extract_features(features, params, eval_batches(Digits(), 32))
+        found = ours().features(params, eval_batches(Digits(), 32), Feed(SPEC))
     assert (
         found.feature.dtype == np.float32
         and found.feature.shape == (N, 16)
@@ -203,28 +218,39 @@ def test_features_have_length_1_and_are_the_mean_of_the_last_map_after_the_final
 def test_eight_devices_give_the_figures_of_one(params):
     mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
     divided, whole = NamedSharding(mesh, P(("data", "fsdp"))), NamedSharding(mesh, P())
-    predict = make_predict(MODEL, HEADS, "digit", SPEC, mesh=mesh)
+    place = lambda batch: jax.device_put(batch, divided)  # noqa: E731
+    evaluator = Evaluator(Predictor(MODEL, HEADS, mesh=mesh), place)
     batches = eval_batches(Digits(), 32)
+    everywhere = jax.device_put(params, whole)
     with jax.transfer_guard("disallow"):
-        many = classify(
-            predict,
-            jax.device_put(params, whole),
-            batches,
-            10,
-            place=lambda b: jax.device_put(b, divided),
-        )
-    one = classify(predict_of("all"), params, eval_batches(Digits(), 32), 10)
+        many = evaluator.evaluate(everywhere, batches, TASK, Feed(SPEC))
+    one = ours().evaluate(params, eval_batches(Digits(), 32), TASK, Feed(SPEC))
     assert many.n == N and many.ids == one.ids and np.mean(many.predicted == one.predicted) > 0.99
     np.testing.assert_allclose(many.losses, one.losses, atol=1e-5)
 
 
 def test_depth_of_a_dataset_without_depth_and_an_unknown_head_are_errors(params):
     with pytest.raises(ValueError, match="mode='depth', but the dataset has no depth"):
-        classify(predict_of("depth"), params, eval_batches(Digits(n=3), 3), 10)
+        ours().evaluate(params, eval_batches(Digits(n=3), 3), TASK, Feed(SPEC, "depth"))
     with pytest.raises(
         ValueError, match="head='letter' is not in this model; use one of digit, half"
     ):
-        make_predict(MODEL, HEADS, "letter", SPEC)
+        letters = ClassificationTask("letter", 10)
+        ours().evaluate(params, eval_batches(Digits(n=3), 3), letters, Feed(SPEC))
+
+
+def test_views_of_a_sample_are_fused_before_it_is_judged(params):
+    """Three views, one after another along time: the mean of their logits or probabilities."""
+    views = [np.stack([Digits().load(3 * i + v, 0).rgb[0] for v in range(3)]) for i in range(4)]
+    batch = Batch(np.stack(views), None, np.arange(4, dtype=np.int32), np.ones(4, bool))
+    x = (batch.rgb.reshape(12, 1, 8, 8, 3) / 255 - SPEC.mean) / SPEC.std
+    logits = np.asarray(by_hand(params, x.astype(np.float32))[0]).reshape(4, 3, 10)
+    oracle = {"logits": logits.mean(1), "probs": np.log(softmax(logits, -1).mean(1))}
+    for fusion, fused in oracle.items():
+        feed = Feed(SPEC, views=3, fusion=fusion)
+        losses = ours().evaluate(params, [(batch, ["a"] * 4)], TASK, feed).losses
+        expected = logsumexp(fused, 1) - fused[range(4), range(4)]
+        np.testing.assert_allclose(losses, expected, rtol=1e-4)
 
 
 TWO = """
@@ -232,8 +258,9 @@ import sys, jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from omnivore_jax.core import dist
 from omnivore_jax.data.loader import eval_batches, on_devices
-from omnivore_jax.eval.evaluator import classify, extract_features, make_features, make_predict
-from tests.eval.test_evaluator import HEADS, MODEL, N, SPEC, Digits
+from omnivore_jax.eval.evaluator import Evaluator
+from omnivore_jax.eval.predictor import Feed, Predictor
+from tests.eval.test_evaluator import HEADS, MODEL, N, SPEC, TASK, Digits
 from omnivore_jax.model.params import init_params
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -243,10 +270,10 @@ params = jax.jit(lambda key: init_params(MODEL, HEADS, key), out_shardings=Named
 put = on_devices(NamedSharding(mesh, P(("data", "fsdp"))), {"digits": 32})
 place = lambda batch: put({"digits": batch})["digits"]
 shard = jax.process_index(), jax.process_count()
-predict, features = make_predict(MODEL, HEADS, "digit", SPEC, mesh=mesh), make_features(MODEL, HEADS, SPEC, mesh=mesh)
+evaluator = Evaluator(Predictor(MODEL, HEADS, mesh=mesh), place)
 with jax.transfer_guard("disallow"):
-    result = classify(predict, params, eval_batches(Digits(), 16, shard), 10, place)
-    seen = extract_features(features, params, eval_batches(Digits(), 16, shard), place)
+    result = evaluator.evaluate(params, eval_batches(Digits(), 16, shard), TASK, Feed(SPEC))
+    seen = evaluator.features(params, eval_batches(Digits(), 16, shard), Feed(SPEC))
 assert np.array_equal(seen.label, result.label)
 print("result", result.n, len(result.ids), result.loss, *np.bincount(seen.label), flush=True)
 """
@@ -264,7 +291,7 @@ def test_two_processes_both_have_the_figures_of_one(params):
     for process in both:
         out, _ = process.communicate(timeout=180)
         said += [line.split() for line in out.splitlines() if line.startswith("result")]
-    one = classify(predict_of("all"), params, eval_batches(Digits(), 32), 10)
+    one = ours().evaluate(params, eval_batches(Digits(), 32), TASK, Feed(SPEC))
     assert len(said) == 2 and said[0] == said[1]
     _, n, ids, loss, *counts = said[0]
     assert (int(n), int(ids)) == (N, 0) and float(loss) == pytest.approx(one.loss, rel=1e-5)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from omnivore_jax.eval.evaluator import Classification
-from omnivore_jax.eval.metrics import mean_top1, parameter_account
+from omnivore_jax.eval.metrics import mean_score, parameter_account
 from omnivore_jax.model.variants import model_config
+from omnivore_jax.tasks.classification import Classification
 
 
 def result(ranks):
@@ -12,7 +12,7 @@ def result(ranks):
 
 
 def test_every_dataset_counts_the_same_in_the_mean():
-    assert mean_top1({"large": result([0] * 99 + [1]), "small": result([0, 2])}) == pytest.approx(
+    assert mean_score({"large": result([0] * 99 + [1]), "small": result([0, 2])}) == pytest.approx(
         (0.99 + 0.5) / 2
     )
 

@@ -16,6 +16,8 @@ import pytest
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.experiment import dry
+from omnivore_jax.experiment.settings import resolve
+from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.card import make_card
@@ -142,11 +144,48 @@ def test_a_plan_without_the_number_of_samples_is_one_line():
         dry.plan(config)
 
 
-def test_a_batch_that_does_not_fit_the_chips_is_one_line():
-    config = config_of("swin_t")
-    config["hardware"]["chips"] = 60
-    with pytest.raises(UserError, match=r"batch_size=4096 is not divisible by 60 devices"):
-        dry.plan(config)
+CONFIGS = [
+    *("swin_t", "swin_s", "swin_b", "swin_b:in21k", "swin_l", "swin_l:in1k"),
+    *("demo", "demo:mixed", "demo:image", "demo:video", "demo:rgbd"),
+]
+
+
+@pytest.mark.parametrize("batching", ["separate", "mixed"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_fits_any_number_of_devices_and_its_samples_are_the_same(name, batching):
+    file, _, argument = name.partition(":")
+    module = importlib.import_module(f"configs.{file}")
+    config = (module.get_config(argument) if argument else module.get_config()).to_dict()
+    config["train"]["batching"] = batching
+    settings = resolve(config)
+    mixture = settings.mixture({n: data.num_train for n, data in settings.datasets.items()})
+    for devices in (1, 4, 8, 16, 64, 60, 128, 256, 512, 1024):
+        splits = batch_splits(settings, mixture, devices)
+        for dataset, split in splits.items():
+            training, samples = settings.training[dataset], mixture.batch_sizes[dataset]
+            assert split.shards == devices and split.slots >= samples
+            assert not training.mixes or split.local % 2 == 0
+            assert split.micro <= (training.recipe.microbatch or split.local)
+            if batching == "separate" and samples % (2 * devices) == 0:
+                assert split.slots == samples
+
+
+@pytest.mark.parametrize("batching", ["separate", "mixed"])
+@pytest.mark.parametrize("chips", [1, 256, 1024])
+def test_a_plan_says_the_samples_of_a_run_and_the_padding_that_is_computed_too(batching, chips):
+    config = config_of("swin_l")
+    config["hardware"]["chips"], config["train"]["batching"] = chips, batching
+    plan = dry.plan(config)
+    passes = {"imagenet21k": 50, "imagenet": 500, "kinetics400": 500, "sunrgbd": 5000}
+    seen = {name: row["samples"] / row["num_train"] for name, row in plan["datasets"].items()}
+    assert seen == pytest.approx(passes, rel=1e-3)
+    slots = {name: row["slots"] for name, row in plan["datasets"].items()}
+    if batching == "separate":
+        assert set(slots.values()) == {4096}
+    elif chips > 1:  # by hand: 1,946, 1,756, 330 and 68 samples in pairs
+        pairs = {256: (4, 4, 1, 1), 1024: (1, 1, 1, 1)}[chips]
+        assert slots == {name: 2 * chips * n for name, n in zip(passes, pairs, strict=True)}
+        assert f"{slots['sunrgbd']:,}" in dry.render(plan)
 
 
 def test_swin_l_is_planned_within_ten_seconds_on_a_machine_without_devices(tmp_path):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.noise import child_keys, drop_path_factors, drop_path_rates, dropout
 from omnivore_jax.model.params import abstract_model, init_params, merge
@@ -36,7 +37,7 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean_of_each_sample_by_its_key
 
 
 def test_a_dropped_branch_leaves_its_sample_and_a_kept_one_is_scaled():
-    config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), drop_path=0.5, init_std=0.3)
+    config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), init_std=0.3)
     model = merge(abstract_model(config, {})[0], init_params(config, {}, jax.random.key(0)))
     block = jax.jit(model.trunk.layers[0].blocks[1].__call__)
     x = jax.random.normal(jax.random.key(1), (2, 1, 4, 4, 8))
@@ -47,7 +48,7 @@ def test_a_dropped_branch_leaves_its_sample_and_a_kept_one_is_scaled():
 
 
 def test_dropout_acts_at_all_its_places_and_only_in_training(monkeypatch):
-    config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), dropout=0.1, init_std=0.3)
+    config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), init_std=0.3)
     model = merge(
         abstract_model(config, {"image": 4})[0],
         init_params(config, {"image": 4}, jax.random.key(0)),
@@ -57,7 +58,8 @@ def test_dropout_acts_at_all_its_places_and_only_in_training(monkeypatch):
     monkeypatch.setattr(
         jax.random, "bernoulli", lambda key, p, shape: shapes.append(shape) or draw(key, p, shape)
     )
-    jax.eval_shape(lambda x, keys: model(x, keys=keys), x, KEYS[:2])
+    compute = Compute(dropout=0.1)
+    jax.eval_shape(lambda x, keys: model(x, keys=keys, compute=compute), x, KEYS[:2])
     block = [
         (4, 2, 4, 4),
         (1, 4, 4, 8),
@@ -65,5 +67,7 @@ def test_dropout_acts_at_all_its_places_and_only_in_training(monkeypatch):
         (1, 4, 4, 8),
     ]  # softmax, projection, GELU, output
     assert shapes == [(1, 4, 4, 8), *block, *block]
-    np.testing.assert_array_equal(model(x), model(x))
-    assert not np.allclose(model(x), model(x, keys=KEYS[:2]), atol=1e-4)
+    still = jax.jit(lambda x: model(x, compute=compute))
+    noisy = jax.jit(lambda x, keys: model(x, keys=keys, compute=compute))
+    np.testing.assert_array_equal(still(x), still(x))
+    assert not np.allclose(still(x), noisy(x, KEYS[:2]), atol=1e-4)

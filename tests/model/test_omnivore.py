@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from omnivore_jax.core.tree import flatten, unflatten
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.omnivore import Omnivore
 from omnivore_jax.model.params import abstract_model, init_params, merge, split
@@ -19,7 +21,8 @@ from omnivore_jax.model.platform import use_forms
 from omnivore_jax.model.variants import model_config
 
 HEADS = {"image": 5, "video": 3}
-SMALL = ModelConfig("small", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3, drop_path=0.5)
+SMALL = ModelConfig("small", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3)
+COMPUTE = Compute(drop_path=0.5)
 PARAMS = jax.jit(partial(init_params, SMALL, HEADS))(jax.random.key(0))
 GRAPH = abstract_model(SMALL, HEADS)[0]
 rng = np.random.default_rng(0)
@@ -33,9 +36,9 @@ CLIP = normal(4, 3, 18, 26, 3)  # odd frames, not square, no multiple of patch o
 RGBD = normal(2, 1, 18, 26, 4)
 
 
-@partial(jax.jit, static_argnames=("head", "head_dropout", "remat"))
-def scores(params, x, head="video", keys=None, head_dropout=0.0, remat="none"):
-    return merge(GRAPH, params)(x, head, keys=keys, head_dropout=head_dropout, remat=remat)
+@partial(jax.jit, static_argnames=("head", "compute"))
+def scores(params, x, head="video", keys=None, compute=COMPUTE):
+    return merge(GRAPH, params)(x, head, keys=keys, compute=compute)
 
 
 KEYS = jax.random.split(jax.random.key(1), 4)
@@ -63,12 +66,13 @@ def test_randomness_comes_from_the_keys_alone_and_only_when_they_are_given():
 
 
 def test_dropout_of_the_head_is_the_same_head_on_fewer_features():
-    dropped = scores(PARAMS, CLIP, keys=KEYS, head_dropout=0.5)
+    dropped = scores(PARAMS, CLIP, keys=KEYS, compute=replace(COMPUTE, head_dropout=0.5))
     assert not np.allclose(dropped, scores(PARAMS, CLIP, keys=KEYS), atol=1e-4)
 
 
 def loss(params, x, keys, remat):
-    return jnp.square(merge(GRAPH, params)(x, "video", keys=keys, remat=remat)).sum()
+    compute = replace(COMPUTE, remat=remat)
+    return jnp.square(merge(GRAPH, params)(x, "video", keys=keys, compute=compute)).sum()
 
 
 gradient = jax.jit(jax.grad(loss), static_argnums=3)
@@ -201,7 +205,9 @@ def test_maps_by_name_are_one_pass_read_at_different_places():
         ),
         (
             lambda m: jax.eval_shape(
-                lambda key: Omnivore(model_config("demo", depth_embed="none"), {}, key=key)(RGBD),
+                lambda key: Omnivore(model_config("demo", depth_embed="none"), HEADS, key=key)(
+                    RGBD
+                ),
                 jax.random.key(0),
             ),
             r"has 4 channels; this model takes 3 channels \(RGB\), in",
@@ -216,12 +222,10 @@ def test_wrong_uses_are_named_with_their_remedy(use, says):
 def test_bfloat16_is_within_a_hundredth():
     config = model_config("demo", position_bias="factored", init_std=0.1)
     graph, _ = abstract_model(config, {"image": 10})
-    narrow, _ = abstract_model(
-        model_config("demo", position_bias="factored", dtype="bfloat16"), {"image": 10}
-    )
     params, x = init_params(config, {"image": 10}, jax.random.key(0)), normal(2, 1, 32, 32, 3)
+    computes = Compute(), Compute(dtype="bfloat16")
     wide, small = (
-        np.asarray(jax.jit(lambda p, g=g: merge(g, p)(x))(params)) for g in (graph, narrow)
+        np.asarray(jax.jit(lambda p, c=c: merge(graph, p)(x, compute=c))(params)) for c in computes
     )
     assert small.dtype == np.float32 and 0 < np.abs(wide - small).max() < 1e-2
 

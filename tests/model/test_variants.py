@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.compute import Compute, Remat
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.cost import activation_bytes, flops, layout, parameter_count
 from omnivore_jax.model.params import abstract_model, init_params, merge
@@ -95,10 +97,8 @@ def test_layout_of_the_paper_s_inputs():
 
 
 def test_recomputing_keeps_less():
-    kept = [
-        activation_bytes(model_config("omnivore_swin_t"), (32, 224, 224), r)
-        for r in ("none", "attention", "block")
-    ]
+    config, size = model_config("omnivore_swin_t"), (32, 224, 224)
+    kept = [activation_bytes(config, size, Compute(remat=r)) for r in get_args(Remat)]
     assert kept[0] > kept[1] > kept[2] > 0
 
 

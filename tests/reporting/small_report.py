@@ -9,10 +9,10 @@ from sklearn.datasets import load_digits
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import confusion_matrix
 
-from omnivore_jax.eval.evaluator import Classification
 from omnivore_jax.eval.metrics import ParameterAccount
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.reporting import report, sheets
+from omnivore_jax.tasks.classification import Classification
 
 CLASSES = ("zero", "<b>one</b>", "two & more", *map(str, range(3, 10)))
 """Names that a page must not take for its own markup."""

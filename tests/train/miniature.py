@@ -52,7 +52,7 @@ def trainer(mesh: MeshConfig | None = None, **settings) -> Trainer:
         Compute(drop_path=0.1),
         datasets(**settings),
         optimizer,
-        MixConfig(group=2),
+        MixConfig(group=6),
         placed,
         total_steps=20,
         seed=3,

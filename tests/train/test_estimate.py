@@ -30,10 +30,10 @@ def test_the_estimate_divides_parameters_as_the_shardings_do(config):
 def test_memory_of_swin_t_on_one_device_is_twenty_bytes_a_parameter_and_what_its_samples_keep():
     params = abstract_model(SWIN_T, HEADS)[1]
     one = {"data": 1, "fsdp": 1, "tensor": 1}
-    found = memory(params, one, Split(1, 64, 64, 32), activation_bytes=10**6, sample_bytes=150_528)
+    found = memory(params, one, Split(1, 64, 64), activation_bytes=10**6, sample_bytes=150_528)
     assert found.total == 20 * PARAMETERS + 64 * 10**6 + 64 * 150_528
     accumulated = memory(
-        params, one, Split(1, 64, 16, 32), activation_bytes=10**6, sample_bytes=150_528
+        params, one, Split(1, 64, 16), activation_bytes=10**6, sample_bytes=150_528
     )
     assert accumulated.total == found.total + 4 * PARAMETERS - 48 * 10**6
 

@@ -1,10 +1,16 @@
 import pytest
-from omnivore_jax.train.task import TaskConfig
+from hypothesis import given
+from hypothesis import strategies as st
 
+from omnivore_jax.tasks.classification import ClassificationTask
 from omnivore_jax.train.microbatch import split_batch
+from omnivore_jax.train.recipe import Recipe, TrainDataset
 
-MIXED = TaskConfig("image", 10)
-PLAIN = TaskConfig("image", 10, mixup=0.0, cutmix=0.0)
+
+def dataset(microbatch=0, mixes=True):
+    alphas = {} if mixes else {"mixup": 0.0, "cutmix": 0.0}
+    recipe = Recipe(microbatch=microbatch, **alphas)
+    return TrainDataset(ClassificationTask("image", 10), recipe)
 
 
 @pytest.mark.parametrize(
@@ -15,44 +21,46 @@ PLAIN = TaskConfig("image", 10, mixup=0.0, cutmix=0.0)
         (4096, 64, 32, 32, 2),
         (4096, 64, 1, 1, 64),
         (8, 8, 16, 1, 1),
+        (100, 4, 0, 25, 1),
     ],
 )
-def test_micro_batches_are_the_fewest_equal_ones_that_fit(
-    samples, shards, microbatch, micro, count
-):
-    task = TaskConfig("image", 10, mixup=0.0, cutmix=0.0, microbatch=microbatch)
-    split = split_batch("imagenet", samples, shards, task, 32)
-    assert (split.micro, split.count) == (micro, count)
-
-
-def test_a_batch_smaller_than_a_group_is_one_group():
-    assert split_batch("imagenet", 20, 1, MIXED, 32).group == 20
+def test_a_batch_that_divides_is_not_padded(samples, shards, microbatch, micro, count):
+    split = split_batch(samples, shards, dataset(microbatch, mixes=False))
+    assert (split.micro, split.count, split.slots) == (micro, count, samples)
 
 
 @pytest.mark.parametrize(
-    ("samples", "shards", "says"),
+    ("samples", "shards", "microbatch", "mixes", "local", "micro"),
     [
-        (
-            100,
-            8,
-            r"data.imagenet.batch_size=100 is not divisible by 8 devices .*; use a multiple of 8",
-        ),
-        (
-            100,
-            1,
-            r"mix.group=32 does not divide data.imagenet.batch_size=100 .*; .* set mix.group to a divisor of 100",
-        ),
-        (
-            64,
-            8,
-            r"mix.group=32 does not divide .* over 8 devices; .* set mix.group to a divisor of 8",
-        ),
+        (100, 8, 0, False, 13, 13),
+        (100, 8, 0, True, 14, 14),
+        (66, 1024, 16, True, 2, 2),  # one pair a device
+        (32, 64, 0, False, 1, 1),
+        (15, 1, 0, True, 16, 16),
+        (4096, 1024, 1, True, 4, 1),  # a partner elsewhere
+        (4096, 64, 3, True, 64, 2),
+        (1758, 1, 16, True, 1760, 16),  # 2 x 3 x 293: no good divisor
     ],
 )
-def test_a_batch_that_does_not_divide_says_what_would(samples, shards, says):
-    with pytest.raises(ValueError, match=says):
-        split_batch("imagenet", samples, shards, MIXED, 32)
+def test_a_batch_that_does_not_divide_is_padded_to_whole_pairs_where_samples_are_mixed(
+    samples, shards, microbatch, mixes, local, micro
+):
+    split = split_batch(samples, shards, dataset(microbatch, mixes))
+    assert (split.local, split.micro) == (local, micro)
 
 
-def test_groups_do_not_matter_where_nothing_is_mixed():
-    assert split_batch("imagenet", 100, 4, PLAIN, 32).local == 25
+@given(st.integers(1, 5000), st.integers(1, 1024), st.integers(0, 70), st.booleans())
+def test_a_split_pads_little_and_its_slots_are_split_in_the_same_way(
+    samples, shards, microbatch, mixes
+):
+    ours, unit = dataset(microbatch, mixes), 2 if mixes else 1
+    split = split_batch(samples, shards, ours)
+    assert split == split_batch(split.slots, shards, ours)
+    assert split.micro * split.count == split.local and split.local % unit == 0
+    assert split.micro <= (microbatch or split.local) and (
+        split.micro % unit == 0 or microbatch == 1
+    )
+    least = -(-samples // (shards * unit)) * unit
+    assert least <= split.local < least + max(split.micro, unit)
+    if 1 < microbatch < least:
+        assert split.micro > microbatch // unit * unit / 2  # many small rounds would be slow

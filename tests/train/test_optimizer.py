@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from omnivore_jax.train import optimizer as opt
-from omnivore_jax.train.optimizer import OptimizerConfig, learning_rate
+from omnivore_jax.train.groups import active_groups, join_groups, split_groups
+from omnivore_jax.train.optimizer import OptimizerConfig
+from omnivore_jax.train.schedule import learning_rate
 
 
 def tree(seed):
@@ -52,7 +54,7 @@ def test_learning_rate_never_jumps_and_is_float32():
 
 def test_groups_part_a_tree_and_join_it_again():
     params = tree(0)
-    groups = opt.split_groups(params)
+    groups = split_groups(params)
     assert set(groups) == {
         "trunk",
         "patch_embed",
@@ -66,7 +68,7 @@ def test_groups_part_a_tree_and_join_it_again():
     assert sum(len(jax.tree.leaves(group)) for group in groups.values()) == len(
         jax.tree.leaves(params)
     )
-    jax.tree.map(np.testing.assert_array_equal, opt.join_groups(groups.values()), params)
+    jax.tree.map(np.testing.assert_array_equal, join_groups(groups.values()), params)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_groups_part_a_tree_and_join_it_again():
     ],
 )
 def test_a_step_trains_what_its_samples_pass_through(embed, depths, embeds):
-    active = opt.active_groups(embed, ["image", "rgbd"][: len(depths)], depths)
+    active = active_groups(embed, ["image", "rgbd"][: len(depths)], depths)
     assert active == {"trunk", *embeds, *(f"heads.{h}" for h in ["image", "rgbd"][: len(depths)])}
 
 
@@ -101,14 +103,14 @@ def run():
 
     def apply(**settings):
         config = OptimizerConfig(**settings)
-        params = opt.split_groups(tree(0))
+        params = split_groups(tree(0))
         state = opt.init(tree(0))
         for number, seed in enumerate((1, 2, 3)):
-            grads = opt.split_groups(tree(seed))
+            grads = split_groups(tree(seed))
             if number == 1:
                 del grads["heads.video"]
             params, state = opt.update(config, jnp.float32(0.01), params, grads, state)
-        return opt.join_groups(params.values()), state
+        return join_groups(params.values()), state
 
     return apply
 
@@ -132,8 +134,8 @@ def test_the_switch_feeds_zero_gradients_to_an_absent_group(run):
 
 
 def test_the_switch_leaves_alone_what_was_never_trained():
-    params = opt.split_groups(tree(0))
-    grads = {"trunk": opt.split_groups(tree(1))["trunk"]}
+    params = split_groups(tree(0))
+    grads = {"trunk": split_groups(tree(1))["trunk"]}
     new, _ = opt.update(
         OptimizerConfig(update_absent=True), jnp.float32(0.01), params, grads, opt.init(tree(0))
     )

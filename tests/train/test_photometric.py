@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from omnivore_jax.train.task import TaskConfig
 from sklearn.datasets import load_sample_image
 
 from omnivore_jax.train import photometric
 from omnivore_jax.train.photometric import Jitter, apply_jitter, draw_erasing, draw_jitter, turn_hue
+from omnivore_jax.train.recipe import Recipe
 
 KEYS = jax.random.split(jax.random.key(0), 600)
 
@@ -89,12 +89,10 @@ def test_jitter_is_drawn_from_its_ranges_and_every_order_comes_up():
 
 
 def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
-    task = TaskConfig(
-        head="rgbd", classes=2, jitter=(0.4, 0.0, 0.4, 0.4), channel_shuffle=True, gain=0.2
-    )
+    recipe = Recipe(jitter=(0.4, 0.0, 0.4, 0.4), channel_shuffle=True, gain=0.2)
     frame = np.concatenate([clip[:1], np.full((1, 24, 32, 1), 0.3, np.float32)], -1)
     x = jnp.asarray(np.broadcast_to(np.concatenate([frame, frame]), (6, 2, 24, 32, 4)))
-    changed = np.asarray(photometric.colour(x, KEYS[:6], task))
+    changed = np.asarray(photometric.colour(x, KEYS[:6], recipe))
     np.testing.assert_array_equal(changed[:, 0], changed[:, 1])
     np.testing.assert_array_equal(changed[..., 3], np.float32(0.3))
     assert all(np.abs(a - b).max() > 0.01 for a, b in zip(changed[1:], changed[:-1], strict=True))
@@ -103,9 +101,7 @@ def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
 
 def test_shuffle_permutes_the_channels_and_gain_multiplies_them(clip):
     x = jnp.asarray(np.broadcast_to(clip * 0.5, (40, *clip.shape)))
-    shuffled = np.asarray(
-        photometric.colour(x, KEYS[:40], TaskConfig(head="a", classes=2, channel_shuffle=True))
-    )
+    shuffled = np.asarray(photometric.colour(x, KEYS[:40], Recipe(channel_shuffle=True)))
     orders = [
         p
         for s in shuffled
@@ -113,7 +109,7 @@ def test_shuffle_permutes_the_channels_and_gain_multiplies_them(clip):
         if np.array_equal(s, np.asarray(x[0])[..., list(p)])
     ]
     assert len(orders) == 40 and len(set(orders)) == 6
-    gained = np.asarray(photometric.colour(x, KEYS[:40], TaskConfig(head="a", classes=2, gain=0.2)))
+    gained = np.asarray(photometric.colour(x, KEYS[:40], Recipe(gain=0.2)))
     factors = gained.sum((1, 2, 3)) / np.asarray(x).sum((1, 2, 3))
     np.testing.assert_allclose(gained, np.asarray(x) * factors[:, None, None, None], atol=1e-5)
     assert 0.8 <= factors.min() < 0.83 and 1.17 < factors.max() <= 1.2

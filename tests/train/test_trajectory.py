@@ -6,15 +6,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from omnivore_jax.train.task import TaskConfig, heads
 
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.core.types import Batch
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import abstract_model
+from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import model_config
+from omnivore_jax.tasks.classification import ClassificationTask
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
+from omnivore_jax.train.recipe import Recipe, TrainDataset
 from omnivore_jax.train.state import state_from
 from omnivore_jax.train.step import Trainer, make_train_step
 from tests.golden.golden import HEADS, fill_array
@@ -64,16 +67,17 @@ def batches():
 
 @pytest.fixture(scope="module")
 def trajectory():
-    off = {
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "mean": (0.0,) * 3,
-        "std": (1.0,) * 3,
-        "smoothing": META["label_smoothing"],
+    identity = Preprocessing((0.0,) * 3, (1.0,) * 3, RANGE, OFFSET / RANGE, 1 / RANGE)
+    smoothing = META["label_smoothing"]
+    datasets = {
+        name: TrainDataset(
+            ClassificationTask(name, HEADS[name], smoothing),
+            Recipe(mixup=0.0, cutmix=0.0),
+            identity,
+        )
+        for name in META["order"]
     }
-    depth = {"disparity_max": RANGE, "disparity_mean": OFFSET / RANGE, "disparity_std": 1 / RANGE}
-    tasks = {name: TaskConfig(name, HEADS[name], **off, **depth) for name in META["order"]}
-    model = model_config("tiny", position_bias="joint", window_index="released", drop_path=0.0)
+    model = model_config("tiny", position_bias="joint", window_index="released")
     optimizer = OptimizerConfig(
         peak=META["peak"],
         betas=tuple(META["betas"]),
@@ -82,10 +86,11 @@ def trajectory():
         ema=META["ema_decay"],
     )
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    step = make_train_step(
-        Trainer(model, tasks, optimizer, MixConfig(), mesh, META["total"], seed=0)
+    trainer = Trainer(
+        model, Compute(), datasets, optimizer, MixConfig(), mesh, META["total"], seed=0
     )
-    shapes = flatten(abstract_model(model, heads(tasks))[1])
+    step = make_train_step(trainer)
+    shapes = flatten(abstract_model(model, trainer.heads)[1])
     params = unflatten({path: fill(path, leaf.shape) for path, leaf in shapes.items()})
     state, rows = state_from(params, mesh), []
     for given in batches():

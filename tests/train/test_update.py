@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from omnivore_jax.core.tree import flatten
-from omnivore_jax.train.optimizer import group_of
+from omnivore_jax.model.params import group_of
 from tests.train.miniature import SAMPLES, batch, state_of, step_of
 
 pytestmark = pytest.mark.xdist_group("update")  # what they share is made once
