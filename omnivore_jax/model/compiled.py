@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -15,6 +16,8 @@ from omnivore_jax.model.heads import Heads, Output
 from omnivore_jax.model.omnivore import Omnivore
 from omnivore_jax.model.params import Params, abstract_model, init_params, merge
 from omnivore_jax.model.variants import model_config
+
+Samples = Float[Array, "b t h w c"] | Float[np.ndarray, "b t h w c"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class CompiledModel:
     card: Mapping[str, Any] | None = None
     """What the weights say about themselves; None where they were drawn."""
 
-    def __call__(self, x: Float[Array, "b t h w c"], head: str = "image") -> Output:
+    def __call__(self, x: Samples, head: str = "image") -> Output:
         """Gives the output of one head: float32 logits [b, classes] of a linear classifier.
 
         Raises:
@@ -43,7 +46,7 @@ class CompiledModel:
         return _score(self._graphdef, self.params, x, head=head, compute=self.compute)
 
     def features(
-        self, x: Float[Array, "b t h w c"], stages: Sequence[str] | None = None
+        self, x: Samples, stages: Sequence[str] | None = None
     ) -> Float[Array, "b c8"] | dict[str, Float[Array, "b t2 h2 w2 _"]]:
         """Gives the pooled feature, after the final norm, or the maps that `stages` names.
 
