@@ -1,6 +1,7 @@
-"""The paper's joint pre-training recipe (section 4 and Appendix A), shared by swin_t, swin_s, swin_b and swin_l.
+"""The paper's joint pre-training recipe (section 4, Appendix A), shared by swin_t, s, b and l.
 
-Sources: P = the paper; C = the released training YAML, where the paper gives no number; K = general knowledge.
+Sources: P = the paper; C = the released training YAML, where the paper gives no number; K = general
+knowledge.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 def joint(
     name: str, *, model: str, drop_path: float, in21k: bool, microbatch: dict[str, int]
 ) -> ConfigDict:
-    """Joint training on IN1K + K400 + SUN RGB-D (Table 2), with IN21K at ratio 0.1 before them (Table 4)."""
+    """Joint training on IN1K + K400 + SUN RGB-D (Table 2), with IN21K at ratio 0.1 (Table 4)."""
     config = ConfigDict()
     config.name = name
     config.init_from = ""  # a checkpoint to start from; empty: from scratch (P 4)

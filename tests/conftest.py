@@ -1,4 +1,4 @@
-"""Tests run with shape annotations checked, on 8 simulated devices, and keep compiled programs for the next time."""
+"""Tests run with shapes checked, on 8 simulated devices, and keep what they compile."""
 
 import os
 from pathlib import Path

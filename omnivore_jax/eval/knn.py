@@ -43,7 +43,7 @@ def nearest(
     k: int = K,
     block: int = BLOCK,
 ) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
-    """Finds the k rows of the gallery closest to every query, nearest first, and their similarities (cosines).
+    """Finds the k rows of the gallery closest to every query, and their similarities (cosines).
 
     Of equally close rows the first in the gallery wins, however the work is cut.
 
@@ -75,7 +75,7 @@ def knn_predict(
     k: int = K,
     tau: float = TAU,
 ) -> Int[np.ndarray, " q"]:
-    """Gives every query the label whose neighbours have the largest sum of exp(similarity / tau)."""
+    """Gives every query the label whose neighbours weigh most: sum of exp(similarity / tau)."""
     if tau <= 0:
         raise ValueError(f"tau={tau}; use a number above 0")
     labels, class_of_row = np.unique(gallery_labels, return_inverse=True)
@@ -132,7 +132,7 @@ def _vote(
 def _nearest_in_blocks(
     query: Shaped[np.ndarray, "q c"], gallery: Shaped[np.ndarray, "n c"], k: int, block: int
 ) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
-    """Walks the gallery in blocks of equal size, so that one program does, and keeps the best k so far."""
+    """Walks the gallery in blocks of one size, for one program, and keeps the best k so far."""
     size = min(block, len(gallery))
     placed = jax.device_put(query)
     best = jax.device_put(

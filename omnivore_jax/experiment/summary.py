@@ -124,7 +124,7 @@ def _dataset(
 def _neighbours(
     settings: Settings, data: RunData, mesh: Mesh, evaluator: RunEvaluator, params: Any
 ):
-    """What pictures find in other modalities, with the trained model and, for comparison, before training."""
+    """What pictures find in other modalities, with the trained model and before training."""
     if not settings.eval.retrieval:
         return []
     results, untrained = [], None

@@ -14,7 +14,7 @@ from omnivore_jax.model.trunk import Trunk
 
 
 class Omnivore(nnx.Module):
-    """Classifies images (t = 1), videos and single-view 3D (four channels) with the same parameters.
+    """Classifies images (t = 1), videos and RGB-D (four channels) with the same parameters.
 
     Inputs are normalised, [b, t, h, w, 3 or 4], of any size. `keys` are one PRNG key a sample: all
     that is random for a sample depends on its own. Without them nothing is.

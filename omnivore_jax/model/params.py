@@ -94,7 +94,7 @@ def decays(path: str) -> bool:
 
 
 def tensor_axis(path: str, ndim: int) -> int | None:
-    """Tells what the mesh axis `tensor` divides: columns of a layer that widens, rows of the next."""
+    """Tells what the mesh axis `tensor` divides: columns of one layer, rows of the next."""
     *_, owner, layer, leaf = ("", "", "", *path.split("."))
     columns = layer in ("qkv", "fc1") or owner == "heads"
     rows = layer == "fc2" or (owner, layer) == ("attn", "proj")

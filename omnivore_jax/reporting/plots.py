@@ -1,4 +1,4 @@
-"""Figures of a report as SVG that takes its colours and its font from the page, so that light and dark both work."""
+"""Figures of a report as SVG that takes colours and font from the page: light and dark both work."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Turns a stored report and the files of its run into one page that needs nothing else, and into text."""
+"""Turns a stored report and the files of its run into one self-contained page, and into text."""
 
 import base64
 import io
@@ -149,9 +149,9 @@ def duration(seconds: float) -> str:
     """A time for people: 48 s, 6 min 5 s, 3 h 20 min."""
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
-    return (
-        f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def uncertainty(result: DatasetResult) -> float:

@@ -12,13 +12,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from omnivore_jax.core.config import build
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import Kind
 from omnivore_jax.eval.metrics import ParameterAccount
 from omnivore_jax.tasks.base import Result
 from omnivore_jax.tasks.classification import Classification
@@ -28,7 +29,6 @@ FORMAT = 1
 MOST_CLASSES = 1000
 """More have no confusion matrix: nobody could look at it."""
 
-Kind = Literal["image", "video", "rgbd"]
 
 
 @dataclass(frozen=True)

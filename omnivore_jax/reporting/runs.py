@@ -42,7 +42,7 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names of those that have results or curves, in that order, which is also that of the colours."""
+        """Names of those with results, then of those with curves: also the order of colours."""
         return list(dict.fromkeys([*self.results, *self.history.loss]))
 
 

@@ -29,7 +29,7 @@ def sample_sheet(
     classes: Sequence[str],
     preprocessing: Preprocessing,
 ) -> SampleSheet:
-    """Shows samples as the model takes them, augmented and standardised, by undoing the standardising alone."""
+    """Shows samples as the model takes them, augmented, by undoing the standardising alone."""
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     rgb = np.clip(x[..., :3] * std + mean, 0, 1)
     dropped = (x[..., :3] == 0).all(axis=(1, 2, 3, 4))

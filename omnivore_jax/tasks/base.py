@@ -5,7 +5,7 @@ the loader and the evaluator know this interface alone, so that another kind of 
 noun, a map of labels) is another file here and a line in `table.py`.
 
     label   what a sample carries, an array [b ...] of any shape and type; the loader stacks it
-    output  what the task's head gives for a batch: logits [b classes], or any tree of arrays [b ...]
+    output  what the task's head gives for a batch: logits [b classes], or a tree of arrays [b ...]
     targets what the loss compares the output with, on the device, after samples were mixed
     sums    figures that add up over micro-batches, devices and steps: {"loss": ..., "count": ...}
 """

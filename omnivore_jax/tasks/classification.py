@@ -68,7 +68,7 @@ class ClassificationTask:
         label: Int[Array, "b"],
         mask: Bool[Array, "b"],
     ) -> Sums:
-        """Adds up the loss, the samples, and those, mixed or not, whose own label came out on top."""
+        """Adds up loss, samples, and those, mixed or not, whose own label came out on top."""
         return {
             "loss": cross_entropy_sum(output, targets, mask),
             "count": mask.sum(),

@@ -6,11 +6,12 @@ Touches no device.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import PyTree
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.compute import Remat
 from omnivore_jax.train.mesh import partition_spec
 from omnivore_jax.train.microbatch import Split
 
@@ -76,7 +77,7 @@ class Work(NamedTuple):
     """With padding."""
     flops: float
     """Of the forward pass of one sample."""
-    remat: Literal["none", "attention", "block"]
+    remat: Remat
 
 
 def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:

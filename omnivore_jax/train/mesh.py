@@ -23,7 +23,7 @@ BATCH = P(("data", "fsdp"))
 """How the samples of a batch are divided."""
 
 SMALLEST_SHARDED = 2**12
-"""Elements below which a parameter is not worth the communication and stays whole on every device."""
+"""Elements below which a parameter stays whole: it is not worth the communication."""
 
 Tree = Any
 

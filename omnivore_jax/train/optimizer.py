@@ -50,9 +50,10 @@ class OptimizerConfig:
     ema: float = 0.9999
     """Decay of the moving average of all parameters."""
     update_absent: bool = False
-    """Feed zero gradients to what a step does not train, once it has been trained, instead of leaving it alone.
+    """Feed zero gradients to what a step does not train, once it has been trained.
 
-    Decay and momentum then act on it, as in PyTorch before 2.0, which zeroed gradients that later versions drop.
+    Decay and momentum then act on it, as in PyTorch before 2.0, which zeroed gradients that later
+    versions drop. Else it is left alone.
     """
 
     def __post_init__(self):

@@ -79,7 +79,7 @@ def classify(logits, params, batches, classes):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Parameters of the classifier, rough on purpose, and the probabilities that scikit-learn itself gives."""
+    """Parameters of the classifier, rough on purpose, and scikit-learn's own probabilities."""
     images, labels = load_digits(return_X_y=True)
     regression = LogisticRegression(max_iter=3).fit(15 * images[200:400], labels[200:400])
     params = jax.device_put({"kernel": regression.coef_.T, "bias": regression.intercept_})
@@ -266,7 +266,10 @@ from omnivore_jax.model.params import init_params
 jax.config.update("jax_num_cpu_devices", 2)
 dist.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
 mesh = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
-params = jax.jit(lambda key: init_params(MODEL, HEADS, key), out_shardings=NamedSharding(mesh, P()))(jax.random.key(0))
+init = jax.jit(
+    lambda key: init_params(MODEL, HEADS, key), out_shardings=NamedSharding(mesh, P())
+)
+params = init(jax.random.key(0))
 put = on_devices(NamedSharding(mesh, P(("data", "fsdp"))), {"digits": 32})
 place = lambda batch: put({"digits": batch})["digits"]
 shard = jax.process_index(), jax.process_count()

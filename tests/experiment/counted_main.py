@@ -1,6 +1,6 @@
-"""The main command, which notes beside its report what XLA compiled and whether the transfer guard was on.
+"""The main command, which notes what XLA compiled and whether the transfer guard was on.
 
-What is counted are events /jax/core/compile/backend_compile_duration, one for every program that XLA is asked for,
+What is counted are events /jax/core/compile/backend_compile_duration, one for every program,
 whether or not the cache on the disk has it, by the name of the jitted function.
 """
 

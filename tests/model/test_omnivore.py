@@ -1,4 +1,4 @@
-"""What the model promises beside the golden arrays, and the silent faults of other ports (FINDINGS, performance)."""
+"""What the model promises beside the golden arrays, and the silent faults of other ports."""
 
 import subprocess
 import sys

@@ -80,7 +80,7 @@ def test_the_confusions_are_those_that_scikit_learn_counts():
     "labels", [np.arange(1000) % 30, np.arange(30) % 10, np.array([0] * 70 + [1] * 20 + [2] * 10)]
 )
 def test_chance_is_what_the_best_blind_guess_gets(labels):
-    """With labels as even as their number allows, scikit-learn's guess is off from 1 / classes by that unevenness."""
+    """Scikit-learn's guess is off from 1 / classes by how uneven the labels are."""
     classes = labels.max() + 1
     guess = DummyClassifier(strategy="most_frequent").fit(labels, labels).score(labels, labels)
     assert report.chance(np.bincount(labels)) == pytest.approx(guess, abs=1 / len(labels))

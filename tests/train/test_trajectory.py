@@ -1,4 +1,4 @@
-"""Thirty steps of the released PyTorch model under this optimiser (golden.py, tiny_trajectory) through our own step."""
+"""Thirty steps of the released PyTorch model (golden.py, tiny_trajectory) through our own step."""
 
 import json
 from pathlib import Path
