@@ -5,13 +5,14 @@ import math
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.state import abstract_state
 from tests.train.miniature import batch, norm, state_of, step_of
 
-MESHES = {  # and the micro-batch of a device: less than a mixing group, and a whole one
+MESHES = {  # and the micro-batch of a device: half a pair, and a whole one
     "8x1x1": (MeshConfig(8, 1, 1), 1),
     "2x4x1": (MeshConfig(2, 4, 1), 1),
     "2x2x2": (MeshConfig(2, 2, 2), 2),
@@ -19,9 +20,17 @@ MESHES = {  # and the micro-batch of a device: less than a mixing group, and a w
 
 
 def run(mesh=None, microbatch=0):
+    """Takes five steps, of which every other one carries two datasets.
+
+    The 13 samples of a dataset are padded to 14 slots on one device, to 16 on more.
+    """
     step, state, losses = step_of(mesh, microbatch), state_of(mesh), []
     for number in range(5):
-        state, metrics = step(state, {"reliefs": batch("reliefs", mesh, number)})
+        names = ("reliefs", "pictures")[: 1 + number % 2]
+        batches = {name: batch(name, mesh, number) for name in names}
+        if mesh is None:
+            batches = jax.tree.map(lambda array: array[:14], batches)
+        state, metrics = step(state, batches)
         losses.append(float(metrics["loss"]))
     return losses, state
 
@@ -34,7 +43,8 @@ def one_device():
 @pytest.mark.parametrize(
     "mesh", [m if m == "2x2x2" else pytest.param(m, marks=pytest.mark.slow) for m in MESHES]
 )
-def test_a_mesh_with_micro_batches_gives_the_losses_of_one_device(one_device, mesh):
+def test_a_mesh_with_micro_batches_and_padding_gives_the_losses_of_one_device(one_device, mesh):
+    """The groups of six samples that share a lambda span devices."""
     losses, state = run(*MESHES[mesh])
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
     np.testing.assert_allclose(norm(state.ema) / norm(one_device[1].ema), 1, rtol=1e-4)
@@ -64,3 +74,21 @@ def test_a_device_holds_a_fourth_of_swin_t_where_four_share_it():
         4 * 28_620_603, rel=1e-5
     )  # parameters, two moments, average (FACTS 1.5)
     assert sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves) < 0.26 * whole
+
+
+def primitives(jaxpr, inside=False):
+    """Yields every operation of a program, and whether it lies in the loop over micro-batches."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        yield name, inside
+        # the miniature's only scan is that over micro-batches
+        for inner in jaxprs_in_params(equation.params):
+            yield from primitives(inner, inside or name == "scan")
+
+
+def test_how_groups_are_mixed_is_drawn_before_the_loop_over_micro_batches():
+    mesh, microbatch = MESHES["2x2x2"]
+    program = step_of(mesh, microbatch).trace(state_of(mesh), {"reliefs": batch("reliefs", mesh)})
+    drawn = [inside for name, inside in primitives(program.jaxpr.jaxpr) if name == "random_gamma"]
+    assert any(inside for _, inside in primitives(program.jaxpr.jaxpr))
+    assert drawn and not any(drawn)
