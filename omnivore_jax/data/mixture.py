@@ -93,7 +93,7 @@ class Mixture:
     seed: int = 0
     batching: Literal["separate", "mixed"] = "separate"
     batch_size: int = 0
-    """Samples of a mixed step over all datasets, on average; 0: the largest of their batch sizes."""
+    """Samples of a mixed step over all datasets, on average; 0: the largest batch size."""
     quantum: int = 1
     """A mixed step takes multiples of this many samples of every dataset (2 for whole pairs)."""
 
@@ -230,8 +230,9 @@ class Mixture:
         if share < 1:  # a step without samples of a dataset would still move its head
             least = math.ceil(self._total / share)
             raise ValueError(
-                f"train.batch_size={self._total} of mixed steps has {float(share * self.quantum):.2g} "
-                f"samples of data.{name}; use {least} or more, or raise data.{name}.ratio"
+                f"train.batch_size={self._total} of mixed steps has "
+                f"{float(share * self.quantum):.2g} samples of data.{name}; "
+                f"use {least} or more, or raise data.{name}.ratio"
             )
 
     @cached_property
