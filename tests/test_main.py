@@ -44,9 +44,9 @@ def run(monkeypatch, capsys):
 WRONG = {
     "an unknown key": (["--config.train.stesp=4"], 'Did you mean "steps"'),
     "a wrong type": (["--config.optimizer.peak=fast"], "could not convert string to float: 'fast'"),
-    "a batch that does not divide": (
-        ["--config.data.demo_image.batch_size=12", "--config.mesh.data=8"],
-        "data.demo_image.batch_size=12 is not divisible by 8 devices",
+    "a mesh of more devices than there are": (
+        ["--config.mesh.data=3", "--config.mesh.fsdp=3"],
+        "mesh.data=3 x mesh.fsdp=3 x mesh.tensor=1 does not fit the 8 devices; use",
     ),
     "a workdir that cannot be made": (
         ["--workdir={tmp}/file/run"],
