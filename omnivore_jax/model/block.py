@@ -9,7 +9,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from omnivore_jax.model.attention import window_attention
+from omnivore_jax.model.attention.table import window_attention
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import LayerNorm, Linear, gelu
 from omnivore_jax.model.noise import Keys, child_keys, dropout, dropout_factors, scale_samples
@@ -47,7 +47,7 @@ class WindowAttention(nnx.Module):
         out = window_attention(
             qkv,
             bias,
-            *(shift_masks(grid) or (None, None)),
+            shift_masks(grid),
             backend=self.config.attention_backend,
             keep=None if keep is None else keep.reshape(-1, *bias.shape),
         )

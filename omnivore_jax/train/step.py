@@ -16,6 +16,7 @@ from omnivore_jax.core.types import Batch
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.train import optimizer as opt
+from omnivore_jax.train.accumulate import accumulate
 from omnivore_jax.train.inputs import divide, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.losses import correct_count, cross_entropy_sum
@@ -146,7 +147,7 @@ def _accumulate(
     key = dataset_key(trainer.seed, step, name)
     divided = divide(batch, split, mesh)
 
-    def loss(trained, inputs):
+    def loss(trained, fixed, inputs):
         model = merge(graphdef, opt.join_groups([*trained.values(), *fixed.values()]))
         logits = model(
             inputs.x,
@@ -160,18 +161,10 @@ def _accumulate(
             loss, inputs.mask.sum(), correct_count(logits, inputs.label, inputs.mask)
         )
 
-    def gradient(trained, number):
-        return jax.grad(loss, has_aux=True)(
-            trained, micro_batch(divided, split, number, task, key, mesh)
-        )
+    def gradient(params, inputs):
+        return jax.grad(loss, has_aux=True)(*params, inputs)
 
-    if split.count == 1:
-        return gradient(trained, 0)
+    def inputs(number):
+        return micro_batch(divided, split, number, task, key, mesh)
 
-    def add(total, number):
-        return jax.tree.map(jnp.add, total, gradient(trained, number)), None
-
-    zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, trained, 0)
-    )
-    return jax.lax.scan(add, zero, jnp.arange(split.count))[0]
+    return accumulate(gradient, (trained, fixed), inputs, split.count, mesh)
