@@ -14,7 +14,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.transforms import DatasetConfig
-from omnivore_jax.model.attention import BACKENDS
+from omnivore_jax.model.attention.table import NAMES
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.preprocess import Preprocessing
@@ -247,9 +247,9 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[Mo
 def _check(settings: Settings) -> None:
     heads(settings.tasks)
     backend = settings.compute.attention
-    if backend not in ("auto", *BACKENDS):
+    if backend not in NAMES:
         raise builder.ConfigError(
-            f"attention.backend={backend!r} is not known; use auto or {', '.join(BACKENDS)}"
+            f"attention.backend={backend!r} is not known; use one of {', '.join(NAMES)}"
         )
     if settings.model.depth_embed == "none":
         for name, dataset in settings.datasets.items():

@@ -8,7 +8,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from omnivore_jax.model.attention import window_attention
+from omnivore_jax.model.attention.table import window_attention
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import LayerNorm, Linear, gelu
@@ -40,7 +40,7 @@ class WindowAttention(nnx.Module):
         out = window_attention(
             qkv,
             bias,
-            *(shift_masks(grid) or (None, None)),
+            shift_masks(grid),
             backend=compute.attention,
             keep=None if keep is None else keep.reshape(-1, *bias.shape),
         )

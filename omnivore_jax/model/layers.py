@@ -1,16 +1,15 @@
 """The layers of the trunk as parameter containers, and what they compute as pure functions.
 
-Parameters are float32; a layer computes in the type of its input.
+Parameters and their gradients are float32; a layer computes in the type of its input. `cpu.py`
+holds the same functions for CPUs.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from omnivore_jax.model.platform import cpu_forms
+from omnivore_jax.model import cpu
 
 LAYER_NORM_EPS = 1e-5
 
@@ -49,106 +48,46 @@ def layer_norm(
     x: Float[Array, "*batch c"], scale: Float[Array, "c"], bias: Float[Array, "c"]
 ) -> Float[Array, "*batch c"]:
     """Normalises over channels."""
-    if not cpu_forms():
-        return _layer_norm(x, scale, bias)
-    return _layer_norm_by_hand(_rows(x), scale, bias).reshape(x.shape)
+    if cpu.on_cpu():
+        return cpu.layer_norm(x, scale, bias, LAYER_NORM_EPS)
+    wide = x.astype(jnp.float32)
+    centered = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centered).mean(-1, keepdims=True)
+    normed = centered * jax.lax.rsqrt(variance + LAYER_NORM_EPS)
+    return (normed * scale + bias).astype(x.dtype)
 
 
 def gelu(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-    """Exact GELU; written with erf, as jax.nn.gelu's erfc is slower on a CPU."""
-    return _gelu_by_hand(_rows(x)).reshape(x.shape) if cpu_forms() else _gelu(x)
+    """Exact GELU."""
+    if cpu.on_cpu():
+        return cpu.gelu(x)
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
 def dense(
     x: Float[Array, "*batch c"], kernel: Float[Array, "c out"], bias: Float[Array, "out"] | None
 ) -> Float[Array, "*batch out"]:
     """Computes x @ kernel + bias in the type of x."""
-    if cpu_forms():
-        y = _matmul_by_hand(_rows(x), kernel)
-        y = y if bias is None else y + bias.astype(x.dtype)
-        return y.reshape(*x.shape[:-1], -1)
-    y = _matmul(x, kernel)
+    return cpu.dense(x, kernel, bias) if cpu.on_cpu() else _dense(x, kernel, bias)
+
+
+@jax.custom_vjp
+def _dense(x, kernel, bias):
+    y = x @ kernel.astype(x.dtype)
     return y if bias is None else y + bias.astype(x.dtype)
 
 
-def _rows(x: Float[Array, "*batch c"]) -> Float[Array, "n c"]:
-    """All tokens as the rows of a matrix: XLA's loops on a CPU are slower over more axes."""
-    return x.reshape(-1, x.shape[-1])
-
-
-def _layer_norm(x, scale, bias):
-    return _layer_norm_forward(x, scale, bias)[0]
-
-
-def _layer_norm_forward(x, scale, bias):
-    wide = x.astype(jnp.float32)
-    centred = wide - wide.mean(-1, keepdims=True)
-    inverse = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + LAYER_NORM_EPS)
-    normed = centred * inverse
-    return (normed * scale + bias).astype(x.dtype), (normed, inverse, scale)
-
-
-def _layer_norm_backward(saved, dy):
-    normed, inverse, scale = saved
-    wide = dy.astype(jnp.float32)
-    dnormed = wide * scale
-    dx = inverse * (dnormed - _row_means(dnormed) - normed * _row_means(dnormed * normed))
-    return dx.astype(dy.dtype), _column_sums(wide * normed), _column_sums(wide)
-
-
-def _row_means(x: Float[Array, "n c"]) -> Float[Array, "n 1"]:
-    return x @ jnp.full(
-        (x.shape[1], 1), 1 / x.shape[1]
-    )  # products with constants are faster than sums on a CPU
-
-
-def _column_sums(x: Float[Array, "n c"]) -> Float[Array, "c"]:
-    return (jnp.ones((1, x.shape[0])) @ x)[0]
-
-
-_layer_norm_by_hand = jax.custom_vjp(_layer_norm)
-_layer_norm_by_hand.defvjp(_layer_norm_forward, _layer_norm_backward)
-
-
-def _gelu(x):
-    wide = x.astype(jnp.float32)
-    return (wide * _normal_cdf(wide)).astype(x.dtype)
-
-
-def _gelu_backward(x, dy):
-    # Computed again from x: kept, the error function costs as much to read as to compute.
-    wide = x.astype(jnp.float32)
-    density = jnp.exp(-0.5 * jnp.square(wide)) * (2 * math.pi) ** -0.5
-    return ((dy * (_normal_cdf(wide) + wide * density)).astype(dy.dtype),)
-
-
-def _normal_cdf(x):
-    return 0.5 * (1 + jax.lax.erf(x * 2**-0.5))
-
-
-_gelu_by_hand = jax.custom_vjp(_gelu)
-_gelu_by_hand.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
-
-
-def _matmul(x, kernel):
-    return x @ kernel.astype(x.dtype)
-
-
-def _matmul_backward(saved, dy):
-    x, kernel = saved
-    # x^T dy as it stands, where automatic differentiation transposes all that produces dy; the
-    # narrower side first.
-    swap = x.shape[-1] > dy.shape[-1]
-    sides = (dy, x) if swap else (x, dy)
+def _dense_backward(saved, dy):
+    # By hand for one reason: automatic differentiation would round the gradients of the parameters
+    # to the type of x before they are added up over devices and micro-batches.
+    x, kernel, bias = saved
+    batch = tuple(range(x.ndim - 1))
     dkernel = jax.lax.dot_general(
-        *sides, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+        x, dy, ((batch, batch), ((), ())), preferred_element_type=jnp.float32
     )
-    if swap:
-        dkernel = jax.lax.optimization_barrier(
-            dkernel
-        ).T  # or XLA folds the transposition back into the product
-    return dy @ kernel.astype(dy.dtype).T, dkernel
+    dbias = None if bias is None else dy.sum(batch, jnp.float32)
+    return dy @ kernel.astype(dy.dtype).T, dkernel, dbias
 
 
-_matmul_by_hand = jax.custom_vjp(_matmul)
-_matmul_by_hand.defvjp(lambda x, kernel: (_matmul(x, kernel), (x, kernel)), _matmul_backward)
+_dense.defvjp(lambda x, kernel, bias: (_dense(x, kernel, bias), (x, kernel, bias)), _dense_backward)

@@ -19,6 +19,7 @@ from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.tasks.base import Sums, heads
 from omnivore_jax.train import optimizer as opt
+from omnivore_jax.train.accumulate import accumulate
 from omnivore_jax.train.groups import active_groups, join_groups, split_groups
 from omnivore_jax.train.inputs import Inputs, make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
@@ -119,26 +120,10 @@ def _gradients(
     place = shardings(trained, trainer.mesh)  # sums of gradients lie where their parameters lie
     total, sums = {}, {}
     for name, batch in batches.items():
-        loss = _loss(trainer, trainer.datasets[name], fixed)
-        grads, sums[name] = _accumulate(trainer, name, batch, step, loss, trained)
+        grads, sums[name] = _accumulate(trainer, name, batch, step, (trained, fixed))
         grads = jax.lax.with_sharding_constraint(grads, place)
         total = jax.tree.map(jnp.add, total, grads) if total else grads
     return total, sums
-
-
-def _loss(trainer: Trainer, dataset: TrainDataset, fixed: dict[str, PyTree]) -> Callable:
-    """Makes (trained groups, inputs) -> (summed loss, sums) of a dataset's micro-batches."""
-    graphdef, _ = abstract_model(trainer.model, trainer.heads)
-    task = dataset.task
-    compute = replace(trainer.compute, remat=dataset.recipe.remat, head_dropout=task.head_dropout)
-
-    def loss(trained: dict[str, PyTree], inputs: Inputs) -> tuple[Array, Sums]:
-        model = merge(graphdef, join_groups([*trained.values(), *fixed.values()]))
-        output = model(inputs.x, task.head, keys=inputs.keys, compute=compute)
-        sums = task.sums(output, inputs.targets, inputs.label, inputs.mask)
-        return sums["loss"], sums
-
-    return loss
 
 
 def _accumulate(
@@ -146,24 +131,36 @@ def _accumulate(
     name: str,
     batch: Batch,
     step: Int[Array, ""],
-    loss: Callable,
-    trained: dict[str, PyTree],
+    params: tuple[dict[str, PyTree], dict[str, PyTree]],
 ) -> tuple[dict[str, PyTree], Sums]:
-    """Adds up gradients and sums over the micro-batches of one dataset's batch."""
+    """Adds up gradients and sums over the micro-batches of one dataset's batch.
+
+    `params` are the groups that are trained, and the others.
+    """
     dataset, mesh = trainer.datasets[name], trainer.mesh
     split = split_batch(batch.mask.shape[0], batch_shards(mesh.shape), dataset)
     key = dataset_key(trainer.seed, step, name)
     supply = make_supply(batch, split, dataset, key, trainer.mix.group, mesh)
+    gradient = jax.grad(_loss(trainer, dataset), has_aux=True)
 
-    def gradient(trained: dict[str, PyTree], number: Int[Array, ""] | int):
-        return jax.grad(loss, has_aux=True)(trained, micro_batch(supply, number))
+    def sums(params: PyTree, inputs: Inputs) -> PyTree:
+        return gradient(*params, inputs)
 
-    if split.count == 1:
-        return gradient(trained, 0)
+    return accumulate(sums, params, lambda n: micro_batch(supply, n), split.count, mesh)
 
-    def add(total: PyTree, number: Int[Array, ""]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, gradient(trained, number)), None
 
-    shapes = jax.eval_shape(gradient, trained, 0)
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.scan(add, zero, jnp.arange(split.count))[0]
+def _loss(trainer: Trainer, dataset: TrainDataset) -> Callable:
+    """Makes (trained groups, other groups, inputs) -> (summed loss, sums) of a dataset."""
+    graphdef, _ = abstract_model(trainer.model, trainer.heads)
+    task, recipe = dataset.task, dataset.recipe
+    compute = replace(trainer.compute, remat=recipe.remat, head_dropout=task.head_dropout)
+
+    def loss(
+        trained: dict[str, PyTree], fixed: dict[str, PyTree], inputs: Inputs
+    ) -> tuple[Array, Sums]:
+        model = merge(graphdef, join_groups([*trained.values(), *fixed.values()]))
+        output = model(inputs.x, task.head, keys=inputs.keys, compute=compute)
+        sums = task.sums(output, inputs.targets, inputs.label, inputs.mask)
+        return sums["loss"], sums
+
+    return loss

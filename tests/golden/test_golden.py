@@ -12,8 +12,10 @@ import optax
 import pytest
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model import cpu
+from omnivore_jax.model.attention import table
+from omnivore_jax.model.attention.xla import XLA
 from omnivore_jax.model.params import abstract_model, merge
-from omnivore_jax.model.platform import use_forms
 from omnivore_jax.weights.torch.names import to_torch
 from tests.golden import golden
 from tests.golden.released import CONFIG, arrays, channels_last, weights
@@ -77,9 +79,10 @@ def test_gradients_are_those_of_the_released_model(case, head):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "head"), golden.GRAD_CASES["tiny"])
-def test_gradients_are_the_same_in_the_forms_for_other_platforms(case, head):
-    with use_forms("plain"):
-        check_gradients(case, head, jax.jit(gradient.__wrapped__, static_argnums=2))
+def test_gradients_are_the_same_in_the_forms_for_other_platforms(case, head, monkeypatch):
+    monkeypatch.setattr(cpu, "on_cpu", lambda: False)
+    monkeypatch.setitem(table.TABLES, "cpu", (XLA,))
+    check_gradients(case, head, jax.jit(gradient.__wrapped__, static_argnums=2))
 
 
 def check_gradients(case, head, gradient):

@@ -3,8 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omnivore_jax.model.attention import BACKENDS, Backend, window_attention
-from omnivore_jax.model.platform import use_forms
+from omnivore_jax.model import cost
+from omnivore_jax.model.attention import table
+from omnivore_jax.model.attention.base import Backend, Call, platform
+from omnivore_jax.model.attention.cpu import CPU
+from omnivore_jax.model.attention.table import choose, explain, stage_calls, window_attention
+from omnivore_jax.model.attention.xla import XLA
+from omnivore_jax.model.variants import model_config
 from omnivore_jax.model.window import FORBIDDEN, merge, partition, shift_masks, window_grid
 
 HEADS, HEAD_DIM = 2, 4
@@ -31,22 +36,21 @@ def brute_force(qkv_map, bias, size, window, shift):
     return (weights / weights.sum(-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(len(at), -1)
 
 
-@pytest.mark.parametrize("forms", ["cpu", "plain"])
-def test_windows_attend_as_brute_force_from_coordinates_says(forms):
+@pytest.mark.parametrize("backend", ["cpu", "xla"])
+def test_windows_attend_as_brute_force_from_coordinates_says(backend):
     size, n = GRID.padded, int(np.prod(GRID.window))
     x = rng.standard_normal((2, *size, 3 * HEADS * HEAD_DIM)).astype(np.float32)
     bias = rng.standard_normal((HEADS, n, n)).astype(np.float32)
     whole = window_grid(size, GRID.window, shifted=True)
-    with use_forms(forms):
-        windows = window_attention(
-            partition(jnp.asarray(x), whole), jnp.asarray(bias), *shift_masks(whole)
-        )
-    found = np.asarray(merge(windows, whole)).reshape(2, -1, HEADS * HEAD_DIM)
+    windows = window_attention(
+        partition(jnp.asarray(x), whole), jnp.asarray(bias), shift_masks(whole), backend=backend
+    )
+    out = np.asarray(merge(windows, whole)).reshape(2, -1, HEADS * HEAD_DIM)
     for sample in range(2):
         want = brute_force(
             x[sample], bias, np.array(size), np.array(whole.window), np.array(whole.shift)
         )
-        np.testing.assert_allclose(found[sample], want, atol=2e-6)
+        np.testing.assert_allclose(out[sample], want, atol=2e-6)
 
 
 def arguments(masked=True, dropout=False):
@@ -54,7 +58,7 @@ def arguments(masked=True, dropout=False):
     windows = 2 * 4
     qkv = jnp.asarray(rng.standard_normal((windows, 8, 3 * HEADS * HEAD_DIM)), jnp.float32)
     bias = jnp.asarray(rng.standard_normal((HEADS, 8, 8)), jnp.float32)
-    masks = shift_masks(grid) if masked else (None, None)
+    masks = shift_masks(grid) if masked else None
     keep = (
         jnp.asarray(rng.integers(0, 2, (windows, HEADS, 8, 8)) * 2.0, jnp.float32)
         if dropout
@@ -67,27 +71,29 @@ def arguments(masked=True, dropout=False):
 def test_the_gradient_by_hand_is_that_of_automatic_differentiation(masked, dropout):
     qkv, bias, masks, keep = arguments(masked, dropout)
 
-    def gradients(forms):
-        with use_forms(forms):
-            return jax.grad(
-                lambda q, b: jnp.square(window_attention(q, b, *masks, keep=keep)).sum(), (0, 1)
-            )(qkv, bias)
+    def gradients(backend):
+        def loss(qkv, bias):
+            out = window_attention(qkv, bias, masks, keep=keep, backend=backend)
+            return jnp.square(out).sum()
 
-    for by_hand, automatic in zip(gradients("cpu"), gradients("plain"), strict=True):
+        return jax.grad(loss, (0, 1))(qkv, bias)
+
+    for by_hand, automatic in zip(gradients("cpu"), gradients("xla"), strict=True):
         np.testing.assert_allclose(
             by_hand, automatic, rtol=1e-5, atol=1e-5 * np.abs(automatic).max()
         )
 
 
-@pytest.mark.parametrize("forms", ["cpu", "plain"])
-def test_the_gradient_of_the_shared_bias_is_the_sum_over_windows(forms):
+@pytest.mark.parametrize("backend", ["cpu", "xla"])
+def test_the_gradient_of_the_shared_bias_is_the_sum_over_windows(backend):
     qkv, bias, (masks, ids), _ = arguments()
 
     def gradient(bias, windows, ids):
-        with use_forms(forms):
-            return jax.grad(lambda b: jnp.square(window_attention(windows, b, masks, ids)).sum())(
-                bias
-            )
+        def loss(bias):
+            out = window_attention(windows, bias, (masks, ids), backend=backend)
+            return jnp.square(out).sum()
+
+        return jax.grad(loss)(bias)
 
     whole = gradient(bias, qkv, ids)
     alone = sum(gradient(bias, qkv[i : i + 1], ids[i % len(ids)][None]) for i in range(len(qkv)))
@@ -98,7 +104,7 @@ def test_masks_are_held_once_a_class_and_never_once_a_sample():
     masks, ids = shift_masks(window_grid((8, 28, 28), (8, 7, 7), shifted=True))
     assert masks.shape == (4, 392, 392) and ids.shape == (16,)
     qkv, bias = jnp.ones((32, 392, 12)), jnp.ones((2, 392, 392))
-    jaxpr = jax.make_jaxpr(lambda q, b: window_attention(q, b, masks, ids))(qkv, bias)
+    jaxpr = jax.make_jaxpr(lambda q, b: window_attention(q, b, (masks, ids)))(qkv, bias)
     large = [constant for constant in _constants(jaxpr) if constant.size > 392**2]
     assert all(constant.shape == masks.shape for constant in large)
     assert "[32,392,392]" not in str(jaxpr) and "[32,1,392,392]" not in str(jaxpr)
@@ -114,26 +120,74 @@ def _constants(jaxpr):
                 yield from _constants(value)
 
 
-def test_a_backend_that_is_not_there_or_refuses_is_named(monkeypatch):
+EVEN = Backend("even", XLA.attend, lambda call: "a mask" if call.masked else None)
+
+
+def test_a_backend_that_is_not_there_or_cannot_serve_is_named(monkeypatch):
     qkv, bias, masks, _ = arguments()
-    monkeypatch.setitem(
-        BACKENDS,
-        "even",
-        Backend(BACKENDS["xla"].attend, lambda call: "a mask" if call.masked else None),
-    )
-    with pytest.raises(ValueError, match="'cudn' is not known; use auto or one of xla, even"):
-        window_attention(qkv, bias, *masks, backend="cudn")
-    with pytest.raises(ValueError, match="'even' does not take a mask; use auto"):
-        window_attention(qkv, bias, *masks, backend="even")
+    monkeypatch.setitem(table.BACKENDS, "even", EVEN)
+    with pytest.raises(ValueError, match="'cudn' is not known; use one of auto, cpu, xla"):
+        window_attention(qkv, bias, masks, backend="cudn")
+    with pytest.raises(ValueError, match="'even' cannot serve: a mask; use auto"):
+        window_attention(qkv, bias, masks, backend="even")
     assert jnp.array_equal(
-        window_attention(qkv, bias, backend="even"), window_attention(qkv, bias, backend="auto")
+        window_attention(qkv, bias, backend="even"), window_attention(qkv, bias, backend="xla")
     )
 
 
-def test_softmax_is_float32_where_the_rest_is_bfloat16():
+def call(platform, **changes):
+    plain = Call(
+        platform=platform,
+        capability=None,
+        dtype="float32",
+        tokens=49,
+        head_dim=32,
+        heads=3,
+        masked=False,
+        training=True,
+        dropout=False,
+    )
+    return plain._replace(**changes)
+
+
+def test_auto_takes_the_first_of_the_platforms_table_that_serves(monkeypatch):
+    assert choose("auto", call("cpu")) == (CPU, "first in the table of cpu")
+    assert choose("auto", call("tpu")).backend is XLA
+    assert choose("auto", call("a platform of tomorrow")).backend is XLA
+    monkeypatch.setitem(table.TABLES, "gpu", (EVEN, XLA))
+    assert choose("auto", call("gpu")).backend is EVEN
+    assert choose("auto", call("gpu", masked=True)) == (XLA, "even passed over: a mask")
+    with pytest.raises(ValueError, match="'cpu' cannot serve: it is written for CPUs, not .* gpu"):
+        choose("cpu", call("gpu"))
+
+
+def test_the_choice_of_every_stage_is_told_with_its_reason(monkeypatch):
+    monkeypatch.setitem(table.TABLES, "gpu", (EVEN, XLA))
+    stages = cost.layout(model_config("omnivore_swin_t"), (1, 224, 224))
+    assert explain("auto", stage_calls(stages, platform="gpu")) == [
+        "attention xla (even passed over: a mask): 49 tokens x 3 heads of 32, "
+        "49 tokens x 6 heads of 32, 49 tokens x 12 heads of 32",
+        "attention even (first in the table of gpu): 49 tokens x 24 heads of 32",
+    ]
+    assert [line[:38] for line in explain("xla", stage_calls(stages, platform="cpu"))] == [
+        "attention xla (attention.backend=xla):"
+    ]
+
+
+def test_the_platform_is_that_of_the_mesh_that_is_traced_for():
+    assert platform() == "cpu"  # tests run on CPUs
+    device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert platform() == "gpu"
+        jaxpr = jax.make_jaxpr(lambda q, b: window_attention(q, b))(*arguments()[:2])
+    assert "custom_vjp" not in str(jaxpr)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "xla"])
+def test_softmax_is_float32_where_the_rest_is_bfloat16(backend):
     qkv, bias, masks, _ = arguments()
-    out = window_attention(qkv.astype(jnp.bfloat16), bias, *masks)
+    out = window_attention(qkv.astype(jnp.bfloat16), bias, masks, backend=backend)
     assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(
-        out.astype(jnp.float32), window_attention(qkv, bias, *masks), atol=0.02
-    )
+    want = window_attention(qkv, bias, masks)
+    np.testing.assert_allclose(out.astype(jnp.float32), want, atol=0.02)

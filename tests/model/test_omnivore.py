@@ -13,11 +13,13 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from omnivore_jax.core.tree import flatten, unflatten
+from omnivore_jax.model import cpu
+from omnivore_jax.model.attention import table
+from omnivore_jax.model.attention.xla import XLA
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.omnivore import Omnivore
 from omnivore_jax.model.params import abstract_model, init_params, merge, split
-from omnivore_jax.model.platform import use_forms
 from omnivore_jax.model.variants import model_config
 
 HEADS = {"image": 5, "video": 3}
@@ -87,10 +89,12 @@ def test_recomputing_changes_no_gradient(remat):
     assert "remat" in str(jax.make_jaxpr(partial(loss, remat=remat))(PARAMS, CLIP, KEYS))
 
 
-def test_the_platform_switch_changes_no_gradient():
-    with use_forms("plain"):
-        plain = flatten(jax.jit(jax.grad(partial(loss, remat="none")))(PARAMS, CLIP, KEYS))
-    for path, leaf in flatten(gradient(PARAMS, CLIP, KEYS, "none")).items():
+def test_the_forms_for_cpus_change_no_gradient(monkeypatch):
+    by_hand = flatten(gradient(PARAMS, CLIP, KEYS, "none"))
+    monkeypatch.setattr(cpu, "on_cpu", lambda: False)
+    monkeypatch.setitem(table.TABLES, "cpu", (XLA,))
+    plain = flatten(jax.jit(jax.grad(partial(loss, remat="none")))(PARAMS, CLIP, KEYS))
+    for path, leaf in by_hand.items():
         np.testing.assert_allclose(
             leaf, plain[path], atol=2e-5 * float(jnp.abs(plain[path]).max() + 1e-3), err_msg=path
         )

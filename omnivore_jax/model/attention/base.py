@@ -1,0 +1,63 @@
+"""What window attention is asked for, and what a way to compute it must offer."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+Masks = tuple[Float[np.ndarray, "m n n"], Int[np.ndarray, "windows"]]
+"""A few classes of masks, and the class of every window of a map: never a mask a window."""
+
+
+class Call(NamedTuple):
+    """One use of window attention, from shapes and types alone."""
+
+    platform: str
+    """cpu, gpu or tpu."""
+    capability: float | None
+    """Compute capability of a CUDA device, None where it is not known or there is none."""
+    dtype: str
+    tokens: int
+    """Of a window."""
+    head_dim: int
+    heads: int
+    masked: bool
+    training: bool
+    """Whether gradients are wanted."""
+    dropout: bool
+
+
+class Backend(NamedTuple):
+    """A way to compute window attention."""
+
+    name: str
+    attend: Callable[
+        [
+            Float[Array, "g n c3"],
+            Float[Array, "k n n"],
+            Masks | None,
+            Float[Array, "g k n n"] | None,
+        ],
+        Float[Array, "g n c"],
+    ]
+    """Takes (qkv, bias, masks, keep), as `table.window_attention` says."""
+    supports: Callable[[Call], str | None]
+    """Says why it cannot serve a call, None where it can."""
+
+
+def platform() -> str:
+    """Names the platform that is traced for: that of the mesh, else that of the default device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    device = None if mesh.empty else mesh.abstract_device
+    name = jax.default_backend() if device is None else device.platform
+    return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
+
+
+def compute_capability() -> float | None:
+    """Reads the compute capability of this host's devices, None where they are not CUDA's."""
+    if jax.default_backend() != "gpu":
+        return None
+    capability = getattr(jax.local_devices()[0], "compute_capability", None)
+    return None if capability is None else float(capability)
