@@ -7,6 +7,7 @@ in `layers.py` by rounding alone.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def layer_norm(
     x: Float[Array, "*batch c"], scale: Float[Array, "c"], bias: Float[Array, "c"], eps: float
 ) -> Float[Array, "*batch c"]:
     """Normalises over channels, with means and column sums as matrix products."""
-    return _layer_norm(_rows(x), scale, bias, eps).reshape(x.shape)
+    y: Any = _layer_norm(_rows(x), scale, bias, eps)
+    return y.reshape(x.shape)
 
 
 def gelu(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:

@@ -5,7 +5,7 @@ To add a backend: a file beside this one, and its name in the tables.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
@@ -34,6 +34,7 @@ class Choice(NamedTuple):
     reason: str
 
 
+@runtime_checkable
 class Stage(Protocol):
     """What the calls of a stage follow from (`cost.StageLayout`)."""
 
