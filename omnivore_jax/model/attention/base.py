@@ -7,8 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Masks = tuple[Float[np.ndarray, "m n n"], Int[np.ndarray, "windows"]]
-"""A few classes of masks, and the class of every window of a map: never a mask a window."""
+Masks = tuple[
+    Float[np.ndarray, "m n n"] | Float[Array, "m n n"],
+    Int[np.ndarray, "windows"] | Int[Array, "windows"],
+]
+"""A few classes of masks, and the class of every window of a map: never a mask a window.
+
+Of numpy, until a function with a gradient of its own makes constants of them.
+"""
 
 
 class Call(NamedTuple):
