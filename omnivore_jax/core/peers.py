@@ -46,7 +46,7 @@ class Peers:
     """
 
     def __init__(self) -> None:
-        self._client = _client() if jax.process_count() > 1 else None
+        self._client: Any = _client() if jax.process_count() > 1 else None
         self._told, self._wanted, self._posted = False, False, False
         self._asked, self._stop = 0, None
         self._lock, self._closed = threading.Lock(), threading.Event()
