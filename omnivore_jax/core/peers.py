@@ -144,6 +144,10 @@ class Peers:
         if not self._told:
             self._told = True
             self._set("ended", "")
+            if jax.process_index() == 0:
+                # The store ends with this process, and jax aborts whoever still needs it: the one
+                # that failed has until its own timer to clear up and say why.
+                time.sleep(1.2 * GRACE)
             _end(f"host {process} failed: {note['reason']}", note["code"])
 
     def _agree(self) -> None:

@@ -90,7 +90,7 @@ def train(
     return state
 
 
-def _record(loaded: PlacedStep, metrics: Any, callback: Watch) -> None:
+def _record(loaded: PlacedStep, metrics: Any, callback: Callback) -> None:
     metrics = jax.device_get(metrics)
     if not metrics["finite"]:
         raise NonFiniteLoss(_diverged(loaded, metrics))
