@@ -181,7 +181,7 @@ class Progress:
 
     def _left(self, step: int) -> str:
         if step >= self._total:
-            return _duration(0)
+            return _duration(0.0)
         if len(self._pace) < COUNTED:
             return "..."
         return _duration((self._total - step) * sum(self._pace) / len(self._pace))
