@@ -18,7 +18,7 @@ BLOCK = 1024
 
 
 def define_flags() -> None:
-    """Defines --coordinator, --num_processes and --process_id of a command that runs on several hosts."""
+    """Defines --coordinator, --num_processes and --process_id, for runs on several hosts."""
     flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0, where the environment does not tell."
     )

@@ -20,7 +20,7 @@ REFRESH = 0.25
 SHOWN = {"loss", "count", "correct"}
 """Sums of a dataset that the line tells; a task need not have all but the first two."""
 COUNTED = 20
-"""Steps after which the time left is told; steps during which a program is compiled do not count."""
+"""Steps before the time left is told; steps during which a program compiles do not count."""
 
 
 class _Moment(NamedTuple):
