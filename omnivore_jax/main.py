@@ -49,9 +49,9 @@ def main(argv: Sequence[str]) -> int:
         source = config_flags.get_config_filename(flags.FLAGS["config"])
         options = {"evaluate_only": MODE.value == "eval", "allow_config_change": ALLOW.value}
         figures = run.run(config, workdir, source, **options)
-    except run.Preempted as stop:
+    except run.Stopped as stop:
         print(stop, file=sys.stderr)
-        return run.PREEMPTED
+        return stop.code
     print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
     return 0
 

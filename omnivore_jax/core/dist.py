@@ -1,11 +1,9 @@
-"""Several processes as one: how they find each other, agree, and stop together.
+"""Several processes as one: how they find each other and agree.
 
 Under Slurm, on TPU VMs and on GKE, JAX detects the processes itself; elsewhere three flags tell.
 """
 
 import json
-import signal
-import threading
 from typing import Any, cast
 
 import jax
@@ -20,7 +18,7 @@ BLOCK = 1024
 
 
 def define_flags() -> None:
-    """Defines --coordinator, --num_processes and --process_id of a command that runs on several hosts."""
+    """Defines --coordinator, --num_processes and --process_id, for runs on several hosts."""
     flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0, where the environment does not tell."
     )
@@ -67,12 +65,14 @@ def initialize(
         raise UserError(
             f"--process_id={process}; use 0 to {processes - 1}, --num_processes={processes}"
         )
+    _leave_signals_to_us()
     jax.distributed.initialize(
         coordinator, num_processes, process_id, coordinator_bind_address=coordinator
     )
 
 
 def _initialize_from_environment() -> None:
+    _leave_signals_to_us()
     try:
         jax.distributed.initialize()
     except ValueError as error:
@@ -83,6 +83,11 @@ def _initialize_from_environment() -> None:
                 f"the environment names a coordinator but not all the rest ({error}); "
                 "give --coordinator, --num_processes and --process_id"
             ) from error
+
+
+def _leave_signals_to_us() -> None:
+    """Turns off jax's own taking of SIGTERM, which dies of a second one; core.signals does it."""
+    jax.config.update("jax_enable_preemption_service", False)
 
 
 def is_primary() -> bool:
@@ -117,51 +122,20 @@ def holds_everywhere(condition: bool) -> bool:
         return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 
-class Preemption:
-    """Tells the training loop that the scheduler wants the machine back (SIGTERM), at one step on all processes.
+def batch_part(sharding: jax.sharding.Sharding, shards: int) -> tuple[int, int]:
+    """Finds which part of a batch this process reads, and how many parts there are: (i, n).
 
-    With `jax.distributed`, JAX passes a signal that any process got to all of them. Alone, a handler of ours takes the
-    first signal; a second one ends the process at once. Must be made in the main thread.
+    `shards` is by how much the sharding divides the batch. Processes that hold the same rows, as
+    with a tensor axis that spans processes, read the same part.
+
+    Raises:
+        ValueError: the processes' rows overlap without being the same.
+
     """
-
-    def __init__(self) -> None:
-        self._signalled = threading.Event()
-        self._error: Exception | None = None
-        self._shared = jax.distributed.is_initialized()
-        self._previous = None if self._shared else signal.signal(signal.SIGTERM, self._take)
-
-    def requested(self, step: int) -> bool:
-        """Says whether to save and stop after `step`; every process must ask after every step."""
-        return (
-            multihost_utils.reached_preemption_sync_point(step)
-            if self._shared
-            else self._signalled.is_set()
-        )
-
-    def raise_from_now_on(self, error: Exception) -> None:
-        """Makes the signal, also one that has come already, raise an error at once.
-
-        Nothing is left to be saved.
-
-        Alone only; where JAX takes the signal, it is left to end the process.
-        """
-        self._error = None if self._shared else error
-        if self._error and self._signalled.is_set():
-            raise self._error
-
-    def close(self) -> None:
-        """Gives the signal back to whoever had it."""
-        if not self._shared:
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def __enter__(self) -> "Preemption":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _take(self, *_: object) -> None:
-        self._signalled.set()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if self._error:
-            raise self._error
+    rows: dict[int, set[int]] = {}
+    for device, index in sharding.devices_indices_map((shards,)).items():
+        rows.setdefault(device.process_index, set()).update(range(shards)[index[0]])
+    parts = sorted({tuple(sorted(part)) for part in rows.values()})
+    if sum(map(len, parts)) != shards or len({len(part) for part in parts}) != 1:
+        raise ValueError(f"the batch is divided unevenly over processes: {parts}")
+    return parts.index(tuple(sorted(rows[jax.process_index()]))), len(parts)

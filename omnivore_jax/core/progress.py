@@ -17,13 +17,19 @@ REFRESH = 0.25
 """Seconds between two drawings of the live line."""
 
 
-class _Moment(NamedTuple):
-    """One step as it was reported."""
+SHOWN = {"loss", "count", "correct"}
+"""Sums of a dataset that the line tells; a task need not have all but the first two."""
+COUNTED = 20
+"""Steps before the time left is told; steps during which a program compiles do not count."""
 
-    step: int
+
+class _Moment(NamedTuple):
+    """One step as it was reported, with the seconds since the report before it."""
+
     seconds: float
     waited: float
     datasets: Mapping[str, Mapping[str, Any]]
+    compiles: bool
 
 
 class Progress:
@@ -53,7 +59,10 @@ class Progress:
         self._total, self._every = total_steps, every
         self._live = (sys.stderr.isatty() if live is None else live) and dist.is_primary()
         self._clock, self._idle = clock, 0.0
-        self._window: deque[_Moment] = deque([_Moment(start, clock(), 0.0, {})], maxlen=every + 1)
+        self._window: deque[_Moment] = deque(maxlen=every)
+        self._pace: deque[float] = deque(maxlen=max(every, 5 * COUNTED))
+        self._last, self._waited, self._step = clock(), 0.0, start
+        self._signatures: set[frozenset[str]] = set()
         self._shown: dict[str, str] = {}
         self._display, self._drawn = None, clock() - REFRESH
 
@@ -69,7 +78,7 @@ class Progress:
             waited: seconds that the run has waited for data since it started.
 
         """
-        self._window.append(_Moment(step, self._now(), waited, metrics["datasets"]))
+        self._add(step, metrics["datasets"], waited)
         if self._display is not None:
             self._draw(step, metrics, epoch)
         elif dist.is_primary() and (step % self._every == 0 or step == self._total):
@@ -89,13 +98,11 @@ class Progress:
 
         A row for timing.jsonl.
         """
-        steps, seconds, waited, sums = self._totals()
+        steps, seconds, waited, samples = self._totals()
         return {
             "steps_per_second": steps / seconds,
             "wait_share": waited / seconds,
-            "samples_per_second": {
-                name: figures["count"] / seconds for name, figures in sums.items()
-            },
+            "samples_per_second": {name: count / seconds for name, count in samples.items()},
             **memory(),
         }
 
@@ -122,37 +129,62 @@ class Progress:
             self._drawn = self._clock()
             self._display.update(Text(self._line(step, metrics, epoch)))
 
+    def _add(self, step: int, datasets: Mapping[str, Any], waited: float) -> None:
+        now, signature = self._now(), frozenset(datasets)
+        new = signature not in self._signatures
+        self._signatures.add(signature)
+        if new and self._window:
+            # Figures come one step late: its program was compiled before the report of the last.
+            before = self._window.pop()
+            self._window.append(before._replace(compiles=True))
+            if not before.compiles:
+                self._pace.pop()
+        moment = _Moment(now - self._last, waited - self._waited, datasets, new)
+        self._window.append(moment)
+        if not new:
+            self._pace.append(moment.seconds / max(step - self._step, 1))
+        self._last, self._waited, self._step = now, waited, step
+
     def _now(self) -> float:
         return self._clock() - self._idle
 
-    def _totals(self) -> tuple[int, float, float, dict[str, dict[str, float]]]:
-        """Steps, seconds, seconds waited and every dataset's sums over the window."""
-        first, *rest = self._window
-        last = self._window[-1]
-        sums: dict[str, dict[str, float]] = {}
-        for moment in rest:
-            for name, figures in moment.datasets.items():
-                total = sums.setdefault(name, {"loss": 0.0, "count": 0.0, "correct": 0.0})
-                for key in total:
-                    total[key] += float(figures[key])
-        return (
-            last.step - first.step,
-            max(last.seconds - first.seconds, 1e-9),
-            last.waited - first.waited,
-            sums,
-        )
+    def _totals(self) -> tuple[int, float, float, dict[str, float]]:
+        """Steps, seconds, seconds waited and samples by dataset, without steps that compile."""
+        moments = [moment for moment in self._window if not moment.compiles]
+        samples: dict[str, float] = {}
+        for moment in moments:
+            for name, sums in moment.datasets.items():
+                samples[name] = samples.get(name, 0.0) + float(sums["count"])
+        seconds = max(sum(moment.seconds for moment in moments), 1e-9)
+        return len(moments), seconds, sum((moment.waited for moment in moments), 0.0), samples
+
+    def _sums(self) -> dict[str, dict[str, float]]:
+        """Every dataset's sums over the window: loss, count, and correct where it is counted."""
+        totals: dict[str, dict[str, float]] = {}
+        for moment in self._window:
+            for name, sums in moment.datasets.items():
+                total = totals.setdefault(name, {})
+                for key in SHOWN & sums.keys():
+                    total[key] = total.get(key, 0.0) + float(sums[key])
+        return totals
 
     def _line(self, step: int, metrics: Mapping[str, Any], epoch: float) -> str:
-        steps, seconds, waited, sums = self._totals()
-        for name, figures in sums.items():  # a dataset that is rare keeps its last figures
-            self._shown[name] = _dataset(name, figures, seconds)
-        left = (self._total - step) * seconds / max(steps, 1)
+        _, seconds, waited, samples = self._totals()
+        for name, sums in self._sums().items():  # a dataset that is rare keeps its last figures
+            self._shown[name] = _dataset(name, sums, samples.get(name, 0.0) / seconds)
         parts = [
             f"{step:,}/{self._total:,} epoch {epoch:.1f} lr {float(metrics['learning_rate']):.1e}",
             *(self._shown[name] for name in sorted(self._shown)),
-            f"wait {100 * waited / seconds:.0f}% {_memory_text()} eta {_duration(left)}",
+            f"wait {100 * waited / seconds:.0f}% {_memory_text()} eta {self._left(step)}",
         ]
         return " | ".join(parts)
+
+    def _left(self, step: int) -> str:
+        if step >= self._total:
+            return _duration(0.0)
+        if len(self._pace) < COUNTED:
+            return "..."
+        return _duration((self._total - step) * sum(self._pace) / len(self._pace))
 
 
 def memory() -> dict[str, int]:
@@ -162,9 +194,11 @@ def memory() -> dict[str, int]:
     return used | ({"device_bytes": stats["bytes_in_use"]} if "bytes_in_use" in stats else {})
 
 
-def _dataset(name: str, figures: Mapping[str, float], seconds: float) -> str:
-    count = max(figures["count"], 1)
-    return f"{name} {figures['loss'] / count:.2f} {figures['correct'] / count:.0%} {figures['count'] / seconds:,.0f}/s"
+def _dataset(name: str, sums: Mapping[str, float], rate: float) -> str:
+    """Mean loss, accuracy where the task counts what is correct, samples a second."""
+    count = max(sums["count"], 1)
+    accuracy = f" {sums['correct'] / count:.0%}" if "correct" in sums else ""
+    return f"{name} {sums['loss'] / count:.2f}{accuracy} {rate:,.0f}/s"
 
 
 def _memory_text() -> str:

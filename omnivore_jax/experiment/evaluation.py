@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from omnivore_jax.core import dist
 from omnivore_jax.core.types import Batch, Mode
 from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.sample import Dataset
@@ -45,7 +46,8 @@ class RunEvaluator:
         return Feed(self._settings.training[name].preprocessing, mode)
 
     def _batches(self, name: str, dataset: Dataset) -> Iterator[tuple[Batch, list[str]]]:
-        shard = jax.process_index(), jax.process_count()
+        # With a tensor axis over processes, several of them hold the same rows.
+        shard = dist.batch_part(self._sharding, batch_shards(self._mesh.shape))
         size = self._batch_size(name) // shard[1]
         return eval_batches(dataset, size, shard, self._settings.loader.threads)
 

@@ -15,19 +15,21 @@ from absl import logging
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.peers import Peers, Stopped
+from omnivore_jax.core.signals import Preemption
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings, resolve
-from omnivore_jax.experiment.splits import open_datasets
+from omnivore_jax.experiment.splits import check_validation, manifest_facts, open_datasets
 from omnivore_jax.experiment.summary import Summary, summarise
-from omnivore_jax.experiment.training import PREEMPTED, Preempted, run_training
-from omnivore_jax.experiment.workdir import open_workdir
+from omnivore_jax.experiment.training import Run, run_training
+from omnivore_jax.experiment.workdir import host_facts, open_workdir
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.train.mesh import make_mesh
 from omnivore_jax.weights import accounts
 from omnivore_jax.weights.card import read_card
 from omnivore_jax.weights.initial import read_initial
 
-__all__ = ["PREEMPTED", "Preempted", "Summary", "run"]
+__all__ = ["Stopped", "Summary", "run"]
 
 
 def run(
@@ -38,42 +40,49 @@ def run(
     evaluate_only: bool,
     allow_config_change: bool,
 ) -> Summary:
-    """Trains to the end (or from where the run in `workdir` stopped), evaluates and writes the report.
+    """Trains to the end, or from where the run in `workdir` stopped; evaluates, writes the report.
 
     `source` is where the config comes from, for the report.
 
     Raises:
         UserError: a mistake in what the user gave.
-        Preempted: a SIGTERM came; the state is saved.
+        Stopped: a signal came; the state is saved.
 
     """
     began = time.perf_counter()
     settings = resolve(config)  # what is wrong with the config is said before anything is touched
     dist.initialize_from_flags()
     log.setup()
-    data = open_datasets(settings)
-    mesh = _mesh(settings)
-    if evaluate_only and not (workdir / "checkpoints").is_dir():
-        raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
-    if settings.init_from and not (workdir / "checkpoints").is_dir():
-        settings.plan_initial()  # a mistake in it must not be remembered by the folder
-    open_workdir(workdir, config, allow_config_change)
+    with Peers() as peers:
+        peers.compare("config", host_facts(config))
+        data = open_datasets(settings)
+        peers.compare("manifests", manifest_facts(settings, data))
+        mesh = _mesh(settings)
+        if evaluate_only and not (workdir / "checkpoints").is_dir():
+            raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
+        if settings.init_from and not (workdir / "checkpoints").is_dir():
+            settings.plan_initial()  # a mistake in it must not be remembered by the folder
+        open_workdir(workdir, config, allow_config_change)
+        place = Run(settings, data, mesh, workdir)
+        return _train_and_evaluate(place, peers, source, None if evaluate_only else began)
+
+
+def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None) -> Summary:
+    """`began` is when the process began to train; None: evaluates only."""
+    settings, data, mesh, workdir = run.settings, run.data, run.mesh, run.workdir
     with (
         CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager,
-        dist.Preemption() as preemption,
+        Preemption(peers) as preemption,
+        peers.fails_early(),
     ):
         settings, params = _begin_from(settings, manager)
+        run = replace(run, settings=settings)
         evaluator = RunEvaluator(settings, data, mesh)
-        whole = not evaluate_only and run_training(
-            settings, data, mesh, workdir, manager, evaluator, preemption, params
-        )
-        preemption.raise_from_now_on(
-            Preempted(
-                "stopped by SIGTERM in the last evaluation; every step is saved, the same command "
-                "goes on"
-            )
-        )
-        seconds = time.perf_counter() - began if whole else None
+        whole = False
+        if began is not None:
+            check_validation(settings, data, workdir)
+            whole = run_training(run, manager, evaluator, preemption, params)
+        seconds = time.perf_counter() - began if began is not None and whole else None
         return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
 
 

@@ -42,6 +42,8 @@ class StoreConfig:
     """Empty: $OMNIVORE_DATA, else data/."""
     bad_budget: float = 0.001
     """Share of a dataset's records that may be damaged before the run stops."""
+    check_val: bool = True
+    """Whether validation splits are read once before training, to find what is damaged."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,28 @@
 """The datasets of a run, opened and checked against its config."""
 
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+import jax
 from absl import logging
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import sha256
 from omnivore_jax.data import manifest
 from omnivore_jax.data.batches import MOST_REPLACEMENTS
 from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
 from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.ingest.verify import check_once, check_split
+
+SHOWN = 5
+"""Damaged records that an error names; the rest are counted."""
+SECONDS = 10.0
+"""Between two messages of a check that takes long."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,69 @@ def open_datasets(settings: Settings) -> RunData:
                 "data.%s has %d samples where the config plans %d", name, len(dataset), planned
             )
     return RunData(train, val)
+
+
+def manifest_facts(settings: Settings, data: RunData) -> dict[str, str | int]:
+    """Digest of every prepared dataset's manifest and its number of samples, by config key."""
+    facts: dict[str, str | int] = {f"data.{n} samples": size for n, size in data.sizes.items()}
+    for name in data.train:
+        path = _manifest_path(settings, name)
+        if path is not None:
+            facts[f"data.{name} {path.name}"] = sha256(path)[:16]
+    return facts
+
+
+def check_validation(settings: Settings, data: RunData, workdir: Path) -> None:
+    """Reads this host's part of every prepared validation split, once per manifest.
+
+    Raises:
+        UserError: records are damaged; names the first and counts all.
+
+    """
+    mistakes = []
+    for name, dataset in data.val.items():
+        path = _manifest_path(settings, name)
+        if not settings.store.check_val or path is None:
+            continue
+        shard = jax.process_index(), jax.process_count()
+        key = [sha256(path), repr(settings.datasets[name]), *map(str, shard)]
+        note = workdir / "checks" / f"{name}.{shard[0]}.json"
+        count = _Count(name, len(range(shard[0], len(dataset), shard[1])))
+        check = partial(check_split, dataset, settings.loader.threads, shard, count.add)
+        damage = check_once(note, key, check)
+        if damage:
+            named = "; ".join(f"{row.id} ({row.reason})" for row in damage[:SHOWN])
+            mistakes.append(
+                f"data.{name}: {len(damage)} of {count.total} validation records cannot be read: "
+                f"{named}{'; ...' if len(damage) > SHOWN else ''}; evaluation replaces no sample: "
+                "mend them or take them out, and prepare the split again"
+            )
+    if mistakes:
+        raise UserError(*mistakes)
+
+
+class _Count:
+    """Tells now and then how far a long check is; `add` may be called from several threads."""
+
+    def __init__(self, name: str, total: int):
+        self.total = total
+        self._name, self._done, self._told = name, 0, time.monotonic()
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self._done += 1
+            if time.monotonic() - self._told >= SECONDS:
+                self._told = time.monotonic()
+                done = f"{self._done:,}/{self.total:,}"
+                logging.info("checking the validation records of data.%s: %s", self._name, done)
+
+
+def _manifest_path(settings: Settings, name: str) -> Path | None:
+    """The manifest of a prepared dataset; None for one that the packages ship."""
+    if settings.datasets[name].source == "embedded":
+        return None
+    return data_root(settings.store.root) / name / manifest.FILE
 
 
 def _has_validation(name: str, settings: Settings) -> bool:

@@ -1,5 +1,6 @@
 """Trains a run from start, or from where it stopped, to its last step."""
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.log import MetricsWriter
 from omnivore_jax.core.progress import Progress
+from omnivore_jax.core.signals import Preemption
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
@@ -28,17 +30,20 @@ from omnivore_jax.train.state import TrainState, abstract_state, init_state, sta
 from omnivore_jax.train.step import Trainer, make_train_step
 from omnivore_jax.weights.card import make_card
 
-PREEMPTED = 42
-"""Exit code after a SIGTERM: the state is saved, the scheduler may start the same command again."""
 
+@dataclass(frozen=True)
+class Run:
+    """What a run works on and where."""
 
-class Preempted(Exception):
-    """The scheduler wants the machine back; the state is saved."""
+    settings: Settings
+    data: RunData
+    mesh: jax.sharding.Mesh
+    workdir: Path
 
 
 @dataclass
-class RunWatch:
-    """What happens around the steps of a run (train.loop.Watch).
+class RunCallback:
+    """What happens around the steps of a run (train.loop.Callback).
 
     Records, evaluations, checkpoints, signals.
     """
@@ -50,7 +55,7 @@ class RunWatch:
     progress: Progress
     evaluator: RunEvaluator
     loader: TrainLoader
-    preemption: dist.Preemption
+    preemption: Preemption
     metadata: Mapping[str, Any]
     stopping: bool = field(default=False, init=False)
 
@@ -75,41 +80,47 @@ class RunWatch:
         """
         self.manager.check()
         self.stopping = self.preemption.requested(step)
-        return self.stopping or self._evaluates(step) or self._saves(step)
+        return self.stopping or self.evaluates(step) or self._saves(step)
 
     def pause(self, step: int, state: TrainState) -> None:
-        """Evaluates the EMA, then saves.
+        """Saves, then evaluates the EMA, or ends the run where it was asked to stop.
 
-        What is known of a step is on the disk before its checkpoint is.
+        The rows of training are on the disk before the checkpoint is. A fault of the evaluation
+        loses no step: a run that resumes at a step without its scores evaluates first.
         """
-        if self._evaluates(step):
-            self.evaluate(step, state)
         self.writer.flush()
-        self.manager.save(step, state, self.metadata)
-        if self.stopping and step < self.mixture.total_steps:
-            self.manager.wait()
-            raise Preempted(
-                f"stopped by SIGTERM at step {step}, which is saved; the same command goes on from "
-                "there"
-            )
+        stops = self.stopping and step < self.mixture.total_steps
+        with self.preemption.saving():
+            self.manager.save(step, state, self.metadata)
+            if stops or self.evaluates(step):
+                with self.progress.paused():
+                    self.manager.wait()
+        if stops:
+            raise self.preemption.stop(f"at step {step}, which is saved", together=True)
+        if self.evaluates(step):
+            with self.preemption.at_once():
+                self.evaluate(step, state)
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Scores the EMA on every validation split."""
         with self.progress.paused():
             results = self.evaluator.evaluate_all(state.ema)
         if results:
-            row = {name: result.row() for name, result in results.items()}
-            self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
             scores = {name: result.score for name, result in results.items()}
             logging.info(
                 "step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items())
             )
+            # Before the row, which tells a run that resumes that nothing is missing.
             self.manager.record_best(step, mean_score(results), scores)
+            row = {name: result.row() for name, result in results.items()}
+            self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
+            self.writer.flush()
 
     def _means(self, name: str, sums: Mapping[str, Any]) -> dict[str, float | int]:
         return self.settings.training[name].task.means(sums)
 
-    def _evaluates(self, step: int) -> bool:
+    def evaluates(self, step: int) -> bool:
+        """Tells whether an evaluation is due after this step."""
         return step == self.mixture.total_steps or (
             self.settings.eval.every > 0 and step % self.settings.eval.every == 0
         )
@@ -119,13 +130,10 @@ class RunWatch:
 
 
 def run_training(
-    settings: Settings,
-    data: RunData,
-    mesh: jax.sharding.Mesh,
-    workdir: Path,
+    run: Run,
     manager: CheckpointManager,
     evaluator: RunEvaluator,
-    preemption: dist.Preemption,
+    preemption: Preemption,
     params: Any = None,
 ) -> bool:
     """Trains to the last step, resuming from the newest undamaged checkpoint.
@@ -135,30 +143,45 @@ def run_training(
     `params` are the weights to begin with (numpy); None: drawn from the seed.
 
     Raises:
-        Preempted: a SIGTERM came; the state is saved.
+        Stopped: a signal came; the state is saved.
         UserError: damaged data or checkpoints, a full disk, a loss that is not finite.
 
     """
+    settings, data, mesh = run.settings, run.data, run.mesh
     mixture, step_fn = plan(settings, data, mesh)
     metadata = {"card": _card(settings, data), "sizes": data.sizes}
     with ExitStack() as stack:
         state, start = _begin(settings, mesh, manager, metadata, params)
-        writer = stack.enter_context(MetricsWriter(workdir, tensorboard=settings.log.tensorboard))
+        tensorboard = settings.log.tensorboard
+        writer = stack.enter_context(MetricsWriter(run.workdir, tensorboard=tensorboard))
         writer.cut_back(start)
-        if start == mixture.total_steps:
-            logging.info("the run in %s is finished: %d steps", workdir, start)
-            return False
-        loader = stack.enter_context(_loader(settings, data, mesh, mixture, workdir, start))
+        loader = stack.enter_context(_loader(settings, data, mesh, mixture, run.workdir, start))
         progress = stack.enter_context(
             Progress(mixture.total_steps, start=start, every=settings.log.every)
         )
-        watch = RunWatch(
+        callback = RunCallback(
             settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
         )
         with jax.transfer_guard("disallow"):
-            train(state, loader, step_fn, watch)
-        manager.wait()
+            if start and callback.evaluates(start) and not _has_scores(run.workdir, start):
+                callback.evaluate(start, state)
+            if start == mixture.total_steps:
+                logging.info("the run in %s is finished: %d steps", run.workdir, start)
+                return False
+            with preemption.deferred():
+                train(state, loader, step_fn, callback)
+                manager.wait()
     return start == 0
+
+
+def _has_scores(workdir: Path, step: int) -> bool:
+    """Tells whether metrics.jsonl, cut back to its whole rows, has the evaluation of a step."""
+    path = workdir / "metrics.jsonl"
+    found = False
+    if dist.is_primary() and path.exists():
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        found = any(row["step"] == step and "eval" in row for row in rows)
+    return dist.broadcast(found)
 
 
 def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):

@@ -19,7 +19,14 @@ from omnivore_jax.core.errors import UserError
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
-    *("data.root", "data.bad_budget", "data.workers", "data.threads", "data.prefetch"),
+    *(
+        "data.root",
+        "data.bad_budget",
+        "data.check_val",
+        "data.workers",
+        "data.threads",
+        "data.prefetch",
+    ),
     *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
 )
 """Keys that may change between two starts of a run.
@@ -111,6 +118,13 @@ def versions() -> dict[str, str]:
 def command() -> str:
     """The command line of this process."""
     return " ".join(["python -m omnivore_jax.main", *sys.argv[1:]])
+
+
+def host_facts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same on every host: the config, but where files lie, and the versions."""
+    leaves = json.loads(json.dumps(_leaves(config)))
+    own = ("data.root", "data.workers", "data.threads", "data.prefetch")
+    return {key: leaves[key] for key in leaves if key not in own} | versions()
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

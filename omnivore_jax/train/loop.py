@@ -1,7 +1,7 @@
 """The training loop: takes steps from the loader, runs them, and stops where the run asks for it.
 
-What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a `Watch`:
-the loop knows when, the watch knows what.
+What happens around the steps (records, evaluation, checkpoints, signals) is handed in as a
+`Callback`: the loop knows when, the callback knows what.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,7 @@ class TrainConfig:
 
 
 @runtime_checkable
-class Watch(Protocol):
+class Callback(Protocol):
     """What a run does around its steps. Steps count updates.
 
     Step n is the state after n updates.
@@ -63,7 +63,7 @@ def train(
     state: Any,
     steps: Iterable[PlacedStep],
     step_fn: Callable[[Any, dict[str, Batch]], Any],
-    watch: Watch,
+    callback: Callback,
 ) -> Any:
     """Runs every step that the loader gives, one update each, and returns the last state.
 
@@ -79,22 +79,22 @@ def train(
     for loaded in steps:
         state, metrics = step_fn(state, loaded.batches)
         if pending is not None:
-            _record(*pending, watch)
+            _record(*pending, callback)
         pending = (loaded, metrics)
-        if watch.pauses_at(loaded.step + 1):
-            _record(*pending, watch)
+        if callback.pauses_at(loaded.step + 1):
+            _record(*pending, callback)
             pending = None
-            watch.pause(loaded.step + 1, state)
+            callback.pause(loaded.step + 1, state)
     if pending is not None:
-        _record(*pending, watch)
+        _record(*pending, callback)
     return state
 
 
-def _record(loaded: PlacedStep, metrics: Any, watch: Watch) -> None:
+def _record(loaded: PlacedStep, metrics: Any, callback: Callback) -> None:
     metrics = jax.device_get(metrics)
     if not metrics["finite"]:
         raise NonFiniteLoss(_diverged(loaded, metrics))
-    watch.record(loaded.step + 1, metrics)
+    callback.record(loaded.step + 1, metrics)
 
 
 def _diverged(loaded: PlacedStep, metrics: Mapping[str, Any]) -> str:

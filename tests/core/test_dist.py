@@ -1,9 +1,6 @@
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -35,26 +32,6 @@ def test_a_process_alone_is_primary_and_agrees_with_itself():
     dist.barrier("alone")
 
 
-def test_a_signal_asks_a_process_alone_to_stop_and_a_second_one_ends_it():
-    before = signal.getsignal(signal.SIGTERM)
-    with dist.Preemption() as preemption:
-        assert not preemption.requested(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert preemption.requested(2) and preemption.requested(3)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.parametrize("early", [True, False])
-def test_when_nothing_is_left_to_be_saved_the_signal_ends_the_work_at_once(early):
-    with dist.Preemption() as preemption, pytest.raises(RuntimeError, match="again"):
-        if early:
-            os.kill(os.getpid(), signal.SIGTERM)
-        preemption.raise_from_now_on(RuntimeError("again"))
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-
-
 TWO = """
 import sys, time, jax
 from omnivore_jax.core import dist
@@ -65,13 +42,11 @@ assert dist.is_primary() == (process == 0)
 tables = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
 listening = [row[1] for row in tables if row[3] == "0A" and row[1].endswith(f":{int(port):04X}")]
 assert len(listening) == 1 and listening[0].endswith("0100007F" + f":{int(port):04X}"), listening
-with dist.Preemption() as preemption:
-    print("ready", flush=True)
-    for step in range(10_000):
-        if preemption.requested(step):
-            break
-        time.sleep(0.002)
-print("stopped", dist.broadcast(step), step, flush=True)
+mesh = jax.make_mesh((2, 1), ("data", "tensor"))
+along = [jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis)) for axis in ("data", "tensor")]
+assert dist.batch_part(along[0], 2) == (process, 2)
+assert dist.batch_part(along[1], 1) == (0, 1)
+dist.barrier("end")
 """
 
 
@@ -88,20 +63,14 @@ def words_after(first: str, process: subprocess.Popen) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_processes_stops_both_after_the_same_step():
+def test_two_processes_have_what_the_first_one_has_and_share_the_rows_of_a_batch():
     port = str(free_port())
     with ExitStack() as stack:
         both = []
         for process in range(2):
             call = [sys.executable, "-c", TWO, port, str(process)]
-            both.append(
-                stack.enter_context(subprocess.Popen(call, stdout=subprocess.PIPE, text=True))
-            )
+            both.append(stack.enter_context(subprocess.Popen(call)))
             stack.callback(both[-1].kill)
-        assert [words_after("ready", process) for process in both] == [["ready"], ["ready"]]
-        both[1].send_signal(signal.SIGTERM)
-        said = [words_after("stopped", process) for process in both]
-        assert said[0] == said[1] and said[0][1] == said[0][2]
         assert [process.wait(60) for process in both] == [0, 0]
 
 

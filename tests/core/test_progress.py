@@ -45,7 +45,7 @@ def test_a_line_tells_the_means_and_rates_of_the_last_steps(lines, monkeypatch):
     assert len(lines) == 2
     assert lines[1] == (
         "8/3,000 epoch 0.1 lr 2.0e-03 | clips 1.00 75% 16/s | photos 0.50 25% 32/s | wait 25% mem "
-        "1.5+8.0G eta 49:52"
+        "1.5+8.0G eta ..."
     )
     times = shown.times()
     assert times["steps_per_second"] == 1 and times["wait_share"] == 0.25
@@ -61,18 +61,46 @@ def test_the_last_step_of_a_run_is_told_and_a_rare_dataset_keeps_its_last_figure
             step, figures(rare=(9.0, 3, 3)) if step == 1 else figures(photos=(6.0, 3, 0)), epoch=0.0
         )
     assert [line.split(" ")[0] for line in lines] == ["2/5", "4/5", "5/5"]
-    assert "rare 3.00 100% 2/s" in lines[2] and "eta 0:00" in lines[2]
+    assert "rare 3.00 100% 0/s" in lines[2] and "eta 0:00" in lines[2]
 
 
 def test_an_evaluation_does_not_count_as_slow_training(lines):
     clock = Clock()
-    shown = Progress(100, every=2, live=False, clock=clock)
-    for step in (1, 2):
+    shown = Progress(123, every=23, live=False, clock=clock)
+    for step in range(1, 24):
         clock.now += 1
         with shown.paused():
             clock.now += 1000
         shown.update(step, figures(photos=(1.0, 10, 1)), epoch=0.0)
-    assert "10/s" in lines[0] and "eta 1:38" in lines[0]
+    assert "10/s" in lines[0] and "eta 1:40" in lines[0]
+
+
+def test_steps_during_which_a_program_is_compiled_count_neither_in_the_rates_nor_in_the_time_left(
+    lines,
+):
+    clock, order = Clock(), ["photos", "clips", "photos", "depth"] + ["photos", "clips"] * 11
+    shown = Progress(126, every=26, live=False, clock=clock)
+    new = {0, 1, 3}  # compiled before the figures of the step before are fetched
+    for step, name in enumerate(order):
+        clock.now += 500 if {step, step + 1} & new else 1
+        shown.update(step + 1, figures(**{name: (10.0, 10, 5)}), epoch=0.0)
+    assert lines[0].endswith("eta 1:40")
+    assert shown.times()["steps_per_second"] == 1
+
+
+def test_before_twenty_steps_have_counted_no_time_left_is_told(lines):
+    clock = Clock()
+    shown = Progress(1000, every=1, live=False, clock=clock)
+    for step in range(1, 22):
+        clock.now += 1
+        shown.update(step, figures(photos=(1.0, 10, 1)), epoch=0.0)
+    assert lines[-2].endswith("eta ...") and lines[-1].endswith("eta 16:19")
+
+
+def test_a_task_that_counts_nothing_correct_shows_its_loss_alone(lines):
+    sums = {"learning_rate": 2e-3, "datasets": {"scenes": {"loss": 20.0, "count": 10}}}
+    Progress(2, every=1, live=False, clock=Clock()).update(1, sums, epoch=0.0)
+    assert "| scenes 2.00 0/s |" in lines[0]
 
 
 def test_the_line_of_the_demo_fits_160_columns(lines):
@@ -105,9 +133,10 @@ def test_a_terminal_gets_one_live_line_that_goes_away(monkeypatch, lines):
 )
 def test_the_time_left_is_told_in_hours_minutes_and_seconds(lines, steps, says):
     clock = Clock()
-    shown = Progress(steps + 1, every=1, live=False, clock=clock)
-    clock.now += 1
-    shown.update(1, figures(photos=(1.0, 10, 1)), epoch=0.0)
+    shown = Progress(steps + 21, every=21, live=False, clock=clock)
+    for step in range(1, 22):
+        clock.now += 1
+        shown.update(step, figures(photos=(1.0, 10, 1)), epoch=0.0)
     assert lines[0].endswith(says)
 
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from omnivore_jax import main
 from omnivore_jax.core import command
-from omnivore_jax.experiment.training import RunWatch
+from omnivore_jax.experiment.training import RunCallback
 
 compiled, guarded = Counter(), Counter()
-record = RunWatch.record
+record = RunCallback.record
 
 
 def listen(event, _, **details):
@@ -40,7 +40,7 @@ def record_with_a_look_at_the_guard(watch, step, metrics):
 
 if __name__ == "__main__":
     jax.monitoring.register_event_duration_secs_listener(listen)
-    RunWatch.record = record_with_a_look_at_the_guard
+    RunCallback.record = record_with_a_look_at_the_guard
     try:
         command.run(main.main)
     finally:

@@ -1,6 +1,6 @@
 """The loop knows when.
 
-A fake step and a watch that notes what it is told show what happens in which order.
+A fake step and a callback that notes what it is told show what happens in which order.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from omnivore_jax.train.loop import NonFiniteLoss, TrainConfig, train
 
 @dataclass
 class Notes:
-    """A watch that writes down what it is told; the fake step writes to the same list."""
+    """A callback that writes down what it is told; the fake step writes to the same list."""
 
     pauses: tuple[int, ...] = ()
     events: list[str] = field(default_factory=list)
@@ -37,9 +37,9 @@ def steps(total, start=0):
         yield PlacedStep(step, {"clips": step}, {"clips": [f"a/{step}.mp4", f"b/{step}.mp4"]})
 
 
-def run(watch, loader, diverges_at=None):
+def run(callback, loader, diverges_at=None):
     def step_fn(state, batches):
-        watch.events.append(f"step {batches['clips']}")
+        callback.events.append(f"step {batches['clips']}")
         loss = np.nan if batches["clips"] == diverges_at else batches["clips"] / 10
         metrics = {
             "loss": jnp.float32(loss),
@@ -49,20 +49,20 @@ def run(watch, loader, diverges_at=None):
         return state + 1, metrics
 
     with np.errstate(all="raise"):
-        return train(jnp.int32(0), loader, step_fn, watch)
+        return train(jnp.int32(0), loader, step_fn, callback)
 
 
 @pytest.mark.parametrize("start", [0, 3])
 def test_every_step_of_the_loader_is_one_update_and_no_more(start):
-    watch = Notes()
-    assert run(watch, steps(7, start)) == 7 - start
-    assert sum(event.startswith("step") for event in watch.events) == 7 - start
+    callback = Notes()
+    assert run(callback, steps(7, start)) == 7 - start
+    assert sum(event.startswith("step") for event in callback.events) == 7 - start
 
 
 def test_figures_are_recorded_in_order_while_the_next_step_runs():
-    watch = Notes()
-    run(watch, steps(3))
-    assert watch.events == [
+    callback = Notes()
+    run(callback, steps(3))
+    assert callback.events == [
         "step 0",
         "step 1",
         "record 1 loss 0",
@@ -73,9 +73,9 @@ def test_figures_are_recorded_in_order_while_the_next_step_runs():
 
 
 def test_figures_are_recorded_before_a_pause_and_a_pause_sees_the_state_after_its_step():
-    watch = Notes(pauses=(2, 3))
-    run(watch, steps(4))
-    assert watch.events == [
+    callback = Notes(pauses=(2, 3))
+    run(callback, steps(4))
+    assert callback.events == [
         *("step 0", "step 1", "record 1 loss 0", "record 2 loss 0.1", "pause 2 state 2"),
         *("step 2", "record 3 loss 0.2", "pause 3 state 3"),
         *("step 3", "record 4 loss 0.3"),
@@ -87,18 +87,18 @@ def test_a_loss_that_is_not_finite_names_step_dataset_and_samples_and_nothing_is
     diverges_at, updates
 ):
     """Step 2 pauses: it is found there and then; step 4 is found when step 5 has been sent off."""
-    watch = Notes(pauses=(2, 5))
+    callback = Notes(pauses=(2, 5))
     with pytest.raises(NonFiniteLoss) as stopped:
-        run(watch, steps(8), diverges_at)
+        run(callback, steps(8), diverges_at)
     message = str(stopped.value)
     assert (
         f"at step {diverges_at + 1} " in message
         and f"clips: a/{diverges_at}.mp4, b/{diverges_at}.mp4" in message
     )
     assert "gradient norm 3e+10" in message and "\n" not in message
-    saved = [event for event in watch.events if event.startswith("pause")]
+    saved = [event for event in callback.events if event.startswith("pause")]
     assert saved == ([] if diverges_at == 1 else ["pause 2 state 2"])
-    assert sum(event.startswith("step") for event in watch.events) == updates
+    assert sum(event.startswith("step") for event in callback.events) == updates
 
 
 def test_a_loss_that_is_not_finite_in_the_last_step_is_found_too():
@@ -117,10 +117,10 @@ def test_an_error_of_the_loader_ends_the_run():
         yield from steps(2)
         raise OSError("the disk is gone")
 
-    watch = Notes()
+    callback = Notes()
     with pytest.raises(OSError, match="the disk is gone"):
-        run(watch, fails())
-    assert watch.events[-1] == "record 1 loss 0"
+        run(callback, fails())
+    assert callback.events[-1] == "record 1 loss 0"
 
 
 def test_a_run_of_no_length_is_refused():
