@@ -25,7 +25,6 @@ from absl import logging
 from jaxtyping import PyTree
 
 from omnivore_jax.checkpoint import seal as digests
-from omnivore_jax.checkpoint.quiet import quiet_orbax
 from omnivore_jax.checkpoint.retention import (
     list_steps,
     open_folder,
@@ -93,7 +92,6 @@ class CheckpointManager:
         """
         self.directory = Path(directory).absolute()
         self._config = config
-        quiet_orbax()
         self._read_only = read_only
         if not read_only:
             open_folder(self.directory)
