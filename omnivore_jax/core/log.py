@@ -20,6 +20,7 @@ from absl import logging
 
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import write_bytes
 
 Row = Mapping[str, Any]
 """Figures by name, nested as deep as one likes.
@@ -89,13 +90,7 @@ class MetricsWriter:
             return
         self._close_files()
         kept = [line for number, line in _rows(path) if number <= step]
-        part = path.with_suffix(".part")
-        with _one_line(path):
-            with part.open("wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+        write_bytes(path, b"".join(kept))
 
     def flush(self) -> None:
         """Brings everything to the disk.

@@ -14,6 +14,7 @@ from absl import logging
 
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
+from omnivore_jax.core.compile_cache import open_cache
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings, resolve
@@ -51,6 +52,7 @@ def run(
     settings = resolve(config)  # what is wrong with the config is said before anything is touched
     dist.initialize_from_flags()
     log.setup()
+    cache = open_cache(settings.log.compile_cache)
     data = open_datasets(settings)
     mesh = _mesh(settings)
     if evaluate_only and not (workdir / "checkpoints").is_dir():
@@ -73,6 +75,7 @@ def run(
                 "goes on"
             )
         )
+        logging.info("%s", cache())
         seconds = time.perf_counter() - began if whole else None
         return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
 
