@@ -11,7 +11,6 @@ USES = {
     "main --config": ["main", "--config={}"],
     "main data.root": ["main", DEMO, "--config.data.root={}"],
     "main init_from": ["main", DEMO, "--config.init_from={}"],
-    "main log.compile_cache": ["main", DEMO, "--config.log.compile_cache={}"],
     "prepare --src": ["prepare", "folder", "--src={}", "--out=/tmp/nowhere"],
     "prepare --out": ["prepare", "folder", "--src=/tmp", "--out={}"],
     "verify --out": ["prepare", "verify", "--out={}"],

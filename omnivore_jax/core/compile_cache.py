@@ -27,8 +27,9 @@ def folder(choice: str) -> Path | None:
     """
     if choice == OFF:
         return None
-    if choice or _present():
-        return Path(choice or _present())
+    chosen = choice or _present()
+    if chosen:
+        return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "omnivore_jax" / "jax"
 
