@@ -190,7 +190,7 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Turns numpy's numbers into Python's, which print the shortest text that reads back as the same bits."""
+    """Turns numpy's numbers into Python's: their text is the shortest that gives the same bits."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner, f"{where}: {key}") for key, inner in value.items()}
     if isinstance(value, np.ndarray | np.generic):
