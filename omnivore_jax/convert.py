@@ -26,6 +26,7 @@ from absl import flags
 
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 
 ALIASES = (
     "allow_missing",
@@ -139,6 +140,8 @@ def main(argv: Sequence[str]) -> int:
                 f"--{name} is not for {argv[1]}, which takes --{', --'.join(TAKEN[argv[1]])}"
             )
     options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
+    for number, file in enumerate(argv[2:], 1):
+        check_local(file, f"file {number} of {argv[1]}")
     return command(options, *map(Path, argv[2:]))
 
 
@@ -250,6 +253,7 @@ def _weights(options: Options) -> Any:
 
 def _pair(text: str) -> tuple[str, str]:
     head, sign, given = text.partition("=")
+    check_local(given, f"--classes={head}")
     if not (head and sign and given):
         raise UserError(f"--classes={text}; write HEAD=FILE, HEAD=timm or HEAD=torchvision")
     return head, given

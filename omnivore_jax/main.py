@@ -12,17 +12,11 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-import omnivore_jax
-from omnivore_jax.core import command, dist
+from omnivore_jax.core import command, config_file, dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 
-sys.path.append(
-    str(Path(omnivore_jax.__file__).parent.parent)
-)  # configs import configs.joint, wherever we are started
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "What to run: configs/NAME.py[:ARGUMENT].", lock_config=True
-)
+CONFIG = config_file.define_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME by default.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "dry"], "What to do with it.")
 JSON = flags.DEFINE_boolean("json", False, "Print figures as JSON.")
@@ -36,6 +30,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     config = _config()
+    check_local(WORKDIR.value, "--workdir")
     if MODE.value == "dry":
         from omnivore_jax.experiment import dry
 
@@ -57,17 +52,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config() -> dict[str, Any]:
-    """The config with the changes of the command line.
-
-    A file that is missing shows only when it is first read.
-    """
-    try:
-        if CONFIG.value is None:
-            raise UserError("--config is missing; name one, --config=configs/demo.py for example")
-        return CONFIG.value.to_dict()
-    except OSError as error:
-        name = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise UserError(f"--config={name} cannot be read: No such file or directory") from error
+    """The config with the changes of the command line."""
+    if CONFIG.value is None:
+        raise UserError("--config is missing; name one, --config=configs/demo.py for example")
+    return CONFIG.value.to_dict()
 
 
 if __name__ == "__main__":

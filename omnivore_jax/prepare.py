@@ -25,6 +25,7 @@ from absl import flags
 
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.ingest.layouts.folder import Listing, list_folder
@@ -169,6 +170,7 @@ def _given(options: Options, key: str) -> str:
     if not getattr(options, key):
         whose = {"src": "that holds the class folders", "out": "of the prepared dataset"}
         raise UserError(f"--{key} is missing; give the folder {whose[key]}")
+    check_local(getattr(options, key), f"--{key}")
     return getattr(options, key)
 
 

@@ -14,6 +14,7 @@ from absl import flags
 
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 
 COMPARE = flags.DEFINE_list(
     "compare", None, "Folders of other runs; those beside WORKDIR by default."
@@ -26,6 +27,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"{len(argv) - 1} folders given; name one: python -m omnivore_jax.report WORKDIR"
         )
+    check_local(argv[1], "WORKDIR")
+    for path in COMPARE.value or ():
+        check_local(path, "--compare")
     # a second of imports that --help and mistakes need not wait for
     from omnivore_jax.reporting import (
         render,

@@ -10,8 +10,6 @@ Orbax writes and reads the arrays, we decide which steps can be trusted and whic
 <directory>/scores.json      what the EMA of each step scored
 """
 
-import errno
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,24 +23,14 @@ from absl import logging
 from jaxtyping import PyTree
 
 from omnivore_jax.checkpoint import seal as digests
-from omnivore_jax.checkpoint.quiet import quiet_orbax
-from omnivore_jax.checkpoint.retention import (
-    list_steps,
-    open_folder,
-    remove_leftovers,
-    remove_step,
-    superfluous,
-)
+from omnivore_jax.checkpoint.retention import list_steps, open_folder, remove_step, superfluous
 from omnivore_jax.checkpoint.scores import Scores
+from omnivore_jax.checkpoint.steps import Search, Steps, none_undamaged
 from omnivore_jax.core import dist, tree
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.patience import Patience
 
 STATE, METADATA = "state", "metadata"
-REASONS = [
-    os.strerror(code)
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
-]
-"""Faults of the disk, by the words that Orbax quotes in errors of other types."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +40,7 @@ class CheckpointConfig:
     every: int = 1000
     """Steps between two checkpoints."""
     keep_last: int = 2
-    """How many of the newest finished checkpoints stay.
-
-    The second one is there for when the first is damaged.
-    """
+    """How many of the newest finished ones stay; the second is for when the first is damaged."""
     keep_best: bool = True
     """Whether the checkpoint with the best EMA stays as well."""
 
@@ -84,19 +69,21 @@ class CheckpointManager:
         directory: str | Path,
         config: CheckpointConfig = CheckpointConfig(),
         read_only: bool = False,
+        visible: Patience = digests.VISIBLE,
     ):
         """Opens the folder.
 
-        `read_only` leaves alone what a run that is still training is writing there.
+        `read_only` leaves alone what a run that is still training is writing there. `visible`: how
+        long to wait for files that another host wrote.
 
         Raises UserError where the folder cannot be made, or is not the same one on all hosts.
         """
         self.directory = Path(directory).absolute()
         self._config = config
-        quiet_orbax()
         self._read_only = read_only
         if not read_only:
             open_folder(self.directory)
+        self._steps = Steps(self.directory, visible)
         self._scores = Scores(self.directory)
         # Compressed, weights are 7 % smaller, but every process holds its shards once more while it
         # writes them.
@@ -131,7 +118,7 @@ class CheckpointManager:
                 STATE: ocp.args.PyTreeSave(tree.flatten(state)),
                 METADATA: ocp.args.JsonSave(dict(metadata)),
             }
-            self._orbax.save(self._path(step), args=ocp.args.Composite(**items))
+            self._orbax.save(self._steps.path(step), args=ocp.args.Composite(**items))
         self._pending = step, self._sealer.submit(self._seal, step)
 
     def check(self) -> None:
@@ -143,7 +130,7 @@ class CheckpointManager:
             self._finish_pending()
 
     def wait(self) -> None:
-        """Waits until what was saved is sealed on all processes, and applies the rules of what is kept."""
+        """Waits until all processes have sealed what was saved; deletes what is superfluous."""
         self._finish_pending()
         dist.barrier("checkpoint sealed")
         self._prune()
@@ -165,26 +152,20 @@ class CheckpointManager:
             self._release()  # no barrier: the other processes may be gone
 
     def latest_good_step(self) -> int | None:
-        """Finds the newest step whose files are all as they were written.
-
-        None where no step was ever finished.
+        """Finds the newest step whose files are all as they were written; None where none was.
 
         Unfinished and damaged steps are named in the log. Raises UserError where all finished steps
         are damaged.
         """
         self.wait()
-        found = dist.broadcast(self._search() if dist.is_primary() else None)
-        self._damaged = set(found["damaged"])
+        result = Search(*dist.broadcast(self._steps.search() if dist.is_primary() else None))
+        self._damaged = set(result.damaged)
         self._good -= self._damaged
-        if found["step"] is not None:
-            self._good.add(found["step"])
-        elif found["damaged"]:
-            raise UserError(
-                f"{self.directory} has no undamaged checkpoint (damaged: "
-                f"{', '.join(map(str, found['damaged']))}); "
-                "put one back from a copy, or start again in another workdir"
-            )
-        return found["step"]
+        if result.step is not None:
+            self._good.add(result.step)
+        elif result.damaged:
+            raise none_undamaged(self.directory, result.damaged)
+        return result.step
 
     def choose(self, step: int | None) -> int:
         """Finds the newest undamaged step, or checks the one given.
@@ -200,87 +181,69 @@ class CheckpointManager:
                 )
             return step
         self.wait()
-        fault = dist.broadcast(self._fault(step) if dist.is_primary() else None)
+        fault = dist.broadcast(self._steps.fault(step) if dist.is_primary() else None)
         if fault is not None:
             raise UserError(f"checkpoint of step {step} in {self.directory} {fault}")
         self._good.add(step)
         return step
 
     def restore(self, abstract_state: PyTree, step: int | None = None) -> Restored:
-        """Reads a whole state into the shardings that `abstract_state` (ShapeDtypeStructs) asks for.
+        """Reads a whole state into the shardings of `abstract_state` (ShapeDtypeStructs).
 
-        Takes the newest undamaged step, or the one given. The devices need not be those that saved it.
-        Raises UserError where there is none, where the step asked for is damaged, or where a leaf differs in path,
-        shape or dtype.
+        Takes the newest undamaged step, or the one given. The devices need not be those that saved
+        it. Raises UserError where there is none, where the step asked for is damaged, or where a
+        leaf differs in path, shape or dtype.
         """
         step = self.choose(step)
         self._compare(step, self.saved_shapes(step), abstract_state)
         return self._read(step, abstract_state)
 
     def restore_part(self, abstract_part: PyTree, step: int | None = None) -> Restored:
-        """Reads only the leaves that `abstract_part` has, say {"ema": ..., "params": ...}.
-
-        Else as `restore`.
+        """Reads the leaves that `abstract_part` has, say {"ema": ...}; else as `restore`.
 
         Leaves without a sharding come back as numpy arrays: with `saved_shapes`, a checkpoint can
         be read by anyone.
         """
         step = self.choose(step)
-        saved, wanted = self.saved_shapes(step), tree.flatten(abstract_part)
-        self._compare(
-            step, {path: leaf for path, leaf in saved.items() if path in wanted}, abstract_part
-        )
+        wanted = tree.flatten(abstract_part)
+        saved = {path: leaf for path, leaf in self.saved_shapes(step).items() if path in wanted}
+        self._compare(step, saved, abstract_part)
         return self._read(step, abstract_part)
 
     def saved_shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Lists shape and dtype of every leaf that a step holds, by dotted path.
-
-        Reads no arrays.
-        """
-        handler: Any = (
-            ocp.PyTreeCheckpointHandler()
-        )  # takes any path, not only the kind that its annotation names
-        saved = handler.metadata(self._path(step) / STATE).tree
+        """Lists shape and dtype of every leaf that a step holds, by dotted path; reads no array."""
+        # takes any path, not only the kind that its annotation names
+        handler: Any = ocp.PyTreeCheckpointHandler()
+        saved = handler.metadata(self._steps.path(step) / STATE).tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
 
     def metadata(self, step: int) -> dict[str, Any]:
         """Reads what the caller said about a step when it was saved."""
-        return self._orbax.restore(
-            self._path(step), args=ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
-        )[METADATA]
+        item = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
+        return self._orbax.restore(self._steps.path(step), args=item)[METADATA]
 
     def record_best(
         self, step: int, score: float, per_dataset: Mapping[str, float] | None = None
     ) -> None:
-        """Notes the mean top-1 of a step's EMA (and its parts).
+        """Notes the mean top-1 of a step's EMA (and its parts); of the saved steps the best stays.
 
-        The best one among the saved steps is kept.
+        Raises UserError where the disk does not take it.
         """
         self._scores.add(step, score, per_dataset or {})
         if dist.is_primary():
-            try:
-                self._scores.save()
-            except OSError as error:
-                raise self._failure(step, error) from error
+            self._scores.save()
 
     def best_step(self) -> int | None:
         """Finds the finished checkpoint whose EMA scored highest; None where none was scored."""
         self.wait()
-        return dist.broadcast(self._scores.best(self._sealed()) if dist.is_primary() else None)
-
-    def _path(self, step: int) -> Path:
-        return self.directory / str(step)
-
-    def _sealed(self) -> list[int]:
-        return [step for step in list_steps(self.directory) if digests.is_sealed(self._path(step))]
+        return dist.broadcast(
+            self._scores.best(self._steps.sealed()) if dist.is_primary() else None
+        )
 
     def _seal(self, step: int) -> None:
-        """Runs in the background.
-
-        Waits for Orbax on all processes, digests our files, deletes what is superfluous.
-        """
+        """Waits for Orbax on all processes, then digests our files; runs in the background."""
         self._orbax.wait_until_finished()
-        digests.seal(self._path(step), jax.process_index(), jax.process_count())
+        digests.seal(self._steps.path(step), jax.process_index(), jax.process_count())
         self._prune()
 
     def _finish_pending(self) -> None:
@@ -296,43 +259,19 @@ class CheckpointManager:
         """Deletes superfluous steps, those that are damaged or were never finished included."""
         if self._read_only or not dist.is_primary():
             return
-        good = set(self._sealed()) - self._damaged
+        good = set(self._steps.sealed()) - self._damaged
         best = self._scores.best(good) if self._config.keep_best else None
         for step in superfluous(list_steps(self.directory), good, best, self._config.keep_last):
             remove_step(self.directory, step)
-
-    def _search(self) -> dict[str, Any]:
-        damaged = []
-        for step in list_steps(self.directory):
-            if not digests.is_sealed(self._path(step)):
-                logging.warning(
-                    "checkpoint of step %d in %s is not finished; skipped", step, self.directory
-                )
-                continue
-            damage = digests.find_damage(self._path(step))
-            if damage is None:
-                return {"step": step, "damaged": damaged}
-            logging.error(
-                "checkpoint of step %d in %s is damaged: %s; skipped", step, self.directory, damage
-            )
-            damaged.append(step)
-        return {"step": None, "damaged": damaged}
-
-    def _fault(self, step: int) -> str | None:
-        if not digests.is_sealed(self._path(step)):
-            return f"is not there or not finished (there are: {', '.join(map(str, self._sealed())) or 'none'})"
-        damage = digests.find_damage(self._path(step))
-        return damage and f"is damaged: {damage}"
 
     def _compare(self, step: int, saved: PyTree, asked: PyTree) -> None:
         """Refuses what Orbax would cast or pad without a word."""
         difference = tree.first_difference(saved, asked)
         if difference is not None:
-            path, found, wanted = difference
+            path, there, wanted = difference
             raise UserError(
-                f"checkpoint of step {step} in {self.directory} has {found} at {path}, the config "
-                f"asks for {wanted}; "
-                "use the config that the run was trained with"
+                f"checkpoint of step {step} in {self.directory} has {there} at {path}, the config "
+                f"asks for {wanted}; use the config that the run was trained with"
             )
 
     def _read(self, step: int, abstract: PyTree) -> Restored:
@@ -343,15 +282,14 @@ class CheckpointManager:
             partial_restore=True,
         )
         items = ocp.args.Composite(**{STATE: arrays, METADATA: ocp.args.JsonRestore()})
-        read = self._orbax.restore(self._path(step), args=items)
+        read = self._orbax.restore(self._steps.path(step), args=items)
         return Restored(step, tree.refill(abstract, read[STATE]), read[METADATA])
 
     def _release(self) -> None:
         self._sealer.shutdown()
-        if self._pending and (
-            error := self._pending[1].exception()
-        ):  # while another error is on its way up
-            logging.error("%s", self._failure(self._pending[0], error))
+        error = self._pending[1].exception() if self._pending else None
+        if self._pending and error:  # while another error is on its way up
+            logging.error("%s", self._steps.failure(self._pending[0], error))
         self._orbax.close()
 
     @contextmanager
@@ -359,21 +297,8 @@ class CheckpointManager:
         """Turns a fault of the disk into one line, and clears away what was half written."""
         try:
             yield
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, UserError) as error:
             if dist.is_primary():
-                remove_leftovers(self.directory)
-                if not digests.is_sealed(self._path(step)):
-                    remove_step(self.directory, step)
-            failure = self._failure(step, error)
+                self._steps.clear(step)
+            failure = self._steps.failure(step, error)
             raise failure from (None if failure is error else error)
-
-    def _failure(self, step: int, error: BaseException) -> BaseException:
-        """Words a fault of the disk for the user; any other error is ours and stays as it is."""
-        reason = next((words for words in REASONS if words in str(error)), None)
-        if reason is None:
-            return error
-        return UserError(
-            f"checkpoint of step {step} could not be written to {self.directory}: {reason}; mend "
-            "that and run again "
-            f"(the last good checkpoint is of step {next(iter(self._sealed()), 'none')})"
-        )

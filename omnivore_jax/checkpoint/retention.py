@@ -1,7 +1,4 @@
-"""The folder of a run's checkpoints.
-
-One directory per step, and the rules for which of them stay.
-"""
+"""The folder of a run's checkpoints: one directory a step, and which of them stay."""
 
 import secrets
 import shutil
@@ -13,7 +10,7 @@ from omnivore_jax.core.errors import UserError
 
 DELETED = ".deleted"
 PROBE = ".shared-"
-LEFTOVERS = (f"*{DELETED}", f"{PROBE}*", "*.json.tmp", "*.orbax-checkpoint-tmp*")
+LEFTOVERS = (f"*{DELETED}", f"{PROBE}*", "*.json.tmp", ".*.tmp", "*.orbax-checkpoint-tmp*")
 """What a killed process leaves behind: ours, and last the steps that Orbax had not finished."""
 
 
@@ -78,9 +75,6 @@ def remove_leftovers(directory: Path) -> None:
 def superfluous(
     steps: Collection[int], good: Collection[int], best: int | None, keep_last: int
 ) -> list[int]:
-    """Lists the steps to delete.
-
-    All before the newest good one but the last `keep_last` good ones and the best.
-    """
+    """Lists the steps to delete: all before the newest good one but `keep_last` and the best."""
     kept = {*sorted(good)[-keep_last:], best}
     return [step for step in sorted(steps) if step not in kept and step < max(good, default=0)]

@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from omnivore_jax.checkpoint.seal import write_at_once
+from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
 
 MEAN = "mean"
@@ -16,9 +16,9 @@ FILE = "scores.json"
 
 
 class Scores:
-    """The scores of a run, in a file beside its checkpoints: {"steps": {"400": {"mean".
+    """The scores of a run, in a file beside its checkpoints.
 
-    0.5, "image": 0.6}}}.
+    {"best": {"mean": 400, ...}, "steps": {"400": {"mean": 0.5, "image": 0.6}}}
     """
 
     def __init__(self, directory: Path):
@@ -39,10 +39,8 @@ class Scores:
         if not math.isfinite(score):
             raise ValueError(f"score={score} of step {step}; use a finite number")
         row = {MEAN: float(score), **{name: float(value) for name, value in per_dataset.items()}}
-        self.steps = {
-            **self.steps,
-            step: row,
-        }  # a new dict: the thread that prunes may be reading the old one
+        # a new dict: the thread that prunes may be reading the old one
+        self.steps = {**self.steps, step: row}
 
     def best(self, among: Collection[int]) -> int | None:
         """Finds the step of the highest mean among those given; the earlier one of two equals."""
@@ -52,10 +50,8 @@ class Scores:
         """Writes the file, with the best step of each dataset for whoever reads it."""
         names = sorted({name for row in self.steps.values() for name in row})
         best = {name: _highest(self.steps, name) for name in names}
-        write_at_once(
-            self._file,
-            {"best": best, "steps": {str(s): row for s, row in sorted(self.steps.items())}},
-        )
+        steps = {str(step): row for step, row in sorted(self.steps.items())}
+        files.write_json(self._file, {"best": best, "steps": steps})
 
 
 def _highest(rows: Mapping[int, Mapping[str, float]], name: str) -> int | None:

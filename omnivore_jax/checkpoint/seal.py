@@ -1,24 +1,53 @@
-"""Seals a checkpoint with the SHA-256 of every file of it, because Orbax restores flipped bits without a word.
+"""Seals a checkpoint with the SHA-256 of every file, as Orbax restores flipped bits without a word.
 
-A step directory is sealed by one file per process, `digests/process_0_of_2.json`, each written at once and last:
-a step that lacks one of them was never finished. Every process digests the shards that it wrote, the first one also the
-rest.
+A step directory is sealed by one file per process, `digests/process_0_of_2.json`, each written at
+once and last: a step that lacks one of them was never finished. Every process digests the shards
+that it wrote. The first one comes last and digests the rest: also what the others did not list,
+because a network disk showed it to them late. So every file is sealed by somebody, and a file that
+is not makes the step damaged.
 """
 
-import hashlib
 import json
-import os
 from pathlib import Path
 
+from omnivore_jax.core import files
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.patience import Patience
+
 FOLDER = "digests"
+OPEN_ELSEWHERE = ".nfs"
+"""How NFS calls a file that was deleted while a process had it open: no part of the step."""
+VISIBLE = Patience(30.0)
+"""For a file to become visible that another host wrote."""
+SEALED = Patience(900.0)
+"""For the other processes to digest what they wrote."""
 
 
-def seal(step: Path, process: int, processes: int) -> None:
-    """Writes the digests of the files that are this process's to digest."""
-    files = [file for file in _files(step) if _owner(file.relative_to(step), processes) == process]
-    digests = {str(file.relative_to(step)): sha256(file) for file in files}
-    (step / FOLDER).mkdir(exist_ok=True)
-    write_at_once(step / FOLDER / _name(process, processes), {"files": digests})
+def seal(
+    step: Path,
+    process: int,
+    processes: int,
+    visible: Patience = VISIBLE,
+    sealed: Patience = SEALED,
+) -> None:
+    """Writes the digests of the files that are this process's to digest.
+
+    Raises:
+        UserError: the step or a file of it does not become visible, another process does not seal
+        its part, or the disk does not take the file.
+
+    """
+    if not visible.until(step.is_dir):
+        raise UserError(
+            f"{step} was not visible here within {visible.seconds:g} s; choose a workdir on a disk "
+            "that all hosts share"
+        )
+    if process == 0:
+        names = _files(step) - _sealed_by_others(step, processes, visible, sealed)
+    else:
+        names = {name for name in _files(step) if _owner(name, processes) == process}
+    digests = {name: _digest(step / name, visible) for name in sorted(names)}
+    files.write_json(step / FOLDER / _name(process, processes), {"files": digests})
 
 
 def is_sealed(step: Path) -> bool:
@@ -31,56 +60,77 @@ def is_sealed(step: Path) -> bool:
     )
 
 
-def find_damage(step: Path) -> str | None:
-    """Names the first file of a sealed step that is not as it was written; None where all are."""
-    for seal_file in sorted((step / FOLDER).glob("process_*.json")):
-        try:
-            digests = json.loads(seal_file.read_text())["files"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return f"{FOLDER}/{seal_file.name} cannot be read"
-        for name, digest in digests.items():
-            if not (step / name).is_file():
-                return f"{name} is missing"
-            if sha256(step / name) != digest:
-                return f"{name} differs from its digest"
-    return None
+def find_damage(step: Path, visible: Patience = VISIBLE) -> str | None:
+    """Names the first file of a sealed step that is not as it was written; None where all are.
 
-
-def write_at_once(path: Path, content: object) -> None:
-    """Writes JSON so that a reader, also after a crash, finds the whole file or none."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def _files(step: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in step.rglob("*")
-        if file.is_file() and file.relative_to(step).parts[0] != FOLDER
-    )
-
-
-def _owner(file: Path, processes: int) -> int:
-    """Says which process digests a file.
-
-    Orbax writes the shards of process 3 below a folder ocdbt.process_3.
+    A file that no process sealed is damage too: nobody can say whether it is as it was written.
     """
-    for part in file.parts:
-        name, _, process = part.rpartition("_")
-        if name == "ocdbt.process" and process.isdigit() and int(process) < processes:
+    digests: dict[str, str] = {}
+    for file in sorted((step / FOLDER).glob("process_*.json")):
+        part = _read(file)
+        if part is None:
+            return f"{FOLDER}/{file.name} cannot be read"
+        digests |= part
+    for name, digest in digests.items():
+        try:
+            if _digest(step / name, visible) != digest:
+                return f"{name} differs from its digest"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except UserError:
+            return f"{name} cannot be read"
+    unknown = _files(step) - digests.keys()
+    return f"{min(unknown)} is sealed by no process" if unknown else None
+
+
+def _sealed_by_others(step: Path, processes: int, visible: Patience, sealed: Patience) -> set[str]:
+    """Waits for the seals of all processes but the first; gives the files that they list."""
+    names: set[str] = set()
+    for process in range(1, processes):
+        file = step / FOLDER / _name(process, processes)
+        if not sealed.until(file.is_file):
+            raise UserError(
+                f"process {process} did not seal its part of {step} within {sealed.seconds:g} s; "
+                "see what it says, and start the run again"
+            )
+        names |= (_read(file) or {}).keys()
+    return names
+
+
+def _read(file: Path) -> dict[str, str] | None:
+    """The digests of one seal by the name of the file; None where it cannot be read."""
+    try:
+        digests = json.loads(file.read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digests if isinstance(digests, dict) else None
+
+
+def _digest(file: Path, visible: Patience) -> str:
+    """Digests a file that a listing named, which may come before the file itself is visible."""
+    if not visible.until(file.is_file):
+        raise FileNotFoundError(f"{file} is missing")
+    return files.sha256(file)
+
+
+def _files(step: Path) -> set[str]:
+    """Names of all files that a step consists of, but for its seals."""
+    paths = (path.relative_to(step) for path in step.rglob("*") if path.is_file())
+    return {
+        str(path)
+        for path in paths
+        if path.parts[0] != FOLDER and not path.name.startswith(OPEN_ELSEWHERE)
+    }
+
+
+def _owner(name: str, processes: int) -> int:
+    """Says which process digests a file: Orbax writes the shards of 3 below ocdbt.process_3."""
+    for part in Path(name).parts:
+        folder, _, process = part.rpartition("_")
+        if folder == "ocdbt.process" and process.isdigit() and int(process) < processes:
             return int(process)
     return 0
 
 
 def _name(process: int, processes: int) -> str:
     return f"process_{process}_of_{processes}.json"
-
-
-def sha256(file: Path) -> str:
-    """Digest of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -29,7 +29,7 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 
 
 def build_all(classes: tuple[type, ...], section: Mapping[str, Any], where: str) -> tuple[Any, ...]:
-    """Builds several dataclasses from one section that holds the keys of them all (a dataset's row, say)."""
+    """Builds several dataclasses from one section with the keys of all (a dataset's row, say)."""
     known = {field.name: cls for cls in classes for field in dataclasses.fields(cls)}
     for key in section:
         if key not in known:

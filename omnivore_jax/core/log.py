@@ -20,6 +20,7 @@ from absl import logging
 
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import write_bytes
 
 Row = Mapping[str, Any]
 """Figures by name, nested as deep as one likes.
@@ -89,13 +90,7 @@ class MetricsWriter:
             return
         self._close_files()
         kept = [line for number, line in _rows(path) if number <= step]
-        part = path.with_suffix(".part")
-        with _one_line(path):
-            with part.open("wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+        write_bytes(path, b"".join(kept))
 
     def flush(self) -> None:
         """Brings everything to the disk.
@@ -195,7 +190,7 @@ def _rows(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Turns numpy's numbers into Python's, which print the shortest text that reads back as the same bits."""
+    """Turns numpy's numbers into Python's: their text is the shortest that gives the same bits."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner, f"{where}: {key}") for key, inner in value.items()}
     if isinstance(value, np.ndarray | np.generic):

@@ -49,25 +49,26 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refill(tree: PyTree, flat: Mapping[str, Any]) -> PyTree:
-    """Builds a tree with the structure of `tree` from the leaves that `flat` holds under the same paths."""
+    """Builds a tree with the structure of `tree` from the leaves of `flat` at the same paths."""
     return jax.tree.unflatten(jax.tree.structure(tree), [flat[path] for path in flatten(tree)])
 
 
 def tree_bytes(tree: PyTree) -> int:
-    """Counts the bytes of all leaves (arrays or ShapeDtypeStructs), every element once however it is sharded."""
+    """Counts the bytes of all leaves, every element once however it is sharded."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def first_difference(one: PyTree, other: PyTree) -> tuple[str, str, str] | None:
-    """Finds the first path, in the order of the paths, whose shape or dtype differs or that one tree lacks.
+    """Finds the first path whose shape or dtype differs, or that one tree lacks.
 
-    Returns the path and what each tree has there, as text ("float32[3, 4]" or "nothing"); None where the trees agree.
+    Returns the path and what each tree has there, as text ("float32[3, 4]" or "nothing"); None
+    where the trees agree.
     """
     left, right = flatten(one), flatten(other)
     for path in _in_order(left.keys() | right.keys()):
-        found = _describe(left, path), _describe(right, path)
-        if found[0] != found[1]:
-            return path, *found
+        one_has, other_has = _describe(left, path), _describe(right, path)
+        if one_has != other_has:
+            return path, one_has, other_has
     return None
 
 

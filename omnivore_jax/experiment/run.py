@@ -14,6 +14,7 @@ from absl import logging
 
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
+from omnivore_jax.core.compile_cache import open_cache
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.peers import Peers, Stopped
 from omnivore_jax.core.signals import Preemption
@@ -53,6 +54,7 @@ def run(
     settings = resolve(config)  # what is wrong with the config is said before anything is touched
     dist.initialize_from_flags()
     log.setup()
+    cache = open_cache(settings.log.compile_cache)
     with Peers() as peers:
         peers.compare("config", host_facts(config))
         data = open_datasets(settings)
@@ -64,7 +66,9 @@ def run(
             settings.plan_initial()  # a mistake in it must not be remembered by the folder
         open_workdir(workdir, config, allow_config_change)
         place = Run(settings, data, mesh, workdir)
-        return _train_and_evaluate(place, peers, source, None if evaluate_only else began)
+        summary = _train_and_evaluate(place, peers, source, None if evaluate_only else began)
+        logging.info("%s", cache())
+        return summary
 
 
 def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None) -> Summary:
@@ -83,7 +87,7 @@ def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None
             check_validation(settings, data, workdir)
             whole = run_training(run, manager, evaluator, preemption, params)
         seconds = time.perf_counter() - began if began is not None and whole else None
-        return summarise(settings, data, mesh, workdir, manager, evaluator, source, seconds)
+        return summarise(run, manager, evaluator, source, seconds)
 
 
 def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Settings, Any]:

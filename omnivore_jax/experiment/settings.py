@@ -11,6 +11,7 @@ from typing import Any, Literal
 from omnivore_jax.checkpoint.manager import CheckpointConfig
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.transforms import DatasetConfig
@@ -76,6 +77,8 @@ class LogConfig:
     every: int = 50
     """Steps between two lines where there is no terminal."""
     tensorboard: bool = True
+    compile_cache: str = ""
+    """Folder of compiled programs; empty: ~/.cache/omnivore_jax/jax, "off": none."""
 
     def __post_init__(self):
         if self.every < 1:
@@ -247,6 +250,9 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[Mo
 
 
 def _check(settings: Settings) -> None:
+    check_local(settings.init_from, "init_from")
+    check_local(settings.store.root, "data.root")
+    check_local(settings.log.compile_cache, "log.compile_cache")
     heads(settings.tasks)
     backend = settings.compute.attention
     if backend not in NAMES:

@@ -22,6 +22,7 @@ from omnivore_jax.experiment import pictures, retrieval
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData
+from omnivore_jax.experiment.training import Run
 from omnivore_jax.reporting import report as reports
 from omnivore_jax.reporting.render import summary_table, write_page
 from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, RunInfo
@@ -53,10 +54,7 @@ class Summary:
 
 
 def summarise(
-    settings: Settings,
-    data: RunData,
-    mesh: Mesh,
-    workdir: Path,
+    run: Run,
     manager: CheckpointManager,
     evaluator: RunEvaluator,
     source: str,
@@ -64,31 +62,31 @@ def summarise(
 ) -> Summary:
     """Evaluates the best EMA of a run and writes its report.
 
-    `seconds` is None where an earlier process did a part.
+    `source` is where the config comes from; `seconds` is None where an earlier process did a part.
 
     Raises:
         UserError: there is no undamaged checkpoint.
 
     """
+    settings, data, mesh = run.settings, run.data, run.mesh
     step, params = _best(settings, mesh, manager)
-    datasets = [_dataset(name, settings, data, evaluator, params) for name in data.val]
-    found = _neighbours(settings, data, mesh, evaluator, params)
-    samples = tuple(pictures.training_samples(name, settings, data, mesh) for name in data.train)
-    earlier = reports.load(workdir)
+    results = [_dataset(name, settings, data, evaluator, params) for name in data.val]
+    neighbours = _neighbours(settings, data, mesh, evaluator, params)
+    earlier = reports.load(run.workdir)
     if seconds is None and earlier is not None:
         seconds = earlier.run.seconds
     report = Report(
         run=_info(settings, data, source, seconds),
-        datasets=tuple(result for result in datasets if result is not None),
-        knn=tuple(result for _, result in found if result is not None),
-        samples=samples,
-        retrieval=pictures.retrieval_sheet([neighbours for neighbours, _ in found], data),
+        datasets=tuple(result for result in results if result is not None),
+        knn=tuple(result for _, result in neighbours if result is not None),
+        samples=tuple(pictures.training_samples(n, settings, data, mesh) for n in data.train),
+        retrieval=pictures.retrieval_sheet([found for found, _ in neighbours], data),
         parameters=parameter_account(settings.model, settings.heads, _with_depth(settings)),
     )
-    page = workdir / "report.html"
+    page = run.workdir / "report.html"
     if dist.is_primary():
-        reports.save(report, workdir)
-        page = write_page(workdir)
+        reports.save(report, run.workdir)
+        page = write_page(run.workdir)
     return Summary(report, page, step)
 
 

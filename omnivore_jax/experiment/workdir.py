@@ -16,6 +16,7 @@ from absl import logging
 
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import write_json
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
@@ -78,14 +79,7 @@ def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
         for difference in differences:
             logging.warning("config changed: %s", difference)
     stored = {"config": config, "versions": versions(), "command": command()}
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}; make room or choose another workdir"
-        ) from error
+    write_json(path, stored, sort_keys=True)
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from markupsafe import Markup
 from PIL import Image
 
-from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import write_text
 from omnivore_jax.reporting import plots, sheets
 from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report
 from omnivore_jax.reporting.runs import Run, config_lines, read_run, relation, siblings, specialists
@@ -53,14 +53,8 @@ def write_page(workdir: Path, compare: Sequence[Path] | None = None) -> Path:
     """
     run = read_run(workdir)
     others = [read_run(path) for path in (siblings(workdir) if compare is None else compare)]
-    path, part = workdir / PAGE, workdir / "report.part"
-    try:
-        part.write_text(render(run, others), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); make room and start again"
-        ) from error
+    path = workdir / PAGE
+    write_text(path, render(run, others))
     return path
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from omnivore_jax.core import files
 from omnivore_jax.core.config import build
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind
@@ -185,19 +186,10 @@ def save(report: Report, workdir: Path) -> None:
     arrays: dict[str, np.ndarray] = {}
     data = {"format": FORMAT} | _without_arrays(dataclasses.asdict(report), "", arrays)
     folder = workdir / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "arrays.part").open("wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-        (folder / "data.part").write_text(
-            json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        (folder / "arrays.part").replace(folder / ARRAYS)
-        (folder / "data.part").replace(folder / DATA)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); make room and start again"
-        ) from error
+    # the second file becomes visible only once the first one is whole
+    with files.replacement(folder / ARRAYS) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+    files.write_json(folder / DATA, data)
 
 
 def load(workdir: Path) -> Report | None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omnivore_jax.checkpoint.seal import sha256
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import sha256
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.preprocess import Preprocessing

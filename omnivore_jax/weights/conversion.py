@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from omnivore_jax.checkpoint.seal import sha256
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_other, check_output, new_file
+from omnivore_jax.core.files import check_other, check_output, new_file, sha256
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.embed import DepthEmbed
 from omnivore_jax.model.params import Params

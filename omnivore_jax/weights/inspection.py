@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from omnivore_jax.checkpoint.seal import sha256
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import sha256
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.weights.lazy import Lazy

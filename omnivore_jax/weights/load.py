@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.compute import Compute
@@ -26,6 +27,7 @@ def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
         first).
 
     """
+    check_local(path, "path")
     source = open_source(path)
     if source.is_pytorch or source.card is None:
         raise UserError(

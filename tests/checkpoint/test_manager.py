@@ -1,5 +1,6 @@
 import logging
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from omnivore_jax.checkpoint.manager import CheckpointConfig, CheckpointManager
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.patience import Patience
+from omnivore_jax.core.quiet import quiet_libraries
 from omnivore_jax.core.tree import flatten
 from tests.checkpoint.states import State, abstract, assert_same_bits, numpy_state, placed, state
 
@@ -119,7 +122,8 @@ def test_a_damaged_step_is_named_and_the_one_before_is_used_and_the_damaged_one_
         "truncate": lambda: victim.write_bytes(content[:-1]),
         "delete": victim.unlink,
     }[fault]()
-    with log_of(caplog), CheckpointManager(tmp_path) as manager:
+    at_once = Patience(0.0)
+    with log_of(caplog), CheckpointManager(tmp_path, visible=at_once) as manager:
         assert manager.latest_good_step() == 1
         assert (
             f"checkpoint of step 2 in {tmp_path} is damaged: {victim.relative_to(tmp_path / '2')}"
@@ -223,6 +227,18 @@ def test_a_state_of_another_shape_is_refused_by_its_first_path(tmp_path_factory,
 
 
 @pytest.fixture
+def quiet():
+    """Libraries that are as quiet as under a command."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    hook, filters = sys.unraisablehook, [list(logger.filters) for logger in loggers]
+    quiet_libraries()
+    yield
+    sys.unraisablehook = hook
+    for logger, before in zip(loggers, filters, strict=True):
+        logger.filters[:] = before
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -234,14 +250,19 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_one_clear_error_and_the_last_good_checkpoint_survives(small_disk, caplog):
+def test_a_full_disk_is_one_clear_error_and_the_last_good_checkpoint_survives(
+    small_disk, caplog, quiet
+):
     run = small_disk / "run"
     big = {"params": np.random.default_rng(0).standard_normal(4_000_000).astype(np.float32)}
     with log_of(caplog), CheckpointManager(run) as manager:
         manager.save(1, state(1), {})
         manager.wait()
         manager.save(2, placed(big, 8), {})
-        says = rf"step 2 could not be written to {run}: No space left on device; .*last good checkpoint is of step 1\)"
+        says = (
+            rf"step 2 could not be written to {run}: No space left on device; .*last good "
+            r"checkpoint is of step 1\)"
+        )
         with pytest.raises(UserError, match=says):
             while True:
                 manager.check()
@@ -262,3 +283,42 @@ def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path):
 def test_config_refuses_what_would_keep_nothing(key):
     with pytest.raises(ValueError, match=f"{key}=0; use at least 1"):
         CheckpointConfig(**{key: 0})
+
+
+def test_a_step_of_a_run_of_before_is_whole():
+    """Sealed by an earlier version, whose seal lists all files."""
+    with CheckpointManager("tests/before/run/checkpoints", read_only=True) as manager:
+        assert manager.latest_good_step() == 4
+
+
+def test_a_scores_file_that_cannot_be_written_is_one_line(tmp_path):
+    with CheckpointManager(tmp_path) as manager:
+        (tmp_path / "scores.json").mkdir()
+        with pytest.raises(UserError, match=r"scores.json cannot be written: Is a directory"):
+            manager.record_best(1, 0.5)
+
+
+NOTEBOOK = """
+import logging, sys
+from absl import flags
+import orbax.checkpoint
+from omnivore_jax.checkpoint.manager import CheckpointManager
+
+def state():
+    names = "absl", "asyncio", "jax", "root"
+    loggers = [logging.getLogger(name) for name in names]
+    return (
+        [(list(logger.filters), logger.level, list(logger.handlers)) for logger in loggers],
+        sys.unraisablehook, list(sys.path), flags.FLAGS.is_parsed(),
+    )
+
+before = state()
+with CheckpointManager("tests/before/run/checkpoints", read_only=True) as manager:
+    assert manager.latest_good_step() == 4
+import omnivore_jax.main, omnivore_jax.core.command
+assert state() == before, (before, state())
+"""
+
+
+def test_opening_a_run_and_importing_a_command_change_nothing_global():
+    subprocess.run([sys.executable, "-c", NOTEBOOK], check=True, timeout=60)

@@ -5,6 +5,10 @@ import tracemalloc
 import pytest
 
 from omnivore_jax.checkpoint.seal import find_damage, is_sealed, seal
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.patience import Patience
+
+AT_ONCE = Patience(0.0)
 
 
 @pytest.fixture
@@ -22,9 +26,9 @@ def step(tmp_path):
 
 
 def test_every_process_digests_its_own_shards_and_the_first_one_the_rest(step):
-    seal(step, 0, 2)
-    assert not is_sealed(step)
     seal(step, 1, 2)
+    assert not is_sealed(step)
+    seal(step, 0, 2)
     assert is_sealed(step) and find_damage(step) is None
     of_process = [
         json.loads((step / "digests" / f"process_{k}_of_2.json").read_text())["files"]
@@ -65,10 +69,64 @@ def test_every_process_digests_its_own_shards_and_the_first_one_the_rest(step):
     ids=["changed", "missing", "half a seal"],
 )
 def test_damage_is_named(step, harm, damage):
-    seal(step, 0, 2)
     seal(step, 1, 2)
+    seal(step, 0, 2)
     harm(step / "state/ocdbt.process_1/d/b")
-    assert is_sealed(step) and find_damage(step) == damage
+    assert is_sealed(step) and find_damage(step, AT_ONCE) == damage
+
+
+def test_a_file_that_nobody_sealed_is_damage_and_what_nfs_keeps_of_deleted_ones_is_not(step):
+    seal(step, 1, 2)
+    seal(step, 0, 2)
+    (step / "state/.nfs000000000000a1").write_text("deleted, and still open somewhere")
+    assert find_damage(step) is None
+    (step / "state/ocdbt.process_1/d/late").write_text("flipped or not, who knows")
+    assert find_damage(step) == "state/ocdbt.process_1/d/late is sealed by no process"
+
+
+def test_the_first_process_seals_what_another_one_did_not_see(step):
+    shards = (step / "state/ocdbt.process_1").rename(step / "unseen")
+    seal(step, 1, 2)
+    assert json.loads((step / "digests/process_1_of_2.json").read_text()) == {"files": {}}
+    shards.rename(step / "state/ocdbt.process_1")
+    seal(step, 0, 2)
+    assert find_damage(step) is None
+    (step / "state/ocdbt.process_1/d/b").write_text("flipped")
+    assert find_damage(step) == "state/ocdbt.process_1/d/b differs from its digest"
+
+
+def wait(seconds, *events):
+    """Patience on a clock of its own, on which something happens every time it sleeps."""
+    now, happening = [0.0], list(events)
+
+    def sleep(pause):
+        now[0] += pause
+        if happening:
+            happening.pop(0)()
+
+    return Patience(float(seconds), lambda: now[0], sleep)
+
+
+def test_a_listing_that_lags_behind_is_waited_for(step, tmp_path_factory):
+    hidden = step.rename(tmp_path_factory.mktemp("hidden") / "step")
+    seal(step, 1, 2, wait(9, lambda: None, lambda: hidden.rename(step)))
+    seal(step, 0, 2)
+    shard = (step / "state/ocdbt.process_1/d/b").rename(step.parent / "b")
+    appears = wait(9, lambda: None, lambda: shard.rename(step / "state/ocdbt.process_1/d/b"))
+    assert find_damage(step, appears) is None
+
+
+def test_the_first_process_waits_for_the_seals_of_the_others(step):
+    seal(step, 0, 2, AT_ONCE, wait(9, lambda: None, lambda: seal(step, 1, 2)))
+    assert is_sealed(step) and find_damage(step) is None
+
+
+def test_waiting_ends_with_one_line(step):
+    with pytest.raises(UserError, match=r"process 1 did not seal its part of .* within 9 s; see w"):
+        seal(step, 0, 2, AT_ONCE, wait(9))
+    with pytest.raises(UserError, match=r"nowhere was not visible here within 9 s; choose a work"):
+        seal(step / "nowhere", 0, 1, wait(9))
+    assert not is_sealed(step)
 
 
 def test_files_are_digested_piece_by_piece(step):

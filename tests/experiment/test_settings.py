@@ -130,3 +130,10 @@ def test_the_plan_of_swin_l_takes_the_paper_at_its_word():
     passes = mixture.passes_before(mixture.total_steps)
     wanted = {"imagenet21k": 50, "imagenet": 500, "kinetics400": 500, "sunrgbd": 5000}
     assert passes == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_folder_of_compiled_programs_is_no_url():
+    config = config_of("demo")
+    config["log"]["compile_cache"] = "gs://bucket/cache"
+    with pytest.raises(UserError, match=r"^log.compile_cache=gs://bucket/cache is a URL"):
+        resolve(config)

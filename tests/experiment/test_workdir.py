@@ -3,7 +3,9 @@
 Only what cannot change a result may change between two starts.
 """
 
+import errno
 import json
+import os
 import sys
 
 import pytest
@@ -121,12 +123,16 @@ def test_a_folder_that_the_hosts_do_not_share_is_refused(tmp_path, monkeypatch):
         open_workdir(tmp_path, CONFIG, False)
 
 
-def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made: Not a directory; choose another folder"):
         open_workdir(tmp_path / "file" / "run", CONFIG, False)
-    (tmp_path / "run" / "config.tmp").mkdir(parents=True)
-    with pytest.raises(UserError, match="config.json cannot be written: Is a directory"):
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="config.json cannot be written: No space left on device"):
         open_workdir(tmp_path / "run", CONFIG, False)
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omnivore_jax.checkpoint.seal import sha256
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_other
+from omnivore_jax.core.files import check_other, sha256
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.variants import HUB_NAMES, model_config
 from omnivore_jax.weights.card import FILE_SHA256
