@@ -4,16 +4,17 @@ Drawn once for a sample, then the same for all of its frames and for its dispari
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
+from omnivore_jax.data.protocol import Interpolation
+
 Frames = Shaped[np.ndarray, "t h w c"]
 """uint8 RGB or float32 disparity."""
-Interpolation = Literal["bilinear", "bicubic"]
 
 OPENCV = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -61,7 +62,7 @@ def crop(frames: Frames, box: Box) -> Shaped[np.ndarray, "t height width c"]:
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
-def centre_box(height: int, width: int, size: int) -> Box:
+def center_box(height: int, width: int, size: int) -> Box:
     """A square in the middle (torchvision's rounding)."""
     return Box(round((height - size) / 2), round((width - size) / 2), size, size)
 

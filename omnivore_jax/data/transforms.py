@@ -186,7 +186,7 @@ def _arrange(
         height, width = geometry.short_side(height, width, side)
     full, box, moves, flipped = (
         (height, width),
-        geometry.centre_box(height, width, config.size),
+        geometry.center_box(height, width, config.size),
         (0, 0),
         False,
     )
