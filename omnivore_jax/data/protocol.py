@@ -20,7 +20,7 @@ Fusion = Literal["logits", "probs"]
 
 @dataclass(frozen=True)
 class DepthConvention:
-    """How a depth map becomes the fourth channel, beside focal length and baseline (FACTS 8)."""
+    """Says how depth becomes the fourth channel, beside focal length and baseline (FACTS 8)."""
 
     missing: Missing = "far"
     """What a depth of 0 stands for (depth.py)."""
@@ -38,7 +38,7 @@ class DepthConvention:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Frames, clips, crops, resize and fusion of an evaluation (FACTS 5); by default one picture."""
+    """Says frames, clips, crops, resize and fusion of an evaluation (FACTS 5)."""
 
     frames: int = 1
     clip: Literal["stride", "seconds", "segments", "paper"] = "stride"

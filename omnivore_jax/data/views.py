@@ -14,7 +14,7 @@ from omnivore_jax.data.protocol import Fusion, Protocol
 
 
 class View(NamedTuple):
-    """Frames of a video and a box of each, of the video resized to the protocol's short side."""
+    """Frames of a video, and a box of each of them."""
 
     frames: clips.Indices
     box: Box
@@ -23,16 +23,12 @@ class View(NamedTuple):
 def views(
     times: Float[np.ndarray, " n"], height: int, width: int, protocol: Protocol
 ) -> list[View]:
-    """Lists the views of a clip or picture of this size (a picture has one frame).
+    """Lists the views of a video or picture (which has one frame), clip by clip.
 
-    `times`: of all frames, in seconds.
+    `times`: of all frames, in seconds. `height` and `width`: with the protocol's short side.
     """
-    size = image_ops.short_side(height, width, protocol.short_side)
-    return [
-        View(frames, box)
-        for frames in frames_of_clips(times, protocol)
-        for box in boxes(*size, protocol)
-    ]
+    squares = boxes(height, width, protocol)
+    return [View(clip, box) for clip in frames_of_clips(times, protocol) for box in squares]
 
 
 def frames_of_clips(times: Float[np.ndarray, " n"], protocol: Protocol) -> list[clips.Indices]:
