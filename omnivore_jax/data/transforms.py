@@ -163,7 +163,7 @@ class TrainTransform:
 
     def _draw_arrangement(
         self, height: int, width: int, rng: np.random.Generator
-    ) -> Callable[[Frames], Frames]:
+    ) -> Callable[[Frames], np.ndarray]:
         """Draws crop, shift and flip once; what it returns does them to frames and disparity."""
         config = self.config
         if config.short_side_in_training:
@@ -177,7 +177,7 @@ class TrainTransform:
             moves = int(down), int(right)
         flips = rng.random() < config.flip
 
-        def arrange(frames: Frames) -> Frames:
+        def arrange(frames: Frames) -> np.ndarray:
             frames = _resized_crop(frames, (height, width), box, config)
             frames = image_ops.shift(frames, *moves) if any(moves) else frames
             return image_ops.flip(frames) if flips else frames
@@ -319,7 +319,9 @@ def _shrinking(
     return shrink
 
 
-def _resized_crop(frames: Frames, size: tuple[int, int], box: Box, config: DatasetConfig) -> Frames:
+def _resized_crop(
+    frames: Frames, size: tuple[int, int], box: Box, config: DatasetConfig
+) -> np.ndarray:
     """Resizes to `size`, cuts the box out and brings it to the config's size."""
     how, antialias = config.interpolation, config.antialias
     frames = image_ops.resize(frames, *size, how, antialias=antialias)
