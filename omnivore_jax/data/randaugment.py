@@ -30,7 +30,8 @@ class RandAugmentConfig:
     def __post_init__(self):
         if not 0 <= self.magnitude <= MAX_LEVEL or self.std < 0:
             raise ValueError(
-                f"magnitude={self.magnitude}, std={self.std}; use 0 to {MAX_LEVEL:.0f}, and 0 or more"
+                f"magnitude={self.magnitude}, std={self.std}; use 0 to {MAX_LEVEL:.0f}, and 0 or "
+                "more"
             )
         if self.ops < 1 or not 0 <= self.probability <= 1:
             raise ValueError(

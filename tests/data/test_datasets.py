@@ -142,10 +142,11 @@ def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
     plan = Mixture(sources, steps=3, batching="mixed", batch_size=32)
     with TrainLoader(plan, datasets, LoaderConfig(workers=workers), bad_records=bad) as loader:
         steps = list(loader)
-    assert all(
-        set(step.batches) == set(names) and all(b.mask.all() for b in step.batches.values())
-        for step in steps
-    )
+    assert all(set(step.batches) == set(names) for step in steps)
+    # padding keeps pairs whole where a share is odd; no dataset is padding alone
+    assert all(b.mask.any() for step in steps for b in step.batches.values())
+    sizes = [sum(int(b.mask.sum()) for b in step.batches.values()) for step in steps]
+    assert all(28 <= size <= 32 for size in sizes)
     assert steps[0].batches["sunrgbd"].disparity is not None
     assert (
         bad.counts() == {"imagenet": 1}
