@@ -14,6 +14,12 @@ from typing import Any, Literal, NamedTuple
 Size = tuple[int, int, int]
 """Extent along (t, h, w)."""
 
+DISPARITY_MIN, DISPARITY_MAX = 0.01, 75.0
+"""What disparity is clamped to before it is divided by the larger one (the released DepthNorm).
+
+A dataset of another depth convention has another maximum (`disparity_max`).
+"""
+
 
 Kind = Literal["image", "video", "rgbd"]
 """What the samples of a dataset are."""

@@ -20,24 +20,24 @@ PAPER_SECONDS, PAPER_FRAMES, PAPER_STARTS = 10.0, 160, (0, 40, 80, 120)
 def by_seconds(
     times: Float[np.ndarray, " n"], frames: int, seconds: float, where: float
 ) -> Indices:
-    """`frames` frames, evenly and both ends included, of a stretch of `seconds` (the released K400 sampler).
+    """Spreads `frames` frames evenly, both ends included, over `seconds` of a video.
 
-    `times`: of all frames, in seconds. `where`: 0 to 1, how far the start lies between the first start possible and the
-    last; draw it uniformly in training, 0.5 is the centre. A shorter video is taken whole; frames repeat where there
-    are too few.
+    `times`: of all frames, in seconds. `where`: 0 to 1, how far the start lies between the first
+    start possible and the last; draw it uniformly in training, 0.5 is the center. A shorter video
+    is taken whole; frames repeat where there are too few. Source: the released K400 sampler.
     """
-    frame_time = (times[-1] - times[0]) / max(
-        len(times) - 1, 1
-    )  # the last frame is on the screen for some time, too
+    # the last frame is on the screen for some time, too
+    frame_time = (times[-1] - times[0]) / max(len(times) - 1, 1)
     start = times[0] + where * max(times[-1] + frame_time - times[0] - seconds, 0.0)
     inside = np.flatnonzero((times >= start) & (times < start + seconds))
-    if not len(inside):  # between two frames of a very slow video
+    if not len(inside):
+        # between two frames of a very slow video
         inside = np.asarray([np.abs(times - start).argmin()])
     return inside[_uniform(len(inside), frames)]
 
 
 def by_stride(n: int, frames: int, stride: int, where: float) -> Indices:
-    """Every `stride`-th frame ("32 frames at stride 2"); `where` as above.
+    """Takes every `stride`-th frame ("32 frames at stride 2"); `where` as above.
 
     Frames out of range wrap modulo n.
     """
@@ -46,10 +46,7 @@ def by_stride(n: int, frames: int, stride: int, where: float) -> Indices:
 
 
 def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> Indices:
-    """One frame of each of `frames` equal segments of the video.
-
-    A random one, or the middle one without `rng`.
-    """
+    """Takes a frame of each of `frames` equal segments: a random one, the middle without `rng`."""
     edges = np.round(np.arange(frames + 1) * (n - 1) / frames).astype(np.int64)
     if rng is None:
         return (edges[:-1] + edges[1:]) // 2
@@ -57,17 +54,14 @@ def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> 
 
 
 def paper_views(times: Float[np.ndarray, " n"], frames: int = 32) -> list[Indices]:
-    """The paper's 4 clips of a Kinetics video: they cover its first 10 s (take 3 crops of each.
-
-    12 views).
-    """
+    """Makes the paper's 4 clips of a Kinetics video, which cover its first 10 s."""
     n = int(np.searchsorted(times - times[0], PAPER_SECONDS))  # all frames of a shorter video
-    taken = _uniform(max(n, 1), PAPER_FRAMES)
-    return [taken[start : start + frames] for start in PAPER_STARTS]
+    whole = _uniform(max(n, 1), PAPER_FRAMES)
+    return [whole[start : start + frames] for start in PAPER_STARTS]
 
 
 def video_swin_views(n: int, frames: int = 32, stride: int = 2, clips: int = 4) -> list[Indices]:
-    """Video Swin's clips, in the middles of `clips` equal parts of the starts.
+    """Makes Video Swin's clips, in the middles of `clips` equal parts of the starts.
 
     Frames out of range wrap modulo n.
     """

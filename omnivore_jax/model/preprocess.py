@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from omnivore_jax.core.types import Batch
-
-DISPARITY_MIN = 0.01
+from omnivore_jax.core.types import DISPARITY_MAX, DISPARITY_MIN, Batch
 
 
 @dataclass(frozen=True)
@@ -16,7 +14,7 @@ class Preprocessing:
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    disparity_max: float = 75.0
+    disparity_max: float = DISPARITY_MAX
     """Disparity is clamped here and divided by it before it is standardised."""
     disparity_mean: float = 0.0418
     disparity_std: float = 0.0295

@@ -128,8 +128,11 @@ def _augmented(
     recipe = dataset.recipe
     x = to_unit(batch, dataset.preprocessing)
     x = photometric.colour(x, uses[keys.COLOUR], recipe)
-    x = photometric.erase(x, uses[keys.ERASE], recipe.erase)
+    if recipe.erase_mode == "zero":
+        x = photometric.erase(x, uses[keys.ERASE], recipe.erase)
     x = standardise(x, dataset.preprocessing)
+    if recipe.erase_mode == "pixel":
+        x = photometric.erase_with_noise(x, uses[keys.ERASE], recipe.erase)
     return photometric.drop_rgb(x, uses[keys.RGB_DROP], recipe.rgb_drop)
 
 

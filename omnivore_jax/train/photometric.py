@@ -1,9 +1,8 @@
-"""What changes the colours of a sample on the device, before it is standardised.
+"""What changes the pixels of a sample on the device; all frames of a clip alike.
 
-All frames of a clip alike.
-
-Values are in 0..1. Every change is a draw (random, of one sample) and an `apply` (plain
-arithmetic). Semantics: torchvision (ColorJitter, RandomErasing), which the released recipe uses.
+Order: colours and erasing to 0 (values in 0..1), then standardising, then erasing with noise and
+the RGB drop. A change is a draw (random, of one sample) and an `apply` (plain arithmetic).
+Semantics: torchvision (ColorJitter, RandomErasing), which the released recipe uses, and timm.
 """
 
 from math import log
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from omnivore_jax.train.mix import inside
 from omnivore_jax.train.recipe import Recipe
@@ -61,13 +60,9 @@ def colour(
 
 
 def draw_jitter(key: PRNGKeyArray, strength: tuple[float, float, float, float]) -> Jitter:
-    """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue ..
-
-    Hue, and a random order of the four.
-    """
-    uniform = jax.random.uniform(
-        key, (8,)
-    )  # one draw for all: it is a large part of a small program
+    """Draws factors in 1 - s .. 1 + s (never below 0), a turn in -hue .. hue, and an order."""
+    # one draw for all: it is a large part of a small program
+    uniform = jax.random.uniform(key, (8,))
     strengths = jnp.array(strength[:3])
     low, high = jnp.maximum(1 - strengths, 0), 1 + strengths
     return Jitter(
@@ -93,7 +88,7 @@ def apply_jitter(rgb: Float[Array, "t h w 3"], jitter: Jitter) -> Float[Array, "
 
 
 def _blend(rgb: Float[Array, "t h w 3"], jitter: Jitter, slot: int) -> Float[Array, "t h w 3"]:
-    """Blends with black (brightness), with the mean grey of the frame (contrast) or with its own grey (saturation)."""
+    """Blends with black (brightness), the mean grey (contrast) or the own grey (saturation)."""
     operation = jitter.order[slot]
     factor = jitter.factors[operation]
     grey = (rgb * jnp.array(GREY)).sum(-1, keepdims=True)
@@ -124,11 +119,34 @@ def turn_hue(rgb: Float[Array, "t h w 3"], turn: Float[Array, ""]) -> Float[Arra
 def erase(
     x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
 ) -> Float[Array, "b t h w c"]:
-    """Sets a random box of some samples to 0, in all frames and channels (depth too)."""
+    """Sets a random box of some samples to 0, in all frames and channels (depth too).
+
+    The released recipe does it before samples are standardised, so that 0 is black.
+    """
     if not probability:
         return x
+    return jnp.where(_erasing_mask(x, keys, probability), 0.0, x)
+
+
+def erase_with_noise(
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
+) -> Float[Array, "b t h w c"]:
+    """Fills the box that `erase` would set to 0 with noise of N(0, 1), anew in every frame.
+
+    The `pixel` mode of timm, for samples that are standardised: there the noise is like a sample.
+    """
+    if not probability:
+        return x
+    # the key itself draws the box
+    noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), x.shape[1:]))(keys)
+    return jnp.where(_erasing_mask(x, keys, probability), noise.astype(x.dtype), x)
+
+
+def _erasing_mask(
+    x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
+) -> Bool[Array, "b 1 h w 1"]:
     boxes = jax.vmap(lambda key: draw_erasing(key, probability, x.shape[2:4]))(keys)
-    return jnp.where(inside(boxes, x.shape[2:4])[:, None, :, :, None], 0.0, x)
+    return inside(boxes, x.shape[2:4])[:, None, :, :, None]
 
 
 def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -> Int[Array, "4"]:
@@ -151,7 +169,7 @@ def draw_erasing(key: PRNGKeyArray, probability: float, size: tuple[int, ...]) -
 def drop_rgb(
     x: Float[Array, "b t h w c"], keys: Key[Array, "b"], probability: float
 ) -> Float[Array, "b t h w c"]:
-    """Sets the RGB of some standardised RGB-D samples to 0, so that depth alone must tell them (App. A)."""
+    """Sets the RGB of some standardised RGB-D samples to 0: depth alone must tell (App. A)."""
     if not probability or x.shape[-1] == 3:
         return x
     dropped = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(keys)

@@ -1,7 +1,7 @@
 """What training does with the samples of a dataset on the device: keys of `data.<dataset>`."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from omnivore_jax.model.compute import Remat
 from omnivore_jax.model.preprocess import Preprocessing
@@ -22,7 +22,9 @@ class Recipe:
     gain: float = 0.0
     """Every colour channel is multiplied by its own factor in 1 - gain .. 1 + gain."""
     erase: float = 0.0
-    """Probability that a box is set to 0 (random erasing)."""
+    """Probability that a box is erased (random erasing)."""
+    erase_mode: Literal["zero", "pixel"] = "zero"
+    """zero: black, before standardising (C). pixel: noise of N(0, 1) after it (timm)."""
     rgb_drop: float = 0.0
     """Probability that an RGB-D sample keeps its depth alone."""
     mixup: float = 0.8

@@ -11,7 +11,13 @@ from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.datasets import PUBLIC, data_root, open_dataset
 from omnivore_jax.data.loader import LoaderConfig, TrainLoader, eval_batches
 from omnivore_jax.data.mixture import Mixture, Source
-from omnivore_jax.data.transforms import DatasetConfig
+from omnivore_jax.data.protocol import Protocol
+from omnivore_jax.data.transforms import (
+    DatasetConfig,
+    EvalTransform,
+    TrainTransform,
+    ViewsTransform,
+)
 from omnivore_jax.prepare import Options, prepare_folder
 from tests.media import clip, depth_map, jpeg, part, png
 
@@ -21,9 +27,16 @@ ROWS["kinetics400"] = dataclasses.replace(ROWS["kinetics400"], frames=FRAMES)
 ROWS["demo_image"] = DatasetConfig("image", 4, source="embedded", size=32, crop="shift")
 
 
+def opened(name, root, split, row=None, transform=TrainTransform):
+    row = row or ROWS[name]
+    if transform is not TrainTransform:
+        return open_dataset(name, row, root, split, transform(row.kind, row.protocol(75.0)))
+    return open_dataset(name, row, root, split, TrainTransform(row, 75.0))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Miniatures of the paper's four datasets, far smaller than the paper's and with fewer classes."""
+    """Miniatures of the paper's four datasets, far smaller and with fewer classes."""
     source, root = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("root")
     files = {f"imagenet/{c}/{k}.jpg": jpeg(part(k)) for c in ("cat", "dog") for k in range(6)}
     files |= {f"imagenet21k/{c}/{k}.png": png(part(k)) for c in ("a", "b", "c") for k in range(4)}
@@ -80,7 +93,7 @@ def test_the_papers_recipe_and_the_table_say_the_same():
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_miniature_of_every_dataset_opens_loads_and_travels(root, name):
-    dataset = open_dataset(name, ROWS[name], root, "train")
+    dataset = opened(name, root, "train")
     assert dataset.kind == PUBLIC[name].kind and 2 <= len(dataset.classes) < PUBLIC[name].classes
     frames = FRAMES if name == "kinetics400" else 1
     for index in range(len(dataset)):
@@ -95,10 +108,8 @@ def test_a_miniature_of_every_dataset_opens_loads_and_travels(root, name):
 
 
 def test_the_splits_are_read_with_and_without_augmentation(root):
-    train, val = (
-        open_dataset("imagenet", ROWS["imagenet"], root, split) for split in ("train", "val")
-    )
-    plain = open_dataset("imagenet", ROWS["imagenet"], root, "train", augment=False)
+    train = opened("imagenet", root, "train")
+    val, plain = (opened("imagenet", root, s, transform=EvalTransform) for s in ("val", "train"))
     assert (len(train), len(val)) == (8, 4)
     assert not np.array_equal(train.load(0, 1).rgb, train.load(0, 2).rgb)
     for dataset in (val, plain):
@@ -120,7 +131,7 @@ def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
     (tmp_path / "kinetics400").symlink_to(root / "kinetics400")
     (tmp_path / "sunrgbd").symlink_to(root / "sunrgbd")
     names = ["imagenet", "kinetics400", "sunrgbd", "demo_image"]
-    datasets = {name: open_dataset(name, ROWS[name], tmp_path, "train") for name in names}
+    datasets = {name: opened(name, tmp_path, "train") for name in names}
     sources = tuple(
         Source(name, len(dataset), 4, min(1.0, 10 / len(dataset)))
         for name, dataset in datasets.items()
@@ -131,10 +142,11 @@ def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
     plan = Mixture(sources, steps=3, batching="mixed", batch_size=32)
     with TrainLoader(plan, datasets, LoaderConfig(workers=workers), bad_records=bad) as loader:
         steps = list(loader)
-    assert all(
-        set(step.batches) == set(names) and all(b.mask.all() for b in step.batches.values())
-        for step in steps
-    )
+    assert all(set(step.batches) == set(names) for step in steps)
+    # padding keeps pairs whole where a share is odd; no dataset is padding alone
+    assert all(b.mask.any() for step in steps for b in step.batches.values())
+    sizes = [sum(int(b.mask.sum()) for b in step.batches.values()) for step in steps]
+    assert all(28 <= size <= 32 for size in sizes)
     assert steps[0].batches["sunrgbd"].disparity is not None
     assert (
         bad.counts() == {"imagenet": 1}
@@ -143,16 +155,39 @@ def test_own_files_train_beside_any_other_dataset_and_a_damaged_record_is_named(
 
 
 def test_every_validation_sample_comes_once(root):
-    val = open_dataset("sunrgbd", ROWS["sunrgbd"], root, "val")
+    val = opened("sunrgbd", root, "val", transform=EvalTransform)
     batches = list(eval_batches(val, 3))
     assert sorted(id for _, ids in batches for id in ids) == sorted(
         val.load(k, 0).id for k in range(len(val))
     )
 
 
+def test_an_evaluation_of_several_views_gets_them_all_of_every_sample(root):
+    protocol = Protocol(FRAMES, clips=2, crops=3, short_side=48, size=48)
+    row, transform = ROWS["kinetics400"], ViewsTransform("video", protocol)
+    val = open_dataset("kinetics400", row, root, "val", transform)
+    batches = list(eval_batches(val, 3))
+    assert sum(len(ids) for _, ids in batches) == len(val) == 2
+    assert batches[0][0].rgb.shape == (3, 6, FRAMES, 48, 48, 3)
+    center = opened("kinetics400", root, "val", transform=EvalTransform).load(0, 0)
+    assert center.rgb.shape == (FRAMES, 48, 48, 3)
+
+
+def test_the_embedded_datasets_have_one_view_which_the_axis_of_views_holds():
+    row = ROWS["demo_image"]
+    plain = opened("demo_image", "", "train", transform=EvalTransform).load(3, 8)
+    views = opened("demo_image", "", "train", transform=ViewsTransform).load(3, 9)
+    assert np.array_equal(views.rgb, plain.rgb[None]) and views.disparity is None
+    assert not np.array_equal(opened("demo_image", "", "train").load(3, 8).rgb, plain.rgb)
+    for wrong, says in (({"crops": 3}, "has one view a sample"), ({"frames": 2}, "frames=2")):
+        protocol = dataclasses.replace(row.protocol(75.0), **wrong)
+        with pytest.raises(UserError, match=says):
+            open_dataset("demo_image", row, "", "val", ViewsTransform("image", protocol))
+
+
 def test_a_dataset_that_is_not_there_is_one_line_with_the_folder_and_the_command(tmp_path):
     with pytest.raises(UserError) as error:
-        open_dataset("imagenet", ROWS["imagenet"], tmp_path, "train")
+        opened("imagenet", tmp_path, "train")
     command = f"python -m omnivore_jax.prepare folder --src=... --out={tmp_path}/imagenet"
     assert (
         str(error.value)
@@ -166,7 +201,7 @@ def test_a_dataset_that_was_begun_says_so(root, tmp_path):
     with pytest.raises(
         UserError, match="was begun but not ended; run the same prepare command again"
     ):
-        open_dataset("imagenet", ROWS["imagenet"], tmp_path, "train")
+        opened("imagenet", tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -179,28 +214,26 @@ def test_a_dataset_that_was_begun_says_so(root, tmp_path):
 )
 def test_a_dataset_that_does_not_fit_its_config_is_explained(root, name, row, split, says):
     with pytest.raises(UserError, match=says) as error:
-        open_dataset(name, ROWS[row], root, split)
+        opened(name, root, split, ROWS[row])
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("key", "value"), [("size", 64), ("kind", "rgbd")])
 def test_an_embedded_dataset_that_does_not_fit_its_config_is_explained(key, value):
     with pytest.raises(UserError, match=f"data.demo_image.{key}="):
-        open_dataset(
-            "demo_image", dataclasses.replace(ROWS["demo_image"], **{key: value}), "", "val"
-        )
+        opened("demo_image", "", "val", dataclasses.replace(ROWS["demo_image"], **{key: value}))
 
 
 def test_a_shard_that_was_cut_short_is_found_before_the_run_begins(root, tmp_path):
-    held = manifest.read(root / "imagenet21k")
+    content = manifest.read(root / "imagenet21k")
     (tmp_path / "imagenet21k").mkdir()
-    manifest.write(tmp_path / "imagenet21k", held)
-    for shard in held.splits["train"]:
+    manifest.write(tmp_path / "imagenet21k", content)
+    for shard in content.splits["train"]:
         (tmp_path / "imagenet21k" / shard.file).write_bytes(
             (root / "imagenet21k" / shard.file).read_bytes()[:-1]
         )
     with pytest.raises(UserError, match="train-00000.arrayrecord is damaged"):
-        open_dataset("imagenet21k", ROWS["imagenet21k"], tmp_path, "train")
+        opened("imagenet21k", tmp_path, "train")
 
 
 def test_the_root_is_the_config_key_else_the_environment_else_data(monkeypatch):

@@ -47,8 +47,8 @@ def test_the_short_side_and_the_centre_are_torchvisions():
     assert geometry.short_side(427, 640, 224) == (224, 335) and geometry.short_side(
         640, 427, 224
     ) == (335, 224)
-    assert geometry.centre_box(224, 335, 224) == Box(0, 56, 224, 224)  # round half to even: 55.5
-    assert geometry.centre_box(227, 224, 224) == Box(2, 0, 224, 224)
+    assert geometry.center_box(224, 335, 224) == Box(0, 56, 224, 224)  # round half to even: 55.5
+    assert geometry.center_box(227, 224, 224) == Box(2, 0, 224, 224)
 
 
 def test_three_crops_lie_at_the_ends_and_in_the_middle_of_the_longer_side():

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from omnivore_jax.data.randaugment import OPERATIONS, RandAugmentConfig, apply, rand_augment
+from omnivore_jax.data.randaugment import (
+    GEOMETRIC,
+    OPERATIONS,
+    Operation,
+    RandAugmentConfig,
+    apply,
+    draw_operations,
+    rand_augment,
+)
 from tests.media import CHINA
 
 PICTURE = np.ascontiguousarray(CHINA[:96, :128])
@@ -12,6 +20,10 @@ BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 
 def drawn(name, level, sign, resample=BICUBIC):
     return np.asarray(OPERATIONS[name](IMAGE, float(level), float(sign), resample))
+
+
+def augment(picture, config, seed):
+    return rand_augment(picture[None], None, config, np.random.default_rng(seed))[0][0]
 
 
 def test_there_are_the_fifteen_operations_of_the_recipe():
@@ -67,17 +79,15 @@ def test_shears_and_translations_read_where_their_coordinates_say_and_fill_with_
 @pytest.mark.parametrize("level", [0.0, 8.9, 10.0])
 def test_every_operation_keeps_the_size_at_every_level(name, level):
     for seed in range(4):
-        assert apply(name, IMAGE, level, np.random.default_rng(seed)).size == (128, 96)
+        how = Operation(name, level, (1.0, -1.0)[seed % 2], (BICUBIC, BILINEAR)[seed // 2])
+        assert apply(how, PICTURE[None]).shape == (1, 96, 128, 3)
 
 
 def test_two_operations_come_with_probability_one_half_each():
     small = PICTURE[:24, :24]
 
     def unchanged(**config) -> float:
-        results = (
-            rand_augment(small, RandAugmentConfig(**config), np.random.default_rng(seed))
-            for seed in range(800)
-        )
+        results = (augment(small, RandAugmentConfig(**config), seed) for seed in range(800))
         return float(np.mean([np.array_equal(result, small) for result in results]))
 
     idle = unchanged(ops=1, probability=1.0)  # some operations change nothing in this picture
@@ -85,9 +95,7 @@ def test_two_operations_come_with_probability_one_half_each():
 
 
 def test_the_result_depends_on_the_seed_alone():
-    one, same, other = (
-        rand_augment(PICTURE, RandAugmentConfig(ops=4), np.random.default_rng(s)) for s in (5, 5, 6)
-    )
+    one, same, other = (augment(PICTURE, RandAugmentConfig(ops=4), seed) for seed in (5, 5, 6))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
@@ -97,3 +105,52 @@ def test_the_result_depends_on_the_seed_alone():
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         RandAugmentConfig(**wrong)
+
+
+@pytest.mark.parametrize("name", sorted(GEOMETRIC))
+@pytest.mark.parametrize("resample", [BICUBIC, BILINEAR])
+def test_depth_is_moved_as_pillow_moves_a_picture_of_the_same_values(name, resample):
+    grey = np.repeat(PICTURE[..., :1], 3, -1)
+    how = Operation(name, 7.0, -1.0, resample)
+    picture = apply(how, grey[None])[0, ..., 0].astype(float)
+    depth = apply(how, PICTURE[None, ..., :1].astype(np.float32))
+    assert depth.shape == (1, 96, 128, 1) and depth.dtype == np.float32
+    marked = apply(how, np.full_like(grey, 255)[None])[0, ..., 0]
+    inside = marked == 255  # what came in is grey, and pixels at its border are blends
+    assert 0.4 < inside.mean() < 0.99
+    error = np.abs(np.clip(depth[0, ..., 0], 0, 255) - picture)[inside]
+    assert error.max() <= 1  # the picture is rounded
+    assert depth[0, ..., 0][marked == 128] == pytest.approx(PICTURE[..., 0].mean(), rel=1e-4)
+
+
+def test_all_frames_and_the_depth_get_the_operations_drawn_once():
+    """Oracle: op by op and frame by frame, as timm does it to a picture."""
+    config = RandAugmentConfig(ops=3, probability=0.7)
+    clip = np.stack([PICTURE, PICTURE[::-1], PICTURE[:, ::-1]])
+    disparity = clip[..., :1].astype(np.float32)
+    seen = set()
+    for seed in range(12):
+        rgb, depth = rand_augment(clip, disparity, config, np.random.default_rng(seed))
+        operations = draw_operations(config, np.random.default_rng(seed))
+        seen |= {operation.name for operation in operations}
+        for t in range(3):
+            image, relief = Image.fromarray(clip[t]), Image.fromarray(disparity[t, ..., 0])
+            for name, *how in operations:
+                image = OPERATIONS[name](image, *how)
+                relief = OPERATIONS[name](relief, *how) if name in GEOMETRIC else relief
+            assert np.array_equal(rgb[t], np.asarray(image))
+            assert np.array_equal(depth[t, ..., 0], np.asarray(relief))
+    assert len(seen) > 10
+
+
+def test_the_draws_of_a_seed_are_those_of_before():
+    """Their order is part of what a seed means: a run that is resumed must draw the same."""
+    rng = np.random.default_rng(3)
+    expected = []
+    for which in rng.integers(15, size=2):
+        if rng.random() < 0.5:
+            level = float(np.clip(rng.normal(9.0, 0.5), 0.0, 10.0))
+            sign = 1.0 if rng.random() < 0.5 else -1.0
+            resample = (BILINEAR, BICUBIC)[rng.integers(2)]
+            expected.append(Operation(list(OPERATIONS)[which], level, sign, resample))
+    assert draw_operations(RandAugmentConfig(), np.random.default_rng(3)) == expected != []

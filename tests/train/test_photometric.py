@@ -135,6 +135,20 @@ def test_erasing_sets_one_box_of_all_frames_and_channels_to_zero():
         assert 0 < rows.sum() * columns.sum() == (sample == 0).sum(), "a box"
 
 
+def test_noise_fills_the_same_box_anew_in_every_frame_and_channel():
+    """Timm's pixel mode: N(0, 1) in a standardised sample."""
+    x = jnp.full((8, 2, 24, 32, 4), 7.0)
+    noisy = np.asarray(photometric.erase_with_noise(x, KEYS[:8], 1.0))
+    black = np.asarray(photometric.erase(x, KEYS[:8], 1.0))
+    assert np.array_equal(noisy != 7, black != 7), "the box that is set to 0 in the other mode"
+    noise = noisy[black == 0]
+    n = len(noise)
+    assert n > 3000 and len(np.unique(noise)) > 0.99 * n
+    assert abs(noise.mean()) < 4 / np.sqrt(n) and abs(noise.var() - 1) < 4 * np.sqrt(2 / n)
+    assert np.array_equal(noisy, photometric.erase_with_noise(x, KEYS[:8], 1.0))
+    assert photometric.erase_with_noise(x, KEYS[:8], 0.0) is x
+
+
 def test_rgb_is_dropped_from_half_of_the_samples_with_depth_and_from_none_without():
     x = jnp.ones((600, 1, 1, 1, 4))
     dropped = np.asarray(photometric.drop_rgb(x, KEYS, 0.5))[:, 0, 0, 0]

@@ -1,0 +1,187 @@
+"""How a sample is made ready for scoring, as data: what a card stores and the views obey.
+
+Imports no decoder and no image library, so that a card can be read without them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from omnivore_jax.core import config as builder
+from omnivore_jax.core.types import DISPARITY_MAX, DISPARITY_MIN
+from omnivore_jax.data.clips import PAPER_FRAMES, PAPER_SECONDS, PAPER_STARTS
+from omnivore_jax.data.depth import Missing
+
+Interpolation = Literal["bilinear", "bicubic"]
+Fusion = Literal["logits", "probs"]
+
+
+@dataclass(frozen=True)
+class DepthConvention:
+    """Says how depth becomes the fourth channel, beside focal length and baseline (FACTS 8)."""
+
+    missing: Missing = "far"
+    """What a depth of 0 stands for (depth.py)."""
+    disparity_min: float = DISPARITY_MIN
+    disparity_max: float = DISPARITY_MAX
+    """Disparity is clamped to these two before it is resized (the released order)."""
+
+    def __post_init__(self):
+        if not 0 <= self.disparity_min < self.disparity_max:
+            raise ValueError(
+                f"disparity_min={self.disparity_min}, disparity_max={self.disparity_max}; use 0 or "
+                "more, and a larger one"
+            )
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Says frames, clips, crops, resize and fusion of an evaluation (FACTS 5)."""
+
+    frames: int = 1
+    clip: Literal["stride", "seconds", "segments", "paper"] = "stride"
+    """How a clip's frames are chosen (clips.py).
+
+    stride: every `stride`-th frame; several clips lie in the middles of equal parts of the starts,
+    as Video Swin's do. seconds: evenly from `seconds` of the video. segments: the middle frames of
+    equal segments. paper: 160 frames of the first 10 s, clips from 0, 40, 80 and 120.
+    """
+    stride: int = 2
+    seconds: float = 2.0
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    """One in the center, or three along the longer side."""
+    short_side: int = 224
+    """The shorter side is resized to it before a crop of `size`."""
+    size: int = 224
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = False
+    """Whether a smaller picture averages over what its pixels cover (Pillow), as recipes for
+    pictures do; without it the resize is PyTorch's interpolate, as those for clips and RGB-D do."""
+    fusion: Fusion = "logits"
+    """What is averaged over the views."""
+    depth: DepthConvention | None = None
+    """None where there is no depth."""
+
+    def __post_init__(self):
+        for key in ("frames", "stride", "clips", "size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}={getattr(self, key)}; use 1 or more")
+        if self.seconds <= 0:
+            raise ValueError(f"seconds={self.seconds}; use a number above 0")
+        if self.short_side < self.size:
+            raise ValueError(f"short_side={self.short_side} is below size={self.size}; enlarge it")
+        fixed = {"segments": 1, "paper": len(PAPER_STARTS)}.get(self.clip, self.clips)
+        if self.clips != fixed:
+            raise ValueError(f"clips={self.clips}; clip={self.clip!r} has {fixed}")
+        if self.clip == "paper" and self.frames > PAPER_FRAMES - PAPER_STARTS[-1]:
+            raise ValueError(
+                f"frames={self.frames}; clip='paper' has up to {PAPER_FRAMES - PAPER_STARTS[-1]}"
+            )
+
+    @property
+    def views(self) -> int:
+        """How many views of a sample are scored."""
+        return self.clips * self.crops
+
+    def to_json(self) -> dict[str, Any]:
+        """Writes it as plain JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, section: Mapping[str, Any]) -> "Protocol":
+        """Undoes `to_json`.
+
+        Raises:
+            ConfigError: a key or value is not known.
+
+        """
+        return builder.build(cls, section, "protocol")
+
+    def describe(self) -> str:
+        """Says it in one line of words."""
+        resized = f"short side {self.short_side}, {self.interpolation}"
+        parts = [
+            self._frames_in_words(),
+            f"{resized}, antialiased" if self.antialias else resized,
+            f"3 crops of {self.size} along the longer side" if self.crops == 3 else "",
+            f"center {self.size}" if self.crops == 1 else "",
+            self._fusion_in_words(),
+            self._depth_in_words(),
+        ]
+        return f"{self.clips} x {self.crops}: " + "; ".join(part for part in parts if part)
+
+    def _frames_in_words(self) -> str:
+        if self.frames == self.clips == 1:
+            return ""
+        starts = ", ".join(map(str, PAPER_STARTS))
+        where = "in the middle" if self.clips == 1 else f"from {self.clips} equal parts"
+        words = {
+            "stride": f"{self.frames} frames at stride {self.stride} {where}",
+            "seconds": f"{self.frames} frames evenly over {self.seconds:g} s {where}",
+            "segments": f"the middle frames of {self.frames} equal segments",
+            "paper": f"{PAPER_FRAMES} frames evenly over the first {PAPER_SECONDS:g} s, "
+            f"{self.frames} consecutive from {starts}",
+        }
+        return words[self.clip]
+
+    def _fusion_in_words(self) -> str:
+        averaged = {"logits": "logits", "probs": "probabilities"}[self.fusion]
+        return f"mean of the {averaged}" if self.views > 1 else ""
+
+    def _depth_in_words(self) -> str:
+        if self.depth is None:
+            return ""
+        low, high = self.depth.disparity_min, self.depth.disparity_max
+        return f"missing depth is {self.depth.missing}, disparity clamped to {low:g} .. {high:g}"
+
+
+_PICTURE = Protocol(interpolation="bicubic", antialias=True)
+_CLIP = Protocol(frames=32)
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "1x1": _CLIP,
+    "4x3": dataclasses.replace(_CLIP, clip="paper", clips=4, crops=3),
+    "4x3_video_swin": dataclasses.replace(_CLIP, clips=4, crops=3, fusion="probs"),
+    "1x3": dataclasses.replace(_CLIP, clip="segments", crops=3),
+    "center_224": _PICTURE,
+    "center_384": dataclasses.replace(_PICTURE, short_side=384, size=384),
+    "center_224_depth": Protocol(interpolation="bicubic", depth=DepthConvention("near")),
+}
+"""By name (FACTS 5): clips of Kinetics in training and by both conventions, SSv2 and EPIC-Kitchens
+by segments, pictures, and the released weights' RGB-D."""
+
+_PROSE: Mapping[str, dict[str, Any]] = {
+    "1$": {},
+    "4 x 3: 160 frames evenly over the first 10 s": {"clip": "paper", "clips": 4, "crops": 3},
+    "1 x 3: the middle frames of": {"clip": "segments", "crops": 3},
+}
+"""How the views of cards began that had them in words: patterns, and what they mean."""
+
+
+def from_prose(inputs: Mapping[str, Any], disparity_max: float = DISPARITY_MAX) -> Protocol | None:
+    """Reads what a card of before says of a head's inputs; None where that is no protocol.
+
+    Those cards did not say how the frames of a single clip are chosen (the config's default,
+    stride 2, stands for it), nor `disparity_max`, which is among the head's statistics.
+    """
+    try:
+        views = next(keys for words, keys in _PROSE.items() if re.match(words, inputs["views"]))
+        modality, depth = inputs["modality"], None
+        if modality == "rgbd":
+            # cards of released weights explain their disparity, where 0 is the nearest value
+            missing: Missing = "near" if "disparity" in inputs else "far"
+            depth = DepthConvention(missing, disparity_max=disparity_max)
+        return Protocol(
+            frames=int(inputs["frames"]),
+            short_side=int(re.sub(r"\D", "", inputs["resize"])),
+            size=int(inputs["size"][0]),
+            interpolation=inputs["interpolation"],
+            antialias=modality == "image",
+            depth=depth,
+            **views,
+        )
+    except (KeyError, IndexError, TypeError, ValueError, StopIteration):
+        return None
