@@ -19,7 +19,14 @@ from omnivore_jax.core.errors import UserError
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
-    *("data.root", "data.bad_budget", "data.workers", "data.threads", "data.prefetch", "data.max_host_gib"),
+    *(
+        "data.root",
+        "data.bad_budget",
+        "data.workers",
+        "data.threads",
+        "data.prefetch",
+        "data.max_host_gib",
+    ),
     *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
 )
 """Keys that may change between two starts of a run.
