@@ -78,7 +78,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
     config.checkpoint = ConfigDict({"every": 1000, "keep_last": 2, "keep_best": True})
     config.eval = ConfigDict({"every": 2000, "batch_size": 250, "retrieval": 6000})
-    config.log = ConfigDict({"every": 50, "tensorboard": True})
+    config.log = ConfigDict({"every": 50, "tensorboard": True, "compile_cache": ""})
     config.hardware = ConfigDict(
         {"chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0}
     )  # 2 CPU cores

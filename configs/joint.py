@@ -31,7 +31,8 @@ def joint(
     config.data.root = ""  # empty: $OMNIVORE_DATA, else data/
     config.data.bad_budget = 0.001  # the run stops when more of a dataset's records cannot be read
     config.data.workers = 0  # worker processes a host; 0: threads only
-    config.data.threads = 16  # decoding threads a host or a worker
+    config.data.threads = 0  # decoding threads a host or a worker; 0: what the host has
+    config.data.max_host_gib = 0.0  # samples read ahead; 0: a share of the host's memory
     config.data.prefetch = 2  # steps held ready
 
     picture = {

@@ -6,7 +6,7 @@ These are the elements that the loader has made ahead of time, in threads or in 
 which both sources travel. A damaged record is replaced in training and an error in evaluation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class BadRow(NamedTuple):
 
 
 class HostStep(NamedTuple):
-    """What one host reads for one step."""
+    """What one host reads at once for one step: all its rows, or those of one device."""
 
     step: int
     batches: dict[str, Batch]
@@ -41,32 +41,37 @@ class HostStep(NamedTuple):
     bad: list[BadRow]
 
 
+Rows = Mapping[str, Int64[np.ndarray, " rows"]]
+"""Slots of every dataset's batch, in order."""
+
+
 class StepSource:
-    """The steps of a run, by number, as far as one host reads them."""
+    """The steps of a run, as far as one host reads them, in `parts` that are read one by one.
+
+    Element `step * len(parts) + k` is part k of a step, so that a host need not hold a whole one.
+    """
 
     def __init__(
         self,
         mixture: Mixture,
         datasets: Mapping[str, Dataset],
-        rows: Mapping[str, Int64[np.ndarray, " rows"]],
+        parts: Sequence[Rows],
         threads: int,
     ):
-        """`rows`: the slots of every dataset's batch that this host reads, in order.
-
-        Slots beyond the samples of a step are padding.
-        """
+        """`parts`: the slots of every part; those beyond the samples of a step are padding."""
         self.mixture = mixture
         self.datasets = dict(datasets)
-        self.rows = dict(rows)
+        self.parts = [dict(rows) for rows in parts]
         self.threads = threads
 
     def __len__(self) -> int:
-        return self.mixture.total_steps
+        return self.mixture.total_steps * len(self.parts)
 
-    def __getitem__(self, step: int) -> HostStep:
+    def __getitem__(self, element: int) -> HostStep:
+        step, number = divmod(element, len(self.parts))
         batches, ids, bad = {}, {}, []
         for whole in self.mixture.step(step):
-            rows = self.rows[whole.dataset]
+            rows = self.parts[number][whole.dataset]
             draw = whole.rows(rows[rows < len(whole.indices)])
 
             def read(slot: int, draw: Draw = draw) -> tuple[Sample, list[BadRow]]:
@@ -80,6 +85,13 @@ class StepSource:
             ids[draw.dataset] = [sample.id for sample in samples]
             bad += [row for _, damaged in results for row in damaged]
         return HostStep(step, batches, ids, bad)
+
+    def part_bytes(self) -> int:
+        """Bytes of the largest part, by the size of the first sample that can be read."""
+        sizes = {name: _first_bytes(dataset) for name, dataset in self.datasets.items()}
+        parts = [{name: len(rows[name]) * sizes[name] for name in rows} for rows in self.parts]
+        total = sum if self.mixture.mixed else max
+        return max(total(part.values()) for part in parts)
 
     def _read(self, step: int, draw: Draw, slot: int) -> tuple[Sample, list[BadRow]]:
         """A slot's sample, or the first readable one of those that may take its place.
@@ -98,6 +110,17 @@ class StepSource:
             f"is {bad[-1].id} "
             f"({bad[-1].reason}); prepare the dataset again"
         )
+
+
+def _first_bytes(dataset: Dataset) -> int:
+    """Bytes of a sample; 0 where none can be read, which the first step will tell."""
+    for index in range(min(len(dataset), MOST_REPLACEMENTS)):
+        try:
+            rgb, disparity, _, _ = dataset.load(index, 0)
+        except BadRecord:
+            continue
+        return rgb.nbytes + (0 if disparity is None else disparity.nbytes)
+    return 0
 
 
 class EvalSource:
@@ -174,4 +197,7 @@ def _in_threads(read, slots: int, threads: int) -> list:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """One pool a process, shared by the steps that are being read at once."""
+    from omnivore_jax.data.decode import use_one_thread
+
+    use_one_thread()  # the samples themselves are read in many
     return ThreadPoolExecutor(threads, "read")

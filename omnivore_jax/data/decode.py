@@ -14,11 +14,14 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
-cv2.setNumThreads(1)  # samples are read in many threads already
-
 
 class DecodeError(ValueError):
     """Media that cannot be decoded; the message says why, the caller knows the name."""
+
+
+def use_one_thread() -> None:
+    """Keeps OpenCV to the calling thread, for a process that decodes in many of its own."""
+    cv2.setNumThreads(1)
 
 
 def decode_image(data: bytes, *, upright: bool = True) -> UInt8[np.ndarray, "h w 3"]:

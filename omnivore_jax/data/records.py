@@ -4,23 +4,23 @@ Encoded media with their label, one msgpack map each, in ArrayRecord shards.
 """
 
 import bisect
+import os
+import resource
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
+from absl import logging
 
 from omnivore_jax.data.manifest import Shard
 from omnivore_jax.data.sample import BadRecord
 
-OPEN_SHARDS = 128
-"""Shards that a process keeps open of one split.
-
-Opening one takes .2 ms, but a process may open only so many files.
-"""
+SPARE_FILES = 128
+"""Files that a process may still open when its readers have taken theirs."""
 
 
 class Record(NamedTuple):
@@ -60,9 +60,10 @@ def unpack(data: bytes) -> Record:
 
 
 class RecordReader:
-    """Reads the records of one split by index.
+    """Reads the records of one split by index, in any number of threads.
 
-    Safe in threads, opened anew in every process that it travels to.
+    Shards stay open once they were read from: to open one costs ten times what a record does. They
+    are opened anew in every process that the reader travels to.
     """
 
     def __init__(self, folder: Path, shards: Sequence[Shard]):
@@ -97,21 +98,24 @@ class RecordReader:
             ) from error
 
     def _open(self, number: int) -> Any:
+        reader = self._readers.get(number)  # without the lock: nearly every record comes this way
+        if reader is not None:
+            return reader
         from array_record.python.array_record_module import ArrayRecordReader
 
+        # Also without: to wait for other shards costs more than to open one twice now and then.
+        reader = ArrayRecordReader(str(self._folder / self._files[number]), "")
         with self._lock:
-            if number not in self._readers:
-                self._readers[number] = ArrayRecordReader(
-                    str(self._folder / self._files[number]), ""
-                )
-                if len(self._readers) > OPEN_SHARDS:
-                    self._readers.popitem(last=False)  # closes when the last thread lets go of it
-            self._readers.move_to_end(number)
-            return self._readers[number]
+            if may_keep_open():
+                return self._readers.setdefault(number, reader)
+            if self._readers:  # the oldest closes when the last thread lets go of it
+                del self._readers[next(iter(self._readers))]
+                self._readers[number] = reader
+        return reader
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._readers: OrderedDict[int, Any] = OrderedDict()
+        self._readers: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -121,3 +125,22 @@ class RecordReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
+
+
+def may_keep_open() -> bool:
+    """Tells whether this process is far enough from its limit of open files to keep one more."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY or len(os.listdir("/dev/fd")) + SPARE_FILES <= limit:
+        return True
+    _warn(limit)
+    return False
+
+
+@cache
+def _warn(limit: int) -> None:
+    """Says once a process that reading is slower than it could be."""
+    logging.warning(
+        "this process may open %d files at once, too few to keep all shards of its datasets open; "
+        "reading is slower for it: raise the limit (ulimit -n)",
+        limit,
+    )

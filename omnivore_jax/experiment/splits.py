@@ -135,7 +135,7 @@ def check_validation(settings: Settings, data: RunData, workdir: Path) -> None:
         key = [sha256(path), repr(settings.datasets[name]), *map(str, shard)]
         note = workdir / "checks" / f"{name}.{shard[0]}.json"
         count = _Count(name, len(range(shard[0], len(dataset), shard[1])))
-        check = partial(check_split, dataset, settings.loader.threads, shard, count.add)
+        check = partial(check_split, dataset, settings.loader.reading_threads(), shard, count.add)
         damage = check_once(note, key, check)
         if damage:
             named = "; ".join(f"{row.id} ({row.reason})" for row in damage[:SHOWN])

@@ -20,6 +20,7 @@ from omnivore_jax.core.files import write_json
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
+    *("attention.*", "model.dtype", "model.drop_path", "model.dropout"),  # how it is run: Compute
     *(
         "data.root",
         "data.bad_budget",
@@ -27,13 +28,11 @@ FREE = (
         "data.workers",
         "data.threads",
         "data.prefetch",
+        "data.max_host_gib",
     ),
     *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
 )
-"""Keys that may change between two starts of a run.
-
-They cannot change what it computes (but for rounding).
-"""
+"""Keys that may change between two starts of a run: how it is run, not what it learns from."""
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

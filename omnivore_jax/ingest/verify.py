@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from omnivore_jax.core import files
 from omnivore_jax.data import manifest
 from omnivore_jax.data.sample import BadRecord, Dataset
 
@@ -70,6 +71,5 @@ def check_once(note: Path, key: Sequence[str], check: Callable[[], list[Damage]]
         return []
     damage = check()
     if not damage:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        manifest.write_json(note, {"undamaged": list(key)})
+        files.write_json(note, {"undamaged": list(key)})
     return damage

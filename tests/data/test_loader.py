@@ -15,7 +15,15 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.demo import EmbeddedDataset
-from omnivore_jax.data.loader import LoaderConfig, TrainLoader, eval_batches, host_rows, on_devices
+from omnivore_jax.data.loader import (
+    ON_DEVICE,
+    LoaderConfig,
+    TrainLoader,
+    eval_batches,
+    host_cores,
+    host_rows,
+    on_devices,
+)
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.sample import BadRecord, Sample
 
@@ -276,6 +284,45 @@ def test_steps_lie_on_the_devices_row_by_row():
         host_rows(sharding, 12)
 
 
+LOADED: list[int] = []
+
+
+@dataclass(frozen=True)
+class Counting(Broken):
+    """Notes what was read, in this process."""
+
+    def load(self, index: int, seed: int) -> Sample:
+        LOADED.append(index)
+        return super().load(index, seed)
+
+
+@pytest.mark.parametrize("parts_ahead", [2, 5])
+def test_a_host_holds_no_more_than_its_budget_and_the_part_that_it_places(parts_ahead):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    place = on_devices(NamedSharding(mesh, PartitionSpec("data")), {"broken": 32})
+    part = 4 * 32 * 32 * 3
+    config = LoaderConfig(threads=2, max_host_gib=(parts_ahead + 0.5) * part / 2**30)
+    LOADED.clear()
+    with TrainLoader(alone(100, 32), {"broken": Counting()}, config, place=place) as loader:
+        step = next(loader)
+        time.sleep(0.5)
+        # one sample tells the size; the step in use and one that waits are on the devices
+        assert 65 < len(LOADED) <= 1 + (1 + ON_DEVICE) * 32 + (parts_ahead + 1) * 4
+        assert len(step.ids["broken"]) == 32
+
+
+def test_rows_that_several_devices_hold_are_read_once():
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    plan = alone(100, 8, steps=3)
+    LOADED.clear()
+    steps = read(plan, {"broken": Counting()}, place=on_devices(sharding, plan.batch_sizes))
+    assert len(LOADED) == 1 + 3 * 8
+    for step, host in zip(steps, read(plan, {"broken": Broken()}), strict=True):
+        assert same(jax.device_get(step.batches), host.batches) and step.ids == host.ids
+        assert len(step.batches["broken"].rgb.addressable_shards) == 8
+
+
 PROCESS = """
 import sys
 import jax, numpy as np
@@ -333,8 +380,14 @@ def test_the_loader_is_imported_without_grain():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("wrong", [{"workers": -1}, {"threads": 0}, {"prefetch": 0}], ids=str)
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"threads": -1}, {"prefetch": 0}], ids=str)
 def test_a_mistake_is_one_line_with_its_key(wrong):
     ((key, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{key}={value}; use"):
         LoaderConfig(**wrong)
+
+
+def test_threads_follow_the_cores_of_the_host_unless_they_are_given():
+    assert LoaderConfig().reading_threads() == min(host_cores(), 64)
+    assert LoaderConfig(workers=10_000).reading_threads() == 1
+    assert LoaderConfig(threads=3).reading_threads() == 3

@@ -1,8 +1,11 @@
 import multiprocessing
+import os
 import pickle
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from array_record.python import array_record_module
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from omnivore_jax.data import records
@@ -50,12 +53,41 @@ def test_records_are_found_by_index_over_shards_of_any_size(reader):
             reader[outside]
 
 
-def test_many_threads_may_read_at_once_with_few_files_open(reader, monkeypatch):
-    monkeypatch.setattr(records, "OPEN_SHARDS", 1)
+def test_many_threads_may_read_at_once_and_every_shard_stays_open(reader):
+    wanted = [k * 7 % 12 for k in range(500)]
+    with ThreadPoolExecutor(8) as pool:
+        assert [record.label for record in pool.map(reader.__getitem__, wanted)] == wanted
+    assert sorted(reader._readers) == [0, 2, 3]
+
+
+def test_a_shard_that_takes_long_to_open_keeps_no_other_waiting(reader, monkeypatch):
+    opened, gate = array_record_module.ArrayRecordReader, threading.Event()
+
+    def slow_for_the_first(path, options):
+        if path.endswith("0.arrayrecord"):
+            assert gate.wait(30)
+        return opened(path, options)
+
+    monkeypatch.setattr(array_record_module, "ArrayRecordReader", slow_for_the_first)
+    with ThreadPoolExecutor(2) as pool:
+        waits = pool.submit(reader.__getitem__, 0)
+        assert pool.submit(reader.__getitem__, 5).result(30).label == 5
+        gate.set()
+        assert waits.result(30).label == 0
+
+
+def test_where_the_limit_of_open_files_is_low_few_shards_stay_open(reader, monkeypatch, caplog):
+    records._warn.cache_clear()
+    assert reader[0].label == 0
+    here = len(os.listdir("/dev/fd"))
+    limit = here + records.SPARE_FILES - 1
+    monkeypatch.setattr(records.resource, "getrlimit", lambda _: (limit, limit))
     wanted = [k * 7 % 12 for k in range(500)]
     with ThreadPoolExecutor(8) as pool:
         assert [record.label for record in pool.map(reader.__getitem__, wanted)] == wanted
     assert len(reader._readers) == 1
+    said = [row for row in caplog.messages if f"may open {limit} files at once" in row]
+    assert len(said) == 1
 
 
 def test_a_reader_in_use_travels_to_another_process(reader):
