@@ -142,7 +142,7 @@ def joint(
     config.eval = ConfigDict(
         {"every": 2000, "batch_size": 256, "retrieval": 6000}
     )  # steps; about 3 epochs
-    config.log = ConfigDict({"every": 20, "tensorboard": True})
+    config.log = ConfigDict({"every": 20, "tensorboard": True, "compile_cache": ""})
     config.hardware = ConfigDict(
         {"chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0}
     )  # TPU v5e
