@@ -17,7 +17,7 @@ from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import init_params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import model_config
-from omnivore_jax.weights.card import make_card
+from omnivore_jax.weights.card import Origin, make_card
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.safetensors import write_safetensors
 from omnivore_jax.weights.torch.names import to_torch
@@ -35,7 +35,7 @@ def params():
 
 @pytest.fixture
 def ours(tmp_path, params):
-    card = make_card(CONFIG, HEADS, {"image": Preprocessing(std=(0.5, 0.5, 0.5))}, licence="mine")
+    card = make_card(CONFIG, HEADS, {"image": Preprocessing(std=(0.5, 0.5, 0.5))}, origin=Origin(licence="mine"))
     write_safetensors(tmp_path / "ours", {p: lazy(x) for p, x in flatten(params).items()}, card)
     return tmp_path / "ours"
 

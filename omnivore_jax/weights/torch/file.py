@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.safetensors import DTYPES as CODES
 
 DEEPEST = 16
@@ -51,7 +51,7 @@ def import_torch(purpose: str) -> Any:
     return torch
 
 
-def read_torch(path: Path) -> tuple[dict[str, Lazy], list[str]]:
+def read_torch(path: Path) -> tuple[dict[str, LazyArray], list[str]]:
     """Opens a checkpoint: all its tensors by dotted key, and the keys of what is no tensor.
 
     Pages of the file are read when an array is asked for, where PyTorch's newer format allows.
@@ -153,7 +153,7 @@ def _leaves(path: Path, node: Any, key: str, depth: int):
         yield key, node
 
 
-def _lazy(torch: Any, tensor: Any, where: str) -> Lazy:
+def _lazy(torch: Any, tensor: Any, where: str) -> LazyArray:
     dtype = str(tensor.dtype).removeprefix("torch.")
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu"
     if dense and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -165,7 +165,7 @@ def _lazy(torch: Any, tensor: Any, where: str) -> Lazy:
         raise UserError(
             f"{where} is a tensor that is not plain numbers ({kind}); save it dense, as float32"
         )
-    return Lazy(tuple(tensor.shape), dtype, partial(_read, torch, tensor))
+    return LazyArray(tuple(tensor.shape), dtype, partial(_read, torch, tensor))
 
 
 def _read(torch: Any, tensor: Any) -> np.ndarray:
