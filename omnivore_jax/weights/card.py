@@ -176,8 +176,13 @@ def parse_card(text: str, where: Path) -> tuple[dict[str, Any], Meaning]:
     return card | {"model": model_json(meaning.model), "preprocessing": specs}, meaning
 
 
-def _check(card: Mapping[str, Any]) -> None:
-    """Raises ValueError for parts of a card that `read_card` does not look at."""
+def _check(card: Any) -> None:
+    """Raises ValueError for what is no card, and for parts that `read_card` does not look at."""
+    if not isinstance(card, dict):
+        raise ValueError(f"it is a {type(card).__name__}, no section")
+    for key in ("model", "heads", "preprocessing"):
+        if not isinstance(card.get(key), dict):
+            raise ValueError(f"{key} is {card.get(key)!r}, no section")
     heads = card["heads"]
     for name, classes in heads.items():
         check_name(name)

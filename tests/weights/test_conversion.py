@@ -41,7 +41,7 @@ def test_released_weights_score_as_the_released_code_does(source):
     assert counts(job) == {"matched": 129, "transformed": 0, "fresh": 0, "unused": 0}
     model = ov.load(source.with_name("w.safetensors"))
     x, want = channels_last(golden.make_input("image112")), arrays("fanin")
-    logits = jax.jit(lambda model, x: model(x, "image"), static_argnums=())(model, x)
+    logits = model(x, "image")
     np.testing.assert_allclose(logits, want["image112/logits_image"], atol=1e-5)
 
 
@@ -161,7 +161,9 @@ def test_what_is_permitted_is_drawn_afresh_or_left_out_and_said(tmp_path):
         "trunk.depth_patch_embed.proj.kernel"
     ]
     found = (
-        open_weights(tmp_path / "w.safetensors").arrays["trunk.depth_patch_embed.proj.kernel"].read()
+        open_weights(tmp_path / "w.safetensors")
+        .arrays["trunk.depth_patch_embed.proj.kernel"]
+        .read()
     )
     np.testing.assert_array_equal(found, drawn)
     assert (
@@ -219,7 +221,7 @@ def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tm
     assert job.plan.config == replace(config, position_bias="joint")
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 40, 3), np.float32)
     both = [ov.load(path) for path in (source, tmp_path / "w.safetensors")]
-    one, other = (jax.jit(lambda model, x: model(x))(model, x) for model in both)
+    one, other = (model(x) for model in both)
     np.testing.assert_array_equal(one, other)
     back = converted(
         tmp_path / "w.safetensors", "v.safetensors", position_bias="factored", allow_lossy=True
@@ -303,7 +305,7 @@ def test_a_card_of_an_impossible_model_is_one_line(source, field):
 
 
 def test_training_starts_from_other_peoples_weights(source):
-    config = replace(model_config("tiny"), drop_path=0.2)
+    config = model_config("tiny")
     plan = plan_initial(source, config, {"image": 1000, "video": 7, "mine": 3})
     params, found, rows = read_initial(plan), plan.config, plan.rows
     assert found == replace(config, position_bias="joint", window_index="released")

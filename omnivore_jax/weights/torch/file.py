@@ -16,6 +16,7 @@ import numpy as np
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.weights.lazy import LazyArray
+from omnivore_jax.weights.reading import kind_of
 from omnivore_jax.weights.safetensors import DTYPES as CODES
 
 DEEPEST = 16
@@ -23,6 +24,8 @@ DEEPEST = 16
 DTYPES = frozenset(CODES.values())
 DAMAGED = (
     RuntimeError,
+    AssertionError,
+    OverflowError,
     EOFError,
     LookupError,
     ValueError,
@@ -94,13 +97,15 @@ def _tensors(torch: Any, node: Any, made: dict[int, Any]) -> Any:
 
 
 def _load(torch: Any, path: Path) -> Any:
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
+    # torch goes by the name where it sees one, and would not read a pickle called .safetensors.
+    mapped = kind_of(path) == "zip" and path.suffix != ".safetensors"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_inert()):
             warnings.simplefilter("ignore")  # advice about how the file was pickled
-            with torch.serialization.safe_globals(_inert()):
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if mapped:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = _unsafe(str(error))
         raise UserError(

@@ -215,7 +215,9 @@ def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
     params = flatten(init_params(config, heads, jax.random.key(0)))
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     specs = {"epic": Preprocessing(mean=(0.1, 0.2, 0.3))}
-    card = make_card(config, heads, specs, classes={"epic": ["a", "b", "c"]}, origin=Origin(licence="mine"))
+    card = make_card(
+        config, heads, specs, classes={"epic": ["a", "b", "c"]}, origin=Origin(licence="mine")
+    )
     write_safetensors(tmp_path / "w", held, card)
     write_released(tmp_path / "w", tmp_path / "f.torch", Request())
     assert (

@@ -35,7 +35,7 @@ def through(model, tmp_path, **request):
     """Saves a model's state dict, converts it and opens the result."""
     torch.save(model.state_dict(), tmp_path / "f.pth")
     job = convert(tmp_path / "f.pth", tmp_path / "w.safetensors", Request(**request))
-    return job, ov.load(tmp_path / "w.safetensors")
+    return job, ov.load(tmp_path / "w.safetensors").module()
 
 
 def run(model, shape):
