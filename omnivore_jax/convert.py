@@ -40,9 +40,9 @@ ALIASES = (
 TAKEN = {"inspect": ("variant", "prefix", "source_window", "raw", "json"), "diff": ("raw", "json")}
 """Flags of the commands that do not convert; the others take all."""
 TORCH_SUFFIXES = (".torch", ".pth", ".pt")
-MOST_TOKENS = 1 << 14
+MAX_TOKENS = 1 << 14
 """Of a window: its tables and its attention grow with the square of this."""
-MOST_LINES = 50
+MAX_LINES = 50
 """Differing tensors that `diff` shows; --json lists all."""
 
 
@@ -192,11 +192,11 @@ def _show(options: Options, done: Any) -> int:
 def inspect(options: Options, file: Path) -> int:
     """Says what is in a file."""
     from omnivore_jax.weights import inspection
-    from omnivore_jax.weights.opening import open_source
+    from omnivore_jax.weights.opening import open_weights
 
     window = _window("source_window", options.source_window)
     given = {"variant": options.variant, "prefix": options.prefix, "source_window": window}
-    source = open_source(file, **given, weights=_weights(options))
+    source = open_weights(file, **given, weights=_weights(options))
     found = inspection.inspect(source)
     print(json.dumps(found) if options.json else inspection.text(found))
     return 0
@@ -214,8 +214,8 @@ def diff(options: Options, one: Path, other: Path) -> int:
             json.dumps({"summary": differences.summary(rows), "models": models, "tensors": tensors})
         )
     else:
-        more = [f"and {len(unequal) - MOST_LINES:,} more"] if len(unequal) > MOST_LINES else []
-        said = [*map(differences.text, unequal[:MOST_LINES]), *more]
+        more = [f"and {len(unequal) - MAX_LINES:,} more"] if len(unequal) > MAX_LINES else []
+        said = [*map(differences.text, unequal[:MAX_LINES]), *more]
         said += [
             f"{key:<10} {one_says!r} and {other_says!r}"
             for key, (one_says, other_says) in models.items()
@@ -266,9 +266,9 @@ def _window(flag: str, given: list[str] | None) -> Any:
         raise UserError(
             f"--{flag}={','.join(given)}; write three numbers, t,h,w, for example 8,12,12"
         )
-    if math.prod(map(int, given)) > MOST_TOKENS:
+    if math.prod(map(int, given)) > MAX_TOKENS:
         raise UserError(
-            f"--{flag}={','.join(given)} has more than {MOST_TOKENS:,} tokens; use a smaller one"
+            f"--{flag}={','.join(given)} has more than {MAX_TOKENS:,} tokens; use a smaller one"
         )
     return tuple(int(side) for side in given)
 

@@ -17,7 +17,7 @@ from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import init_params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import model_config
-from omnivore_jax.weights.card import make_card
+from omnivore_jax.weights.card import Origin, make_card
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.safetensors import write_safetensors
 from omnivore_jax.weights.torch.names import to_torch
@@ -35,7 +35,9 @@ def params():
 
 @pytest.fixture
 def ours(tmp_path, params):
-    card = make_card(CONFIG, HEADS, {"image": Preprocessing(std=(0.5, 0.5, 0.5))}, licence="mine")
+    card = make_card(
+        CONFIG, HEADS, {"image": Preprocessing(std=(0.5, 0.5, 0.5))}, origin=Origin(licence="mine")
+    )
     write_safetensors(tmp_path / "ours", {p: lazy(x) for p, x in flatten(params).items()}, card)
     return tmp_path / "ours"
 
@@ -120,7 +122,7 @@ def test_a_damaged_best_checkpoint_gives_way_to_the_newest_good_one(tmp_path, pa
 def test_a_run_is_loaded_with_its_ema_and_its_card(run_folder, params):
     model = ov.load(run_folder)
     np.testing.assert_array_equal(
-        model.heads["image"].kernel[...], params["heads"]["image"]["kernel"] / 2
+        model.params["heads"]["image"]["kernel"], params["heads"]["image"]["kernel"] / 2
     )
     assert model.card["heads"] == HEADS and model.config == CONFIG
 

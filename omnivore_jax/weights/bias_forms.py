@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from omnivore_jax.core.types import Size
-from omnivore_jax.model.position_bias import offset_rows
 
 Keep = Literal["all", "image"]
 """What the way back to factored keeps.
@@ -48,28 +47,6 @@ def lost(joint: Float[np.ndarray, "offsets k"], spatial: np.ndarray, temporal: n
     """Root mean square of what two tables leave out of a joint one, relative to it."""
     rest = joint.astype(np.float64) - joint_table(spatial, temporal)
     return float(np.linalg.norm(rest) / max(np.linalg.norm(joint.astype(np.float64)), 1e-30))
-
-
-def same_index(trained: Size, window: Size) -> bool:
-    """Says whether the geometric and the released index read a table alike in a window clamped to `window`."""
-    return np.array_equal(offset_rows(trained, window), offset_rows(trained, window, corner=True))
-
-
-def released_to_geometric(
-    joint: Float[np.ndarray, "offsets k"], trained: Size, window: Size
-) -> tuple[Float[np.ndarray, "offsets k"], float]:
-    """Rewrites a table that a clamped window reads by the released index, for the geometric one.
-
-    Means something for inputs of one size: every offset in reach gets the mean of what the released
-    index reads for it. Returns the table and the residual, root mean square over pairs and heads: 0
-    where `same_index`.
-    """
-    rows = offset_rows(trained, window).ravel()
-    read = joint[offset_rows(trained, window, corner=True).ravel()].astype(np.float64)
-    counts = np.bincount(rows, minlength=len(joint))
-    sums = np.stack([np.bincount(rows, column, len(joint)) for column in read.T], axis=-1)
-    table = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], joint)
-    return table.astype(joint.dtype), float(np.sqrt(np.square(table[rows] - read).mean()))
 
 
 def resize_table(

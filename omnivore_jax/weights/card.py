@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
@@ -15,8 +15,12 @@ from omnivore_jax.core.files import sha256
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.weights.reading import read_text
 
-INTENDED_USE = "Classifying images, videos and single-view 3D (RGB-D), and as features for such tasks; for research."
+INTENDED_USE = (
+    "Classifying images, videos and single-view 3D (RGB-D), and as features for such tasks; for "
+    "research."
+)
 LIMITS = (
     "Single-view 3D only: no voxels, no point clouds.",
     "Depth is not scale invariant: feed it in the convention that the weights were trained with.",
@@ -35,9 +39,36 @@ FILE_SHA256 = "file_sha256"
 
 The file that it was written with.
 """
-HOW_TO_RUN = ("dtype", "drop_path", "dropout", "attention_backend")
-"""Keys of the models in older cards that say nothing of what weights mean; they are ignored."""
 NOT_CERTIFIED = {"status": "not run"}
+HOW_TO_RUN = ("dtype", "attention_backend", "drop_path", "dropout")
+"""Keys of a model that cards of before hold and that say nothing of what its parameters mean."""
+
+
+UNREADABLE = (
+    RecursionError,
+    ArithmeticError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
+"""What a card that somebody else wrote can raise."""
+
+
+class Meaning(NamedTuple):
+    """What a card says of how its weights are used, read."""
+
+    model: ModelConfig
+    heads: dict[str, int]
+    preprocessing: dict[str, Preprocessing]
+    """By head."""
+
+
+class Origin(NamedTuple):
+    """Where weights come from, and on what terms."""
+
+    source: Mapping[str, Any] = {}
+    licence: str = ""
 
 
 class Card(Mapping[str, Any]):
@@ -67,6 +98,11 @@ class Card(Mapping[str, Any]):
         return self is other
 
 
+def model_json(model: ModelConfig) -> dict[str, Any]:
+    """Writes what the parameters of a model mean, and nothing of how it is run, as plain JSON."""
+    return {key: x for key, x in dataclasses.asdict(model).items() if key not in HOW_TO_RUN}
+
+
 def make_card(
     model: ModelConfig,
     heads: Mapping[str, int],
@@ -74,8 +110,7 @@ def make_card(
     *,
     classes: Mapping[str, Sequence[str]] | None = None,
     inputs: Mapping[str, Any] | None = None,
-    source: Mapping[str, Any] | None = None,
-    licence: str = "",
+    origin: Origin = Origin(),  # noqa: B008  (a tuple, which nobody can change)
 ) -> dict[str, Any]:
     """Describes a model as plain JSON.
 
@@ -94,33 +129,36 @@ def make_card(
     return {
         "format": FORMAT,
         "variant": model.name,
-        "model": dataclasses.asdict(model),
+        "model": model_json(model),
         "heads": dict(heads),
         "classes": {head: list(names) for head, names in (classes or {}).items()},
         "preprocessing": {head: dataclasses.asdict(spec) for head, spec in preprocessing.items()},
         "inputs": dict(inputs or {}),
-        "source": dict(source or {}),
-        "licence": licence,
+        "source": dict(origin.source),
+        "licence": origin.licence,
         "intended_use": INTENDED_USE,
         "limits": list(LIMITS),
         "certificate": dict(NOT_CERTIFIED),
     }
 
 
-def read_card(
-    card: Mapping[str, Any],
-) -> tuple[ModelConfig, dict[str, int], dict[str, Preprocessing]]:
-    """Undoes `make_card`."""
+def read_card(card: Mapping[str, Any]) -> Meaning:
+    """Undoes `make_card`; what cards of before say of how to run is ignored.
+
+    Raises:
+        ConfigError: a key or value is not known.
+
+    """
+    model = {key: value for key, value in card["model"].items() if key not in HOW_TO_RUN}
     specs = {
         head: builder.build(Preprocessing, spec, head)
         for head, spec in card["preprocessing"].items()
     }
-    model = {key: value for key, value in card["model"].items() if key not in HOW_TO_RUN}
-    return builder.build(ModelConfig, model, "model"), dict(card["heads"]), specs
+    return Meaning(builder.build(ModelConfig, model, "model"), dict(card["heads"]), specs)
 
 
-def parse_card(text: str, where: Path) -> dict[str, Any]:
-    """Reads the card in the metadata of a file.
+def parse_card(text: str, where: Path) -> tuple[dict[str, Any], Meaning]:
+    """Reads the card in the metadata of a file: as it is shown, and what it means.
 
     Raises:
         UserError: it describes no model.
@@ -129,25 +167,22 @@ def parse_card(text: str, where: Path) -> dict[str, Any]:
     try:
         card = json.loads(text)
         _check(card)
-        specs = read_card(card)[2]
-    except (
-        RecursionError,
-        ArithmeticError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ) as error:
+        meaning = read_card(card)
+    except UNREADABLE as error:
         raise UserError(
             f"{where}: its card describes no model of this version ({error}); convert it again"
         ) from error
-    return card | {
-        "preprocessing": {head: dataclasses.asdict(spec) for head, spec in specs.items()}
-    }
+    specs = {head: dataclasses.asdict(spec) for head, spec in meaning.preprocessing.items()}
+    return card | {"model": model_json(meaning.model), "preprocessing": specs}, meaning
 
 
-def _check(card: Mapping[str, Any]) -> None:
-    """Raises ValueError for parts of a card that `read_card` does not look at."""
+def _check(card: Any) -> None:
+    """Raises ValueError for what is no card, and for parts that `read_card` does not look at."""
+    if not isinstance(card, dict):
+        raise ValueError(f"it is a {type(card).__name__}, no section")
+    for key in ("model", "heads", "preprocessing"):
+        if not isinstance(card.get(key), dict):
+            raise ValueError(f"{key} is {card.get(key)!r}, no section")
     heads = card["heads"]
     for name, classes in heads.items():
         check_name(name)
@@ -164,8 +199,8 @@ def _check(card: Mapping[str, Any]) -> None:
             raise ValueError(f"classes of {head!r} are no list of {heads.get(head, 'its')} names")
 
 
-def card_beside(weights: Path) -> dict[str, Any] | None:
-    """The card that was written with a file of PyTorch's, beside it or in its torch.hub folder.
+def card_beside(weights: Path) -> tuple[dict[str, Any], Meaning] | None:
+    """Finds the card that was written with a file of PyTorch's, beside it or in its hub folder.
 
     None without one.
 
@@ -174,26 +209,36 @@ def card_beside(weights: Path) -> dict[str, Any] | None:
 
     """
     for beside in (card_file(weights), weights.with_name(HUB_CARD)):
-        try:
-            digest = json.loads(beside.read_text())[FILE_SHA256]
-        except (OSError, RecursionError, ValueError, KeyError, TypeError):
-            continue
-        if digest == sha256(weights):
-            return parse_card(beside.read_text(), beside)
+        text = _text_of(beside)
+        digest = _key_of(text, FILE_SHA256)
+        if text is not None and digest is not None and digest == sha256(weights):
+            return parse_card(text, beside)
     return None
 
 
 def check_card_file(path: Path) -> None:
     """Raises UserError for a JSON file that a card would replace and that is none."""
-    try:
-        format_ = json.loads(path.read_text())["format"] if path.exists() else FORMAT
-    except (OSError, RecursionError, ValueError, KeyError, TypeError):
-        format_ = None
-    if format_ != FORMAT:
+    if path.exists() and _key_of(_text_of(path), "format") != FORMAT:
         raise UserError(
             f"{path}, where the card goes, holds something else; move it or choose another "
             "destination"
         )
+
+
+def _text_of(path: Path) -> str | None:
+    """The text of a file that may be anything, or not there."""
+    try:
+        return read_text(path) if path.is_file() else None
+    except UserError:
+        return None
+
+
+def _key_of(text: str | None, key: str) -> Any:
+    """What a JSON object says of a key; None where it is none or does not."""
+    try:
+        return json.loads(text or "null")[key]
+    except UNREADABLE:
+        return None
 
 
 def card_file(weights: Path) -> Path:
@@ -201,8 +246,6 @@ def card_file(weights: Path) -> Path:
 
     W.json of w.safetensors, w.torch.json of w.torch, which cannot hold one.
     """
-    return (
-        weights.with_suffix(".json")
-        if weights.suffix == ".safetensors"
-        else weights.with_name(f"{weights.name}.json")
-    )
+    if weights.suffix == ".safetensors":
+        return weights.with_suffix(".json")
+    return weights.with_name(f"{weights.name}.json")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.weights.reading import read_text
 
 TORCHVISION = {1000: "_IMAGENET_CATEGORIES", 400: "_KINETICS400_CATEGORIES"}
 TIMM = {1000: "imagenet_synsets.txt", 21841: "imagenet22k_synsets.txt"}
@@ -41,20 +42,18 @@ def class_names(given: str, classes: int) -> list[str]:
 
 def _from_file(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
-        if path.suffix == ".json":
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"--classes: {error}; or use timm or torchvision") from error
+    try:
+        if text.lstrip()[:1] in ("[", "{"):
             return _from_json(json.loads(text))
-        if path.suffix == ".csv":
-            return [
-                " ".join(cell.strip() for cell in row)
-                for row in csv.reader(text.splitlines())
-                if row
-            ]
-    except OSError as error:
-        raise UserError(
-            f"--classes: {path} cannot be read ({error.strerror}); use a file, timm or torchvision"
-        ) from error
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        if path.suffix == ".json":  # JSON, but neither a list nor an object
+            raise ValueError("it is no JSON list or object")
+        if path.suffix == ".csv":  # a text may have commas in its names: here alone the suffix says
+            rows = [row for row in csv.reader(text.splitlines()) if row]
+            return [" ".join(cell.strip() for cell in row) for row in rows]
+    except (csv.Error, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
             f"--classes: {path} is no list of names ({error}); see docs/weights.md"
         ) from error

@@ -20,7 +20,7 @@ from omnivore_jax.model.params import Params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.weights import accounts, provenance
 from omnivore_jax.weights.bias_forms import Keep
-from omnivore_jax.weights.card import card_file, check_card_file, make_card
+from omnivore_jax.weights.card import Origin, card_file, check_card_file, make_card
 from omnivore_jax.weights.class_names import class_names
 from omnivore_jax.weights.fit import (
     Plan,
@@ -30,9 +30,9 @@ from omnivore_jax.weights.fit import (
     parameter_count,
     target_config,
 )
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.load import read_params
-from omnivore_jax.weights.opening import Source, open_source
+from omnivore_jax.weights.opening import WeightsFile, open_weights
 from omnivore_jax.weights.safetensors import read_safetensors, replace_card, write_safetensors
 from omnivore_jax.weights.torch import certificate
 from omnivore_jax.weights.torch.state_dict import State, torch_state
@@ -71,7 +71,7 @@ class Conversion:
     """What is converted, and how."""
 
     request: Request
-    source: Source
+    source: WeightsFile
     plan: Plan
     card: dict[str, Any]
     parameters: int
@@ -80,7 +80,7 @@ class Conversion:
     seconds: float = 0.0
 
     @property
-    def arrays(self) -> dict[str, Lazy]:
+    def arrays(self) -> dict[str, LazyArray]:
         """All parameters of the result, by path; none once the file is closed."""
         return self.plan.arrays
 
@@ -233,7 +233,7 @@ def started(src: Path, request: Request) -> Iterator[Conversion]:
 
 
 def _planned(src: Path, request: Request) -> Conversion:
-    source = open_source(
+    source = open_weights(
         src,
         variant=request.variant,
         prefix=request.prefix,
@@ -263,7 +263,7 @@ def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
         beside.write_text(json.dumps(card, indent=1) + "\n")
 
 
-def plan_for(source: Source, request: Request) -> Plan:
+def plan_for(source: WeightsFile, request: Request) -> Plan:
     """Plans what a request asks for, and checks that nothing is missing or left over without permission."""
     changes = {"position_bias": request.position_bias, "depth_embed": request.depth_embed}
     if request.keep == "image" and not request.allow_lossy:
@@ -288,7 +288,7 @@ def plan_for(source: Source, request: Request) -> Plan:
     return plan
 
 
-def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
+def card_for(source: WeightsFile, plan: Plan, request: Request) -> dict[str, Any]:
     """Describes the result; what a card of the source says of its heads goes on."""
     held: Mapping[str, Any] = source.card or {}
     for head in request.classes:
@@ -321,8 +321,7 @@ def card_for(source: Source, plan: Plan, request: Request) -> dict[str, Any]:
         specs,
         classes=names | named,
         inputs={new: inputs[old] for new, old in kept.items() if old in inputs},
-        source=origin,
-        licence=request.licence or licence,
+        origin=Origin(origin, request.licence or licence),
     )
 
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.lazy import Lazy, lazy
-from omnivore_jax.weights.opening import open_source
+from omnivore_jax.weights.lazy import LazyArray, lazy
+from omnivore_jax.weights.opening import open_weights
 
 OF_TRAINING = ("name", "init_std")
 """Of a model: what changes no output of a trained one."""
@@ -45,7 +45,7 @@ def compare(
     """
     runs = [_is_run(path) for path in (one, other)]
     sources = [
-        open_source(path, weights=weights if run or not any(runs) else "ema")
+        open_weights(path, weights=weights if run or not any(runs) else "ema")
         for path, run in zip((one, other), runs, strict=True)
     ]
     left, right = (
@@ -80,7 +80,9 @@ def _used(card: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(said))
 
 
-def compare_arrays(left: Mapping[str, Lazy], right: Mapping[str, Lazy]) -> list[Difference]:
+def compare_arrays(
+    left: Mapping[str, LazyArray], right: Mapping[str, LazyArray]
+) -> list[Difference]:
     """Compares two sets of arrays by path."""
     rows = []
     for path in {**left, **right}:
@@ -93,7 +95,7 @@ def compare_arrays(left: Mapping[str, Lazy], right: Mapping[str, Lazy]) -> list[
     return rows
 
 
-def _compare(path: str, left: Lazy, right: Lazy) -> Difference:
+def _compare(path: str, left: LazyArray, right: LazyArray) -> Difference:
     if (left.shape, left.dtype) != (right.shape, right.dtype):
         shapes = f"{left.dtype}{list(left.shape)} and {right.dtype}{list(right.shape)}"
         if left.shape != right.shape:
@@ -144,7 +146,7 @@ def _is_run(path: Path) -> bool:
     return (path / "checkpoints").is_dir()
 
 
-def _state(folder: Path) -> dict[str, Lazy]:
+def _state(folder: Path) -> dict[str, LazyArray]:
     """All leaves of the newest checkpoint: step, parameters, EMA and the optimiser's."""
     from omnivore_jax.checkpoint.manager import CheckpointManager
 

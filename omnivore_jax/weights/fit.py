@@ -23,8 +23,8 @@ from omnivore_jax.model.params import abstract_model, init_params
 from omnivore_jax.model.variants import VARIANTS
 from omnivore_jax.weights import bias_forms
 from omnivore_jax.weights.accounts import Kind, Row
-from omnivore_jax.weights.lazy import Lazy, lazy
-from omnivore_jax.weights.opening import Source
+from omnivore_jax.weights.lazy import LazyArray, lazy
+from omnivore_jax.weights.opening import WeightsFile
 from omnivore_jax.weights.torch.names import TABLE
 
 DEPTH_EMBED = "trunk.depth_patch_embed."
@@ -38,7 +38,7 @@ class Plan:
 
     config: ModelConfig
     heads: dict[str, int]
-    arrays: dict[str, Lazy]
+    arrays: dict[str, LazyArray]
     rows: list[Row]
     head_sources: dict[str, str]
     """Which head of the file each head comes from; fresh ones are not in it."""
@@ -103,7 +103,7 @@ def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[s
     return heads
 
 
-def target_config(source: Source, window: Size | None = None, **changes: Any) -> ModelConfig:
+def target_config(source: WeightsFile, window: Size | None = None, **changes: Any) -> ModelConfig:
     """The model that a file becomes: its own, inflated where it is a 2-D Swin, with changes.
 
     Raises:
@@ -122,7 +122,7 @@ def target_config(source: Source, window: Size | None = None, **changes: Any) ->
 
 
 def make_plan(
-    source: Source,
+    source: WeightsFile,
     config: ModelConfig,
     heads: Mapping[str, Head],
     *,
@@ -158,7 +158,9 @@ def make_plan(
         found = maker.find(path, leaf.shape)
         if found is None:
             fresh.append(path)
-            arrays[path] = Lazy(leaf.shape, "float32", lambda path=path: np.asarray(drawn()[path]))
+            arrays[path] = LazyArray(
+                leaf.shape, "float32", lambda path=path: np.asarray(drawn()[path])
+            )
             rows.append(Row("fresh", path, "", "initialised"))
             continue
         names, array, rule = found
@@ -171,7 +173,7 @@ def make_plan(
     return Plan(config, counts, arrays, rows, {n: h.source for n, h in heads.items() if h.source})
 
 
-def _check_trunk(source: Source, config: ModelConfig) -> None:
+def _check_trunk(source: WeightsFile, config: ModelConfig) -> None:
     for key in ("embed_dim", "depths", "num_heads", "mlp_ratio"):
         held, wanted = getattr(source.config, key), getattr(config, key)
         if held != wanted:
@@ -187,13 +189,13 @@ def _check_trunk(source: Source, config: ModelConfig) -> None:
         )
 
 
-Found = tuple[tuple[str, ...], Lazy, str]
+Found = tuple[tuple[str, ...], LazyArray, str]
 """Our paths of what is used, the array, and the rule that changed it ("" where none did)."""
 
 
 @dataclass
 class _Maker:
-    source: Source
+    source: WeightsFile
     config: ModelConfig
     head_sources: Mapping[str, str | None]
     lossy: bool
@@ -214,7 +216,8 @@ class _Maker:
         array = None if held is None else self.source.arrays.get(held)
         if held is None or array is None:
             return None
-        rules = [] if array.dtype == "float32" else [f"from {array.dtype}"]
+        rules = [self.source.rules[held]] if held in self.source.rules else []
+        rules += [] if array.dtype == "float32" else [f"from {array.dtype}"]
         array = _floats(self.source, held, array)
         if (
             array.shape != shape
@@ -269,12 +272,12 @@ class _Maker:
             rules += ["factored to joint: the exact sum", *_window_rules("joint", old, new)]
             return (
                 names,
-                Lazy(shape, "float32", lambda: self._joined(tables, old, new)),
+                LazyArray(shape, "float32", lambda: self._joined(tables, old, new)),
                 "; ".join(rules),
             )
         return self._factored(names, tables["joint"], part, shape, rules)
 
-    def _joined(self, tables: Mapping[str, Lazy], old: Size, new: Size) -> np.ndarray:
+    def _joined(self, tables: Mapping[str, LazyArray], old: Size, new: Size) -> np.ndarray:
         return _resizer("joint", old, new)(
             bias_forms.joint_table(tables["spatial"].read(), tables["temporal"].read())
         )
@@ -282,7 +285,7 @@ class _Maker:
     def _factored(
         self,
         names: tuple[str, ...],
-        joint: Lazy,
+        joint: LazyArray,
         part: str,
         shape: tuple[int, ...],
         rules: list[str],
@@ -359,7 +362,7 @@ def _window_rules(part: str, old: Size, new: Size) -> list[str]:
     return rules
 
 
-def _floats(source: Source, path: str, array: Lazy) -> Lazy:
+def _floats(source: WeightsFile, path: str, array: LazyArray) -> LazyArray:
     if "float" not in array.dtype:
         raise UserError(
             f"{source.path}: {source.names[path]} is {array.dtype}; weights are floating point, "
@@ -370,13 +373,13 @@ def _floats(source: Source, path: str, array: Lazy) -> Lazy:
 
 def check_finite(
     plan: Plan, where: object, allowed: dict[str, int] | None = None
-) -> dict[str, Lazy]:
+) -> dict[str, LazyArray]:
     """The arrays of a plan, which raise UserError when one that is read holds NaN or infinity.
 
     `allowed`: it is permitted, and the number of such values is entered here by path.
     """
 
-    def checked(path: str, array: Lazy) -> Lazy:
+    def checked(path: str, array: LazyArray) -> LazyArray:
         def read() -> np.ndarray:
             content = array.read()
             bad = content.size - int(np.isfinite(content).sum())
@@ -389,7 +392,7 @@ def check_finite(
                 )
             return content
 
-        return Lazy(array.shape, array.dtype, read)
+        return LazyArray(array.shape, array.dtype, read)
 
     return {path: checked(path, array) for path, array in plan.arrays.items()}
 

@@ -14,7 +14,7 @@ from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import Params
 from omnivore_jax.weights.accounts import check_accounted
 from omnivore_jax.weights.fit import Head, Plan, check_finite, make_plan
-from omnivore_jax.weights.opening import open_source
+from omnivore_jax.weights.opening import open_weights
 
 MAY_BE_FRESH = ("heads.*", "trunk.depth_patch_embed.*", "trunk.patch_embed.var_proj.*")
 """What other people's weights need not have: heads for our datasets, an embedding for depth."""
@@ -41,7 +41,7 @@ def plan_initial(
 
     """
     try:
-        source = open_source(path, source_window=config.window)
+        source = open_weights(path, source_window=config.window)
         bias = source.config.position_bias if position_bias == "auto" else position_bias
         config = replace(config, position_bias=bias, window_index=source.config.window_index)
         taken = {

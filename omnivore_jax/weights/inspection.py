@@ -6,7 +6,6 @@ Model, heads, preprocessing, hashes, numbers that are none.
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,17 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import abstract_model
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.card import model_json
+from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.load import check_shapes
-from omnivore_jax.weights.opening import Source
+from omnivore_jax.weights.opening import WeightsFile
 from omnivore_jax.weights.provenance import licence_of
 
-MOST_UNKNOWN = 20
+MAX_UNKNOWN = 20
 """Keys that nobody knows, of which a description names this many."""
 
 
-def inspect(source: Source) -> dict[str, Any]:
+def inspect(source: WeightsFile) -> dict[str, Any]:
     """Reads all of a source and describes it as plain JSON."""
     card: Mapping[str, Any] = source.card or {}
     digest, bad = _read_all(source.arrays)
@@ -35,7 +35,7 @@ def inspect(source: Source) -> dict[str, Any]:
         "parameters": sum(math.prod(array.shape) for array in source.arrays.values()),
         "tensors": len(source.arrays),
         "dtypes": sorted({array.dtype for array in source.arrays.values()}),
-        "model": asdict(source.config),
+        "model": model_json(source.config),
         "heads": source.heads,
         "classes": {head: len(names) for head, names in card.get("classes", {}).items()},
         "preprocessing": card.get("preprocessing", {}),
@@ -46,14 +46,14 @@ def inspect(source: Source) -> dict[str, Any]:
         "buffers": len(source.buffers),
         "training": len(source.training),
         "others": len(source.others),
-        "unknown": source.unknown[:MOST_UNKNOWN],
+        "unknown": source.unknown[:MAX_UNKNOWN],
         "unknown_count": len(source.unknown),
         "fits": _fits(source),
         "card": dict(card),
     }
 
 
-def _fits(source: Source) -> str | None:
+def _fits(source: WeightsFile) -> str | None:
     """What of the tensors is not as the model wants it; None where all is."""
     try:
         check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
@@ -62,7 +62,7 @@ def _fits(source: Source) -> str | None:
     return None
 
 
-def _read_all(arrays: Mapping[str, Lazy]) -> tuple[str, dict[str, int]]:
+def _read_all(arrays: Mapping[str, LazyArray]) -> tuple[str, dict[str, int]]:
     """A digest of the values in our names and layout, the same whatever file holds them.
 
     And what is not finite.

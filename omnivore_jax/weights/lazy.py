@@ -10,26 +10,26 @@ import ml_dtypes  # noqa: F401  (gives numpy the name bfloat16)
 import numpy as np
 
 
-class Lazy(NamedTuple):
+class LazyArray(NamedTuple):
     """What an array will be, and how to get it."""
 
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], np.ndarray]
 
-    def then(self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]) -> "Lazy":
+    def then(
+        self, shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray]
+    ) -> "LazyArray":
         """Adds a step that gives the array another shape."""
-        return Lazy(tuple(shape), self.dtype, lambda: change(self.read()))
+        return LazyArray(tuple(shape), self.dtype, lambda: change(self.read()))
 
-    def astype(self, dtype: str) -> "Lazy":
+    def astype(self, dtype: str) -> "LazyArray":
         """Adds a cast."""
-        return (
-            self
-            if dtype == self.dtype
-            else Lazy(self.shape, dtype, lambda: self.read().astype(dtype))
-        )
+        if dtype == self.dtype:
+            return self
+        return LazyArray(self.shape, dtype, lambda: self.read().astype(dtype))
 
 
-def lazy(array: np.ndarray) -> Lazy:
+def lazy(array: np.ndarray) -> LazyArray:
     """Wraps an array that is there already."""
-    return Lazy(array.shape, str(array.dtype), lambda: array)
+    return LazyArray(array.shape, str(array.dtype), lambda: array)

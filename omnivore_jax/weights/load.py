@@ -11,8 +11,8 @@ from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import Params, abstract_model
 from omnivore_jax.weights.card import Card
-from omnivore_jax.weights.lazy import Lazy
-from omnivore_jax.weights.opening import Source, open_source
+from omnivore_jax.weights.lazy import LazyArray
+from omnivore_jax.weights.opening import WeightsFile, open_weights
 
 
 def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
@@ -28,7 +28,7 @@ def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
 
     """
     check_local(path, "path")
-    source = open_source(path)
+    source = open_weights(path)
     if source.is_pytorch or source.card is None:
         raise UserError(
             f"{path} is a {source.layout} file; convert it first: "
@@ -39,12 +39,12 @@ def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
     return CompiledModel(source.config, source.heads, params, compute, Card(source.card))
 
 
-def read_params(arrays: dict[str, Lazy]) -> Params:
+def read_params(arrays: dict[str, LazyArray]) -> Params:
     """Reads all arrays onto the default device, one after another."""
     return unflatten({path: jax.device_put(array.read()) for path, array in arrays.items()})
 
 
-def check_shapes(source: Source, wanted: dict) -> None:
+def check_shapes(source: WeightsFile, wanted: dict) -> None:
     """Raises UserError for the first parameter that is not as the card says."""
     for path in {**wanted, **source.arrays}:
         held = source.arrays.get(path)

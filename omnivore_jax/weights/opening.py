@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -16,11 +16,12 @@ from absl import logging
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.weights.card import card_beside, parse_card, read_card
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.card import card_beside, parse_card
+from omnivore_jax.weights.lazy import LazyArray
+from omnivore_jax.weights.reading import kind_of
 from omnivore_jax.weights.safetensors import CARD, read_safetensors
-from omnivore_jax.weights.torch import layouts
-from omnivore_jax.weights.torch import sizes as geometry
+from omnivore_jax.weights.torch import layouts, sizes
+from omnivore_jax.weights.torch.arrange import arranged
 from omnivore_jax.weights.torch.hub import WEIGHTS
 from omnivore_jax.weights.torch.names import from_torch, path_of, torch_name
 
@@ -32,7 +33,7 @@ OURS = "omnivore_jax"
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsFile:
     """An opened file of weights, or the checkpoint of a run."""
 
     path: Path
@@ -40,15 +41,17 @@ class Source:
     config: ModelConfig
     """Of the model as it is in the file; a 2-D Swin is 1 long in time."""
     heads: dict[str, int]
-    arrays: dict[str, Lazy]
+    arrays: dict[str, LazyArray]
     """By our path, in our layout."""
     names: dict[str, str]
-    """The file's key by our path."""
-    tensors: dict[str, Lazy] = field(default_factory=dict)
+    """The file's key by our path, or its keys with commas between."""
+    tensors: dict[str, LazyArray] = field(default_factory=dict)
     """By our path, as PyTorch lays them out (a 2-D patch kernel 1 long in time).
 
     Empty where the file is ours.
     """
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """By our path: how the file's tensors were put together, where that is not as they are."""
     card: Mapping[str, Any] | None = None
     """In a file of ours; of PyTorch's, the one that we wrote beside it."""
     buffers: list[str] = field(default_factory=list)
@@ -67,18 +70,27 @@ class Source:
         return {torch_name(path): tensor.read() for path, tensor in self.tensors.items()}
 
 
-def open_source(
+class Asked(NamedTuple):
+    """What a person says of a file of PyTorch's."""
+
+    variant: str | None
+    prefix: str | None
+    source_window: Size | None
+
+
+def open_weights(
     path: str | Path,
     *,
     variant: str | None = None,
     prefix: str | None = None,
     source_window: Size | None = None,
     weights: Literal["ema", "params"] = "ema",
-) -> Source:
-    """Opens a run's folder, a safetensors file of ours or any PyTorch layout of FACTS 2, whatever its name.
+) -> WeightsFile:
+    """Opens a run's folder, a safetensors file of ours or a file of PyTorch's, whatever its name.
 
-    A folder that we wrote for torch.hub is its file of weights. `variant`, `prefix` and `source_window` are as
-    `geometry.read_config` and `layouts.detect` take them; `weights` says which of a run's to take.
+    A folder that we wrote for torch.hub is its file of weights. `variant`, `prefix` and
+    `source_window` are as `sizes.read_config` and `layouts.detect` take them; `weights` says which
+    of a run's to take.
 
     Raises:
         UserError: it is none of these, or damaged; one line says what was found.
@@ -96,36 +108,28 @@ def open_source(
         raise UserError(f"{path} is not there; give a file of weights or the folder of a run")
     arrays, metadata, others = _read(path)
     if CARD in metadata:
-        return _of_variant(_ours(path, arrays, parse_card(metadata[CARD], path)), variant)
-    return _theirs(path, arrays, others, variant, prefix, source_window)
+        card, meaning = parse_card(metadata[CARD], path)
+        names = {name: name for name in arrays}
+        ours = WeightsFile(path, OURS, meaning.model, meaning.heads, arrays, names, card=card)
+        return _of_variant(ours, variant)
+    return _theirs(path, arrays, others, Asked(variant, prefix, source_window))
 
 
-def _read(path: Path) -> tuple[dict[str, Lazy], dict[str, str], list[str]]:
-    """Tells the format by the first bytes."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:9] == b"{" and start[:4] != b"PK\x03\x04":
+def _read(path: Path) -> tuple[dict[str, LazyArray], dict[str, str], list[str]]:
+    """Opens a file by what its first bytes say: arrays, metadata, keys of what is no array."""
+    if kind_of(path) == "safetensors":
         return *read_safetensors(path), []
-    if start[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise UserError(f"{path} is neither a safetensors nor a PyTorch file; get it again")
     from omnivore_jax.weights.torch.file import read_torch
 
     tensors, others = read_torch(path)
     return tensors, {}, others
 
 
-def _ours(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Source:
-    config, heads, _ = read_card(card)
-    return Source(
-        path, OURS, config, heads, dict(arrays), {name: name for name in arrays}, card=card
-    )
+def _of_variant(source: WeightsFile, variant: str | None) -> WeightsFile:
+    return replace(source, config=sizes.check_variant(source.config, variant, str(source.path)))
 
 
-def _of_variant(source: Source, variant: str | None) -> Source:
-    return replace(source, config=geometry.check_variant(source.config, variant, str(source.path)))
-
-
-def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
+def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> WeightsFile:
     """Opens the best checkpoint of a run (the newest one where none was scored).
 
     Raises:
@@ -144,7 +148,7 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
         shapes = {
             k: v for k, v in manager.saved_shapes(step).items() if k.startswith(f"{weights}.")
         }
-        card = parse_card(json.dumps(manager.metadata(step).get("card")), folder)
+        card, meaning = parse_card(json.dumps(manager.metadata(step).get("card")), folder)
 
     @cache
     def state() -> Mapping[str, np.ndarray]:
@@ -153,13 +157,11 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Source:
 
     names = {key.removeprefix(f"{weights}."): key for key in shapes}
     arrays = {
-        path: Lazy(shapes[k].shape, str(shapes[k].dtype), lambda k=k: state()[k])
+        path: LazyArray(shapes[k].shape, str(shapes[k].dtype), lambda k=k: state()[k])
         for path, k in names.items()
     }
-    config, heads, _ = read_card(card)
-    return Source(
-        folder, f"{RUN}, {weights} of step {step}", config, heads, arrays, names, card=card
-    )
+    layout = f"{RUN}, {weights} of step {step}"
+    return WeightsFile(folder, layout, meaning.model, meaning.heads, arrays, names, card=card)
 
 
 def _best_or_newest(manager: "CheckpointManager") -> int | None:
@@ -175,31 +177,34 @@ def _best_or_newest(manager: "CheckpointManager") -> int | None:
 
 def _theirs(
     path: Path,
-    tensors: Mapping[str, Lazy],
+    tensors: Mapping[str, LazyArray],
     others: list[str],
-    variant: str | None,
-    prefix: str | None,
-    window: Size | None,
-) -> Source:
+    asked: "Asked",
+) -> WeightsFile:
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
-    layout = layouts.detect(shapes, str(path), prefix)
-    named = {name: shapes[key] for name, key in layout.names.items()}
-    card = card_beside(path)
-    if card is None:
-        tokens = geometry.window_tokens({key: shapes[key] for key in layout.buffers})
-        config = geometry.read_config(named, str(path), variant, tokens, window)
+    layout = layouts.detect(shapes, str(path), asked.prefix)
+    named = arranged(layout, tensors)
+    beside = card_beside(path)
+    if beside is None:
+        card = None
+        sizes_by_name = {name: tensor.shape for name, tensor in named.items()}
+        tokens = sizes.window_tokens({key: shapes[key] for key in layout.buffers})
+        config = sizes.read_config(
+            sizes_by_name, str(path), asked.variant, tokens, asked.source_window
+        )
     else:
-        config = geometry.check_variant(read_card(card)[0], variant, str(path))
-    arrays, names, held, unknown = {}, {}, {}, []
-    for name, key in layout.names.items():
+        card, meaning = beside
+        config = sizes.check_variant(meaning.model, asked.variant, str(path))
+    arrays, names, in_torch, rules, unknown = {}, {}, {}, {}, []
+    for name, origin in layout.names.items():
         try:
             ours = path_of(name)
         except ValueError:
-            unknown.append(key)
+            unknown += origin.keys
             continue
-        held[ours], names[ours] = _with_time(name, tensors[key]), key
-        arrays[ours] = _transposed(name, held[ours])
-    rest = [key for key in others if layouts.is_training(key)]
+        in_torch[ours] = _with_time(name, named[name])
+        arrays[ours] = _transposed(name, in_torch[ours])
+        names[ours], rules[ours] = ", ".join(origin.keys), origin.rule
     heads = {
         p.split(".")[1]: a.shape[-1]
         for p, a in arrays.items()
@@ -209,21 +214,31 @@ def _theirs(
         raise UserError(
             f"{path} has the heads {heads}, the card beside it {card['heads']}; delete the card"
         )
-    source = Source(path, layout.title, config, heads, arrays, names, held, card)
-    source = replace(
-        source, buffers=layout.buffers, training=layout.training + rest, others=layout.others
+    return WeightsFile(
+        path,
+        layout.title,
+        config,
+        heads,
+        arrays,
+        names,
+        tensors=in_torch,
+        rules={ours: rule for ours, rule in rules.items() if rule},
+        card=card,
+        buffers=layout.buffers,
+        training=layout.training + [key for key in others if layouts.is_training(key, None)],
+        others=layout.others,
+        unknown=unknown + layout.unknown,
     )
-    return replace(source, unknown=unknown + layout.unknown)
 
 
-def _with_time(name: str, tensor: Lazy) -> Lazy:
+def _with_time(name: str, tensor: LazyArray) -> LazyArray:
     """A 2-D patch kernel becomes one that is 1 long in time."""
     if not name.endswith("patch_embed.proj.weight") or len(tensor.shape) != 4:
         return tensor
     return tensor.then((*tensor.shape[:2], 1, *tensor.shape[2:]), lambda array: array[:, :, None])
 
 
-def _transposed(name: str, tensor: Lazy) -> Lazy:
+def _transposed(name: str, tensor: LazyArray) -> LazyArray:
     """In our layout."""
     shape = tensor.shape
     if name.endswith(".weight") and len(shape) in (2, 5):

@@ -19,12 +19,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
+from omnivore_jax.weights.reading import reading
 
 CARD = "card"
 ROOM = 1 << 16
-"""Bytes of the header that stay free for what enters the card later (the format allows spaces at its end), and for
-every head `ROOM_PER_HEAD`."""
+"""Bytes of the header that stay free for what enters the card later, and for every head
+`ROOM_PER_HEAD`; the format allows spaces at its end."""
 ROOM_PER_HEAD = 1 << 10
 ALIGNMENT = 64
 """Bytes; of the header's length, and of arrays in memory."""
@@ -35,7 +36,7 @@ DTYPES = {
 CODES = {name: code for code, name in DTYPES.items()}
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Lazy], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, LazyArray], dict[str, str]]:
     """Opens a file; the arrays are read when they are asked for. Returns them and the metadata.
 
     Raises:
@@ -43,28 +44,30 @@ def read_safetensors(path: Path) -> tuple[dict[str, Lazy], dict[str, str]]:
 
     """
     try:
-        with safe_open(
-            path, framework="numpy"
-        ):  # checks that the header describes just the bytes that are there
+        # The library checks that the header describes just the bytes that are there.
+        with reading(path), safe_open(path, framework="numpy"):
             pass
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is not a whole safetensors file ({error}); get it again"
+            f"{path} is not a whole safetensors file ({reason}); get it again"
         ) from error
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     metadata = header.pop("__metadata__", None) or {}
     return {name: _lazy(path, name, entry, 8 + length) for name, entry in header.items()}, metadata
 
 
-def _lazy(path: Path, name: str, entry: Mapping[str, Any], start: int) -> Lazy:
+def _lazy(path: Path, name: str, entry: Mapping[str, Any], start: int) -> LazyArray:
     if entry["dtype"] not in DTYPES:
         raise UserError(
             f"{path}: {name} is of type {entry['dtype']}; use one of {', '.join(DTYPES)}"
         )
     shape, dtype = tuple(entry["shape"]), DTYPES[entry["dtype"]]
-    return Lazy(shape, dtype, partial(_read, path, start + entry["data_offsets"][0], shape, dtype))
+    return LazyArray(
+        shape, dtype, partial(_read, path, start + entry["data_offsets"][0], shape, dtype)
+    )
 
 
 def _read(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -73,15 +76,15 @@ def _read(path: Path, start: int, shape: tuple[int, ...], dtype: str) -> np.ndar
     room = np.empty(size + ALIGNMENT, np.uint8)
     first = -room.ctypes.data % ALIGNMENT
     content = room[first : first + size]
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         file.seek(start)
         if file.readinto(content.data) != size:
             raise UserError(f"{path} became shorter while it was read; get it again")
     return content.view(dtype).reshape(shape)
 
 
-def write_safetensors(path: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> None:
-    """Writes arrays and their card; holds one array at a time. `path` is a draft (output.new_file).
+def write_safetensors(path: Path, arrays: Mapping[str, LazyArray], card: Mapping[str, Any]) -> None:
+    """Writes arrays and their card into a draft (`files.new_file`); holds one array at a time.
 
     Raises:
         ValueError: an array is not what it said.

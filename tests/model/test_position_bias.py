@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from omnivore_jax.model.position_bias import FactoredBias, JointBias, offset_rows
-from omnivore_jax.weights.bias_forms import joint_table, released_to_geometric, same_index
+from omnivore_jax.weights.bias_forms import joint_table
 
 KEY = jax.random.key(0)
 
@@ -61,12 +61,3 @@ def test_bias_of_a_pair_is_its_spatial_plus_its_temporal_entry():
     dt, dh, dw = np.subtract(query, key)
     by_hand = bias.spatial[(dh + 2) * 5 + dw + 2] + bias.temporal[dt + 3]
     np.testing.assert_allclose(bias((4, 3, 3))[:, n[0], n[1]], by_hand, rtol=1e-6)
-
-
-@pytest.mark.parametrize("window", [(1, 7, 7), (1, 4, 4)], ids=str)
-def test_a_table_moves_to_the_geometric_index_exactly_where_the_two_agree(window):
-    joint = np.random.default_rng(0).standard_normal((7 * 13 * 13, 2))
-    table, residual = released_to_geometric(joint, (4, 7, 7), window)
-    assert (
-        np.allclose(table, joint, atol=1e-12) is (residual < 1e-12) is same_index((4, 7, 7), window)
-    )

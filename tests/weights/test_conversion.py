@@ -15,7 +15,7 @@ from omnivore_jax.weights.card import make_card
 from omnivore_jax.weights.conversion import Request, convert
 from omnivore_jax.weights.initial import plan_initial, read_initial
 from omnivore_jax.weights.lazy import lazy
-from omnivore_jax.weights.opening import open_source
+from omnivore_jax.weights.opening import open_weights
 from omnivore_jax.weights.safetensors import write_safetensors
 from tests.weights.torch import layout_files
 from tests.weights.torch.layout_files import CONFIG, arrays, channels_last, golden, weights
@@ -41,7 +41,7 @@ def test_released_weights_score_as_the_released_code_does(source):
     assert counts(job) == {"matched": 129, "transformed": 0, "fresh": 0, "unused": 0}
     model = ov.load(source.with_name("w.safetensors"))
     x, want = channels_last(golden.make_input("image112")), arrays("fanin")
-    logits = jax.jit(lambda model, x: model(x, "image"), static_argnums=())(model, x)
+    logits = model(x, "image")
     np.testing.assert_allclose(logits, want["image112/logits_image"], atol=1e-5)
 
 
@@ -161,7 +161,9 @@ def test_what_is_permitted_is_drawn_afresh_or_left_out_and_said(tmp_path):
         "trunk.depth_patch_embed.proj.kernel"
     ]
     found = (
-        open_source(tmp_path / "w.safetensors").arrays["trunk.depth_patch_embed.proj.kernel"].read()
+        open_weights(tmp_path / "w.safetensors")
+        .arrays["trunk.depth_patch_embed.proj.kernel"]
+        .read()
     )
     np.testing.assert_array_equal(found, drawn)
     assert (
@@ -176,7 +178,7 @@ def test_heads_are_kept_renamed_dropped_and_made(source):
         job.plan.heads == {"image": 1000, "clips": 400, "scenes": 7, "rgbd": 19}
         and job.plan.count("fresh") == 2
     )
-    held = open_source(source.with_name("w.safetensors")).arrays
+    held = open_weights(source.with_name("w.safetensors")).arrays
     golden_arrays = layout_files.golden_params()
     np.testing.assert_array_equal(
         held["heads.clips.kernel"].read(), golden_arrays["heads.video.kernel"]
@@ -196,7 +198,7 @@ def test_a_2d_swin_is_inflated(tmp_path, layout):
     job = converted(layout_files.save(tmp_path / "source", state))
     assert job.plan.config == replace(CONFIG, depth_embed="none")
     assert counts(job) == {"matched": 112, "transformed": 9, "fresh": 0, "unused": 0}
-    held, want = open_source(tmp_path / "w.safetensors").arrays, layout_files.golden_params()
+    held, want = open_weights(tmp_path / "w.safetensors").arrays, layout_files.golden_params()
     middle = want[f"{TABLE}.joint"].reshape(7, 169, -1)[3]
     np.testing.assert_array_equal(held[f"{TABLE}.joint"].read(), np.tile(middle, (7, 1)))
     kernel = held["trunk.patch_embed.proj.kernel"].read()
@@ -219,7 +221,7 @@ def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tm
     assert job.plan.config == replace(config, position_bias="joint")
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 40, 3), np.float32)
     both = [ov.load(path) for path in (source, tmp_path / "w.safetensors")]
-    one, other = (jax.jit(lambda model, x: model(x))(model, x) for model in both)
+    one, other = (model(x) for model in both)
     np.testing.assert_array_equal(one, other)
     back = converted(
         tmp_path / "w.safetensors", "v.safetensors", position_bias="factored", allow_lossy=True
@@ -233,7 +235,7 @@ def test_an_inflated_swin_is_factored_without_loss(tmp_path):
     job = converted(layout_files.save(tmp_path / "source", state), position_bias="factored")
     assert job.plan.config.position_bias == "factored"
     held, joint = (
-        open_source(tmp_path / "w.safetensors").arrays,
+        open_weights(tmp_path / "w.safetensors").arrays,
         layout_files.golden_params()[f"{TABLE}.joint"],
     )
     np.testing.assert_array_equal(held[f"{TABLE}.spatial"].read(), joint.reshape(7, 169, -1)[3])
@@ -283,8 +285,8 @@ def test_values_that_are_not_finite_are_counted_where_they_are_permitted(tmp_pat
 def test_a_card_that_lies_is_one_line(source, change, says):
     card = dict(converted(source).card) | change
     path = source.with_name("v.safetensors")
-    write_safetensors(path, open_source(source.with_name("w.safetensors")).arrays, card)
-    for use in (open_source, ov.load):
+    write_safetensors(path, open_weights(source.with_name("w.safetensors")).arrays, card)
+    for use in (open_weights, ov.load):
         with pytest.raises(UserError, match=says):
             use(path)
 
@@ -299,11 +301,11 @@ def test_a_card_of_an_impossible_model_is_one_line(source, field):
     with pytest.raises(
         UserError, match="its card describes no model .*use numbers of 1 or more, and up to"
     ):
-        open_source(path)
+        open_weights(path)
 
 
 def test_training_starts_from_other_peoples_weights(source):
-    config = replace(model_config("tiny"), drop_path=0.2)
+    config = model_config("tiny")
     plan = plan_initial(source, config, {"image": 1000, "video": 7, "mine": 3})
     params, found, rows = read_initial(plan), plan.config, plan.rows
     assert found == replace(config, position_bias="joint", window_index="released")
@@ -378,7 +380,7 @@ def test_the_golden_weights_are_what_the_files_of_these_tests_hold():
 def test_shapes_of_no_model_are_one_line(tmp_path, shape, key):
     state = layout_files.released() | {key: np.zeros(shape, np.float32)}
     with pytest.raises(UserError, match="has shapes that are of no Swin"):
-        open_source(layout_files.save(tmp_path / "source", state))
+        open_weights(layout_files.save(tmp_path / "source", state))
 
 
 def test_a_head_without_a_usable_name_is_renamed(tmp_path):

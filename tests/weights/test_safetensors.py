@@ -11,7 +11,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_output, new_file
 from omnivore_jax.weights import safetensors as weights
 from omnivore_jax.weights.lazy import lazy
-from omnivore_jax.weights.opening import open_source
+from omnivore_jax.weights.opening import open_weights
 from tests.weights.torch import layout_files
 
 ARRAYS = {
@@ -102,16 +102,16 @@ def test_what_is_no_weights_is_one_line(tmp_path, content):
         UserError,
         match=r"neither a safetensors|not a whole safetensors|needs PyTorch|not a checkpoint",
     ):
-        open_source(tmp_path / "w")
+        open_weights(tmp_path / "w")
     with pytest.raises(UserError, match="is not there"):
-        open_source(tmp_path / "v")
+        open_weights(tmp_path / "v")
 
 
 def test_a_file_that_is_cut_off_is_one_line(tmp_path):
     path = layout_files.save(tmp_path / "w", layout_files.released())
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(UserError, match="is not a whole safetensors file"):
-        open_source(path)
+        open_weights(path)
 
 
 def test_a_card_that_describes_no_model_is_one_line(tmp_path):
@@ -123,7 +123,7 @@ def test_a_card_that_describes_no_model_is_one_line(tmp_path):
     ):
         save_file({"a": np.zeros(1, np.float32)}, tmp_path / "w", metadata={weights.CARD: card})
         with pytest.raises(UserError, match="its card describes no model"):
-            open_source(tmp_path / "w")
+            open_weights(tmp_path / "w")
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_million_keys_are_read_and_explained_in_seconds(tmp_path):
     (tmp_path / "w").write_bytes(struct.pack("<Q", len(text)) + text)
     began = time.monotonic()
     with pytest.raises(UserError, match="no Swin trunk"):
-        open_source(tmp_path / "w")
+        open_weights(tmp_path / "w")
     assert time.monotonic() - began < 120
 
 

@@ -34,7 +34,7 @@ SEED = 0
 STATIC = "static"
 """The input on which a 2-D model and its inflation agree."""
 
-MOST_LINES = 10
+MAX_LINES = 10
 """Outputs over their limits that a person is shown."""
 
 Outputs = dict[str, np.ndarray]
@@ -125,8 +125,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         line += f" (PyTorch ran {found['compared']}); largest differences: features {found['features']}, logits {logits}"
     return [
         line,
-        *(f"  over its limit: {text}" for text in over[:MOST_LINES]),
-        *([f"  and {len(over) - MOST_LINES} more"] if len(over) > MOST_LINES else []),
+        *(f"  over its limit: {text}" for text in over[:MAX_LINES]),
+        *([f"  and {len(over) - MAX_LINES} more"] if len(over) > MAX_LINES else []),
         *(f"  in the released code: {text}" for text in found.get("differences", ())),
     ]
 

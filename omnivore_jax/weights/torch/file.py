@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
+from omnivore_jax.weights.reading import kind_of
 from omnivore_jax.weights.safetensors import DTYPES as CODES
 
 DEEPEST = 16
@@ -23,6 +24,8 @@ DEEPEST = 16
 DTYPES = frozenset(CODES.values())
 DAMAGED = (
     RuntimeError,
+    AssertionError,
+    OverflowError,
     EOFError,
     LookupError,
     ValueError,
@@ -51,7 +54,7 @@ def import_torch(purpose: str) -> Any:
     return torch
 
 
-def read_torch(path: Path) -> tuple[dict[str, Lazy], list[str]]:
+def read_torch(path: Path) -> tuple[dict[str, LazyArray], list[str]]:
     """Opens a checkpoint: all its tensors by dotted key, and the keys of what is no tensor.
 
     Pages of the file are read when an array is asked for, where PyTorch's newer format allows.
@@ -94,13 +97,15 @@ def _tensors(torch: Any, node: Any, made: dict[int, Any]) -> Any:
 
 
 def _load(torch: Any, path: Path) -> Any:
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
+    # torch goes by the name where it sees one, and would not read a pickle called .safetensors.
+    mapped = kind_of(path) == "zip" and path.suffix != ".safetensors"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_inert()):
             warnings.simplefilter("ignore")  # advice about how the file was pickled
-            with torch.serialization.safe_globals(_inert()):
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if mapped:
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = _unsafe(str(error))
         raise UserError(
@@ -153,7 +158,7 @@ def _leaves(path: Path, node: Any, key: str, depth: int):
         yield key, node
 
 
-def _lazy(torch: Any, tensor: Any, where: str) -> Lazy:
+def _lazy(torch: Any, tensor: Any, where: str) -> LazyArray:
     dtype = str(tensor.dtype).removeprefix("torch.")
     dense = tensor.layout is torch.strided and tensor.device.type == "cpu"
     if dense and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -165,7 +170,7 @@ def _lazy(torch: Any, tensor: Any, where: str) -> Lazy:
         raise UserError(
             f"{where} is a tensor that is not plain numbers ({kind}); save it dense, as float32"
         )
-    return Lazy(tuple(tensor.shape), dtype, partial(_read, torch, tensor))
+    return LazyArray(tuple(tensor.shape), dtype, partial(_read, torch, tensor))
 
 
 def _read(torch: Any, tensor: Any) -> np.ndarray:

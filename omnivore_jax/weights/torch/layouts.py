@@ -1,31 +1,59 @@
-"""Who wrote a state dict, told from its keys and shapes, and what its keys are called in the released Omnivore files.
+"""Who wrote a state dict, told from its keys and shapes, and its keys' released names.
 
-FACTS 2 lists the layouts. All that a layout does is to rename: what the arrays need is surgery.py's.
+FACTS 2 lists the layouts. A layout renames, and says which tensors are to be joined and whose
+channels stand in another order; arrange.py does it.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.torch.names import BUFFER, torch_name
+from omnivore_jax.weights.torch.names import BUFFER, TABLE, torch_name
 
 PATCHES = "patch_embed.proj.weight"
 TORCHVISION_2D = "features.0.0.weight"
+TRANSFORMERS = "embeddings.patch_embeddings.projection.weight"
+MMPRETRAIN = "patch_embed.projection.weight"
+ANCHORS = (PATCHES, TORCHVISION_2D, TRANSFORMERS, MMPRETRAIN)
+"""By one of these keys a trunk is told; what stands before it is its prefix."""
 NUMBERED_HEADS = {"0": "image", "1": "rgbd", "2": "video"}
 """Order of the three heads in the released trainer's files: IN1K, SUN RGB-D, K400."""
 EPIC_HEAD = "epic"
 BUFFERS = (BUFFER, "attn_mask")
 TRAINING = (
-    "optimizer", "scaler", "lr_scheduler", "scheduler", "meta", "epoch", "loss", "steps", "config", "max_accuracy",
-    "classy_state_dict", "phase_idx", "iteration", "train_phase_idx",
+    "optimizer", "optimizer_states", "scaler", "amp_scaler", "lr_scheduler", "lr_schedulers",
+    "param_schedulers", "scheduler", "meta", "epoch", "loss", "steps", "config", "max_accuracy",
+    "classy_state_dict", "phase_idx", "iteration", "train_phase_idx", "callbacks", "loops",
+    "hparams_name", "hyper_parameters", "pytorch-lightning_version", "global_step", "message_hub",
+    "args", "version", "metric",
 )  # fmt: skip
-"""Parts of a trainer's file beside the model: they are no weights."""
+"""First parts of keys of a trainer's file beside the model: they are no weights."""
+COUNTERS = ("n_averaged", "num_updates", "steps", "step", "decay", "num_batches_tracked")
+"""Last parts of keys, beside a trunk, that hold one number of an average of weights."""
 
 NESTED = "classy_state_dict."
 """Before the models of a trainer whose other entries are none."""
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Origin(NamedTuple):
+    """The tensors of a file that a parameter is made of."""
+
+    keys: tuple[str, ...]
+    """Several are joined along their first axis."""
+    unfold: bool = False
+    """Whether merged channels stand in the order of nn.Unfold."""
+
+    @property
+    def rule(self) -> str:
+        """What is done to them, in words; empty where nothing is."""
+        if self.unfold:
+            return "channels of a merging from the order of nn.Unfold"
+        return f"{len(self.keys)} tensors joined" if len(self.keys) > 1 else ""
 
 
 @dataclass(frozen=True)
@@ -34,8 +62,8 @@ class Layout:
 
     title: str
     """For people: "released Omnivore"."""
-    names: dict[str, str]
-    """The file's key by the released name ("trunk...", "heads...")."""
+    names: dict[str, Origin]
+    """What the file has of a parameter, by the released name ("trunk...", "heads...")."""
     buffers: list[str]
     """Keys that hold nothing learned."""
     training: list[str]
@@ -72,14 +100,14 @@ def detect(shapes: Shapes, where: str, prefix: str | None = None) -> Layout:
 
 def _outer(trunk: str) -> str:
     """What stands before all keys of a model, its heads included."""
-    return trunk.removesuffix("trunk.").removesuffix("backbone.")
+    return trunk.removesuffix("trunk.").removesuffix("backbone.").removesuffix("swin.")
 
 
 def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> tuple[str, list[str]]:
     """What stands before the first layer of the trunk, and before those of the other models in the file."""
     found = {}
     for key in shapes:
-        for anchor in (PATCHES, TORCHVISION_2D):
+        for anchor in ANCHORS:
             moments = key.startswith("optimizer.")  # which may be called like the parameters
             if (key == anchor or key.endswith(f".{anchor}")) and not moments:
                 found[key.removesuffix(anchor)] = None
@@ -110,6 +138,10 @@ class _Family:
     """Names of a trunk's keys, behind the prefix, as the released code has them."""
     head: str
     """What a head without a name is for."""
+    joins: bool = False
+    """Whether query, key and value are tensors of their own."""
+    unfolds: bool = False
+    """Whether its mergings are made by nn.Unfold."""
 
 
 def _family(shapes: Shapes, trunk: str) -> _Family:
@@ -118,6 +150,12 @@ def _family(shapes: Shapes, trunk: str) -> _Family:
         return _Family(
             "torchvision Swin 2-D", _from_torchvision(1, {"0.0": "proj", "0.2": "norm"}), "image"
         )
+    if trunk + TRANSFORMERS in shapes:
+        return _Family("Hugging Face transformers Swin 2-D", _from_transformers, "image", True)
+    if trunk + MMPRETRAIN in shapes:
+        stages = {key.split(".")[0] for key in _behind(shapes, f"{trunk}stages.")}
+        rename = _from_mmpretrain(len(stages) - 1)
+        return _Family("MMPretrain Swin 2-D", rename, "image", unfolds=True)
     if any(key.startswith(f"{trunk}features.") for key in shapes):
         return _Family("torchvision Swin 3-D", _from_torchvision(0, {}), "video")
     if inflated and trunk.endswith("backbone."):
@@ -132,6 +170,10 @@ def _family(shapes: Shapes, trunk: str) -> _Family:
     if "0" not in stages and stages:
         return _Family("timm Swin 2-D", _from_timm, "image")
     return _Family("Microsoft Swin 2-D", _same, "image")
+
+
+def _behind(shapes: Shapes, prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in shapes if key.startswith(prefix)]
 
 
 def _same(key: str) -> str:
@@ -165,32 +207,129 @@ def _from_torchvision(first: int, embed: Mapping[str, str]) -> Callable[[str], s
     return rename
 
 
+def _renamer(*rules: tuple[str, str]) -> Callable[[str], str]:
+    """Applies the first rule whose pattern fits a whole key; others stay, and are then unknown."""
+
+    def rename(key: str) -> str:
+        for pattern, new in rules:
+            match = re.fullmatch(pattern, key)
+            if match:
+                return match.expand(new)
+        return key
+
+    return rename
+
+
+_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
+_LEAF = r"(weight|bias)"
+_OURS = r"layers.\1.blocks.\2."
+_PARTS = {"query": 0, "key": 1, "value": 2, "q_proj": 0, "k_proj": 1, "v_proj": 2}
+"""Order of the rows of a joined projection."""
+_SPLIT = rf"encoder\.{_BLOCK}attention\.(?:self\.(query|key|value)|([qkv]_proj))\.{_LEAF}"
+
+_from_transformers = _renamer(
+    (rf"embeddings\.patch_embeddings\.projection\.{_LEAF}", r"patch_embed.proj.\1"),
+    (rf"embeddings\.norm\.{_LEAF}", r"patch_embed.norm.\1"),
+    (rf"layernorm\.{_LEAF}", r"norm.\1"),
+    (
+        rf"encoder\.{_BLOCK}attention\.(?:self|relative_position_bias)\.({TABLE})",
+        _OURS + r"attn.\3",
+    ),
+    (rf"encoder\.{_BLOCK}attention\.(?:output\.dense|o_proj)\.{_LEAF}", _OURS + r"attn.proj.\3"),
+    (_SPLIT, _OURS + r"attn.qkv.\5"),
+    (rf"encoder\.{_BLOCK}layernorm_before\.{_LEAF}", _OURS + r"norm1.\3"),
+    (rf"encoder\.{_BLOCK}layernorm_after\.{_LEAF}", _OURS + r"norm2.\3"),
+    (rf"encoder\.{_BLOCK}(?:intermediate\.dense|mlp\.fc1)\.{_LEAF}", _OURS + r"mlp.fc1.\3"),
+    (rf"encoder\.{_BLOCK}(?:output\.dense|mlp\.fc2)\.{_LEAF}", _OURS + r"mlp.fc2.\3"),
+    (
+        rf"encoder\.layers\.(\d+)\.downsample\.(norm|reduction)\.{_LEAF}",
+        r"layers.\1.downsample.\2.\3",
+    ),
+)
+"""Of SwinModel, as its files have it, and as models of version 5 name it in memory (`q_proj`)."""
+
+
+def _from_mmpretrain(last: int) -> Callable[[str], str]:
+    """Renames what SwinTransformer has; the norm after stage `last` is the model's."""
+    block = r"stages\.(\d+)\.blocks\.(\d+)\."
+    return _renamer(
+        (rf"patch_embed\.projection\.{_LEAF}", r"patch_embed.proj.\1"),
+        (rf"patch_embed\.norm\.{_LEAF}", r"patch_embed.norm.\1"),
+        (rf"norm{last}\.{_LEAF}", r"norm.\1"),
+        (rf"{block}(norm1|norm2)\.{_LEAF}", _OURS + r"\3.\4"),
+        (rf"{block}attn\.w_msa\.({TABLE})", _OURS + r"attn.\3"),
+        (rf"{block}attn\.w_msa\.(qkv|proj)\.{_LEAF}", _OURS + r"attn.\3.\4"),
+        (rf"{block}ffn\.layers\.0\.0\.{_LEAF}", _OURS + r"mlp.fc1.\3"),
+        (rf"{block}ffn\.layers\.1\.{_LEAF}", _OURS + r"mlp.fc2.\3"),
+        (
+            rf"stages\.(\d+)\.downsample\.(norm|reduction)\.{_LEAF}",
+            r"layers.\1.downsample.\2.\3",
+        ),
+    )
+
+
 def _named(
     shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], family: _Family
 ) -> Layout:
-    names: dict[str, str] = {}
+    names: dict[str, Origin] = {}
     buffers, training, other, unknown = [], [], [], []
     outer = _outer(trunk)
     heads = _heads(shapes, trunk, outer, family)
-    for key in shapes:
+    for key, shape in shapes.items():
         if _owner(key, outer, others) != outer:
-            (training if is_training(key) and not key.startswith(NESTED) else other).append(key)
-            continue
-        if key.rpartition(".")[2] in BUFFERS:
+            beside = is_training(key, shape) and not key.startswith(NESTED)
+            (training if beside else other).append(key)
+        elif key.rpartition(".")[2] in BUFFERS:
             buffers.append(key)
-            continue
-        name = heads.get(key)
-        if name is None and key.startswith(trunk):
-            name = "trunk." + family.rename(key.removeprefix(trunk))
-        if name is None:
-            (training if is_training(key) else unknown).append(key)
-        elif name in names:
-            raise UserError(
-                f"{where}: {names[name]!r} and {key!r} are the same parameter; remove one of them"
-            )
+        elif key in heads:
+            _enter(names, heads[key], Origin((key,)), where)
+        elif is_training(key, shape) and not (trunk and key.startswith(trunk)):
+            training.append(key)
+        elif key.startswith(trunk):
+            inner = key.removeprefix(trunk)
+            name = "trunk." + family.rename(inner)
+            if family.joins and re.fullmatch(_SPLIT, inner):
+                name = f"{name} {_part(inner)}"  # no parameter's name, until all three are there
+            unfold = family.unfolds and ".downsample." in name
+            _enter(names, name, Origin((key,), unfold), where)
         else:
-            names[name] = key
-    return Layout(_title(family, names, outer, trunk), names, buffers, training, other, unknown)
+            unknown.append(key)
+    named = _with_joined(names)
+    return Layout(_title(family, named, outer, trunk), named, buffers, training, other, unknown)
+
+
+def _enter(names: dict[str, Origin], name: str, origin: Origin, where: str) -> None:
+    """Enters a parameter in a table that is being built.
+
+    Raises:
+        UserError: it is there already.
+
+    """
+    if name in names:
+        raise UserError(
+            f"{where}: {names[name].keys[0]!r} and {origin.keys[0]!r} are the same parameter; "
+            "remove one of them"
+        )
+    names[name] = origin
+
+
+def _part(inner: str) -> int:
+    """Says which third of a joined projection a key holds."""
+    match = re.fullmatch(_SPLIT, inner)
+    return 0 if match is None else _PARTS[match[3] or match[4]]
+
+
+def _with_joined(names: Mapping[str, Origin]) -> dict[str, Origin]:
+    """Joins the thirds of projections; what lacks one stays as it is, and is unknown."""
+    joined: dict[str, Origin] = {}
+    for name, origin in names.items():
+        base, _, part = name.partition(" ")
+        thirds = [names.get(f"{base} {i}") for i in range(3)]
+        if not part or None in thirds:
+            joined[name] = origin
+        elif part == "0":
+            joined[base] = Origin(tuple(third.keys[0] for third in thirds if third))
+    return joined
 
 
 def _owner(key: str, outer: str, others: tuple[str, ...]) -> str:
@@ -203,12 +342,18 @@ def _owner(key: str, outer: str, others: tuple[str, ...]) -> str:
     )
 
 
-def is_training(key: str) -> bool:
-    """Says whether a key belongs to a trainer's file beside its model."""
-    return key.split(".", 1)[0] in TRAINING
+def is_training(key: str, shape: tuple[int, ...] | None) -> bool:
+    """Says whether a key belongs to a trainer's file beside its model.
+
+    By its first part; or by its last one where it holds one number. `shape`: None of what is no
+    tensor.
+    """
+    if key.split(".", 1)[0] in TRAINING:
+        return True
+    return shape is not None and math.prod(shape) == 1 and key.rpartition(".")[2] in COUNTERS
 
 
-def _title(family: _Family, names: Mapping[str, str], outer: str, trunk: str) -> str:
+def _title(family: _Family, names: Iterable[str], outer: str, trunk: str) -> str:
     if family.title != "released Omnivore":
         return family.title
     if outer.startswith(NESTED):
@@ -225,6 +370,8 @@ def _heads(shapes: Shapes, trunk: str, outer: str, family: _Family) -> dict[str,
     """Released names of the keys of heads, wherever the layout keeps them."""
     places = {f"{outer}heads.": None, f"{outer}cls_head.fc_cls.": family.head}
     places |= {f"{trunk}head.fc.": family.head, f"{trunk}head.": family.head}
+    places |= {f"{outer}head.fc.": family.head} if family.unfolds else {}
+    places |= {f"{outer}classifier.": family.head} if family.joins else {}
     found: dict[str, tuple[str, ...]] = {}
     for key in shapes:
         for place, head in places.items():

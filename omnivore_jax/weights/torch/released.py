@@ -12,6 +12,7 @@ from omnivore_jax.model.variants import HUB_NAMES, model_config
 from omnivore_jax.weights.card import FILE_SHA256
 from omnivore_jax.weights.conversion import Conversion, Request, new_weights, started
 from omnivore_jax.weights.load import read_params
+from omnivore_jax.weights.torch.arrange import arranged
 from omnivore_jax.weights.torch.file import read_torch, write_torch
 from omnivore_jax.weights.torch.hub import new_hub
 from omnivore_jax.weights.torch.layouts import EPIC_HEAD, detect
@@ -70,8 +71,8 @@ def _certify(job: Conversion, written: Path) -> None:
 
     def theirs() -> State:
         tensors, _ = read_torch(written)
-        names = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written)).names
-        return {name: tensors[key].read() for name, key in names.items()}
+        layout = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written))
+        return {name: tensor.read() for name, tensor in arranged(layout, tensors).items()}
 
     job.certify(theirs, lambda: read_params(job.arrays), "the file that was written")
 

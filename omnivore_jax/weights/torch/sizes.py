@@ -15,7 +15,7 @@ from omnivore_jax.weights.torch.names import BUFFER, TABLE
 Shapes = Mapping[str, tuple[int, ...]]
 DEPTH_KINDS: dict[int, DepthEmbed] = {1: "summed", 4: "separate"}
 """By the channels of the embedding of its own that depth has."""
-MOST_STAGES, MOST_BLOCKS = 8, 256
+MAX_STAGES, MAX_BLOCKS = 8, 256
 """Of a file and of one of its stages; what has more is no Swin."""
 
 
@@ -126,7 +126,7 @@ def _blocks(shapes: Shapes, where: str) -> tuple[int, ...]:
         raise UserError(
             f"{where} has blocks of stages {sorted(found)}; stages from 0 on are expected"
         )
-    if len(found) > MOST_STAGES or max(found.values()) > MOST_BLOCKS:
+    if len(found) > MAX_STAGES or max(found.values()) > MAX_BLOCKS:
         raise UserError(
             f"{where} has {len(found)} stages of up to {max(found.values())} blocks; this is no "
             "Swin"

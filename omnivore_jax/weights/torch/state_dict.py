@@ -10,7 +10,7 @@ import numpy as np
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.position_bias import offset_rows
 from omnivore_jax.weights.bias_forms import joint_table
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.torch.layouts import EPIC_HEAD
 from omnivore_jax.weights.torch.names import BUFFER, TABLE, to_torch
 
@@ -18,7 +18,7 @@ State = Mapping[str, np.ndarray]
 """By released name ("trunk...", "heads..."), in PyTorch's layout."""
 
 
-def torch_state(arrays: Mapping[str, Lazy]) -> dict[str, np.ndarray]:
+def torch_state(arrays: Mapping[str, LazyArray]) -> dict[str, np.ndarray]:
     """Reads parameters by path into a state dict; a factored bias becomes its exact joint table."""
     state = {}
     for path, array in arrays.items():

@@ -25,11 +25,11 @@ from omnivore_jax.model.preprocess import Preprocessing  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights import bias_forms  # noqa: E402
 from omnivore_jax.weights.bias_forms import resize_bicubic  # noqa: E402
-from omnivore_jax.weights.card import make_card  # noqa: E402
+from omnivore_jax.weights.card import Origin, make_card  # noqa: E402
 from omnivore_jax.weights.conversion import Request, convert  # noqa: E402
 from omnivore_jax.weights.diff import compare, summary  # noqa: E402
 from omnivore_jax.weights.lazy import lazy  # noqa: E402
-from omnivore_jax.weights.opening import open_source  # noqa: E402
+from omnivore_jax.weights.opening import open_weights  # noqa: E402
 from omnivore_jax.weights.safetensors import write_safetensors  # noqa: E402
 from omnivore_jax.weights.torch import certificate  # noqa: E402
 from omnivore_jax.weights.torch.names import to_torch  # noqa: E402
@@ -56,7 +56,7 @@ def test_both_of_pytorchs_formats_hold_the_golden_arrays(tmp_path, zipped):
     torch.save(
         nested(layout_files.released()), tmp_path / "f", _use_new_zipfile_serialization=zipped
     )
-    source = open_source(tmp_path / "f")
+    source = open_weights(tmp_path / "f")
     assert source.layout == "released Omnivore" and source.unknown == []
     for path, want in layout_files.golden_params().items():
         np.testing.assert_array_equal(source.arrays[path].read(), want, err_msg=path)
@@ -143,7 +143,7 @@ def test_a_damaged_file_is_one_line(source, tmp_path):
         with pytest.raises(
             UserError, match=r"not a checkpoint of PyTorch or damaged|no Swin trunk"
         ) as failed:
-            open_source(source)
+            open_weights(source)
         assert "\n" not in str(failed.value)
 
 
@@ -155,7 +155,7 @@ def test_what_training_files_hold_beside_their_tensors_does_no_harm(tmp_path):
         "epoch": np.int64(3),
     }
     torch.save(state | beside, tmp_path / "f")
-    source = open_source(tmp_path / "f")
+    source = open_weights(tmp_path / "f")
     assert len(source.arrays) == 129 and sorted(source.training) == sorted(beside)
 
 
@@ -175,7 +175,7 @@ def test_a_tensor_that_is_not_plain_numbers_is_named(tmp_path, strange):
     with pytest.raises(
         UserError, match=r"trunk.norm.weight is a tensor that is not plain numbers .* save it dense"
     ):
-        open_source(tmp_path / "f")
+        open_weights(tmp_path / "f")
 
 
 def test_a_tensor_of_which_less_is_stored_is_named(tmp_path):
@@ -184,7 +184,7 @@ def test_a_tensor_of_which_less_is_stored_is_named(tmp_path):
     state["trunk"][key] = torch.zeros(1, 1).expand(10**15 + 1, 1)
     torch.save(state, tmp_path / "f")
     with pytest.raises(UserError, match="bias_table has shape .* but less is stored of it"):
-        open_source(tmp_path / "f")
+        open_weights(tmp_path / "f")
 
 
 def test_an_inflation_that_is_wrong_is_not_certified(tmp_path, monkeypatch):
@@ -215,11 +215,13 @@ def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
     params = flatten(init_params(config, heads, jax.random.key(0)))
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     specs = {"epic": Preprocessing(mean=(0.1, 0.2, 0.3))}
-    card = make_card(config, heads, specs, classes={"epic": ["a", "b", "c"]}, licence="mine")
+    card = make_card(
+        config, heads, specs, classes={"epic": ["a", "b", "c"]}, origin=Origin(licence="mine")
+    )
     write_safetensors(tmp_path / "w", held, card)
     write_released(tmp_path / "w", tmp_path / "f.torch", Request())
     assert (
-        "heads.epic.weight" in open_source(tmp_path / "f.torch").names.values()
+        "heads.epic.weight" in open_weights(tmp_path / "f.torch").names.values()
     )  # it has depth: not the EPIC model
     write_hub_folder(tmp_path / "w", tmp_path / "hub", Request())
     for source in ("f.torch", "hub"):
@@ -248,10 +250,10 @@ def test_a_dict_that_holds_itself_and_keys_that_mean_the_same_are_refused(tmp_pa
     loop["a"] = loop
     torch.save(loop, tmp_path / "f")
     with pytest.raises(UserError, match="dicts more than 16 deep"):
-        open_source(tmp_path / "f")
+        open_weights(tmp_path / "f")
     torch.save({"a.b": torch.zeros(1), "a": {"b": torch.zeros(1)}}, tmp_path / "f")
     with pytest.raises(UserError, match="two tensors 'a.b'"):
-        open_source(tmp_path / "f")
+        open_weights(tmp_path / "f")
 
 
 def test_half_precisions_are_read_as_they_are(source):
@@ -261,7 +263,7 @@ def test_half_precisions_are_read_as_they_are(source):
             for part, held in nested(layout_files.released()).items()
         }
         torch.save(tree, source)
-        array = open_source(source).arrays["trunk.norm.scale"]
+        array = open_weights(source).arrays["trunk.norm.scale"]
         assert array.dtype == str(dtype).removeprefix("torch.")
         np.testing.assert_array_equal(
             array.astype("float32").read(), tree["trunk"]["norm.weight"].float().numpy()

@@ -17,7 +17,7 @@ if util.find_spec("torchvision") is None:
 import omnivore_jax as ov  # noqa: E402
 from omnivore_jax.weights.conversion import Request, convert  # noqa: E402
 from omnivore_jax.weights.diff import compare, summary  # noqa: E402
-from omnivore_jax.weights.opening import open_source  # noqa: E402
+from omnivore_jax.weights.opening import open_weights  # noqa: E402
 from omnivore_jax.weights.torch.released import write_released  # noqa: E402
 from tests.weights.torch.foreign import randomised, torchvision_models  # noqa: E402
 
@@ -35,7 +35,7 @@ def through(model, tmp_path, **request):
     """Saves a model's state dict, converts it and opens the result."""
     torch.save(model.state_dict(), tmp_path / "f.pth")
     job = convert(tmp_path / "f.pth", tmp_path / "w.safetensors", Request(**request))
-    return job, ov.load(tmp_path / "w.safetensors")
+    return job, ov.load(tmp_path / "w.safetensors").module()
 
 
 def run(model, shape):
@@ -130,7 +130,7 @@ def test_names_of_classes_come_from_the_libraries(tmp_path):
 def test_every_key_of_torchvisions_swin3d_is_known(tmp_path):
     theirs = torchvision_models().video.swin3d_t(weights=None)
     torch.save({"model": theirs.state_dict(), "optimizer": {}, "epoch": 3}, tmp_path / "f")
-    source = open_source(tmp_path / "f")
+    source = open_weights(tmp_path / "f")
     assert source.unknown == [] and len(source.arrays) + len(source.buffers) == len(
         theirs.state_dict()
     )

@@ -27,7 +27,7 @@ from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights.card import make_card, read_card  # noqa: E402
 from omnivore_jax.weights.conversion import Request  # noqa: E402
 from omnivore_jax.weights.lazy import lazy  # noqa: E402
-from omnivore_jax.weights.opening import open_source  # noqa: E402
+from omnivore_jax.weights.opening import open_weights  # noqa: E402
 from omnivore_jax.weights.torch import file as torch_file  # noqa: E402  (needs torch)
 from omnivore_jax.weights.torch.hub import FILES, new_hub  # noqa: E402
 from omnivore_jax.weights.torch.released import write_hub_folder  # noqa: E402
@@ -155,7 +155,7 @@ def test_a_trained_demo_has_the_same_top_5_in_a_process_without_jax(tmp_path):
         "--config.log.tensorboard=False",
     ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
-    source = open_source(tmp_path / "run")
+    source = open_weights(tmp_path / "run")
     params = unflatten({path: jnp.asarray(array.read()) for path, array in source.arrays.items()})
     job = write_hub_folder(tmp_path / "run", tmp_path / "hub", Request(certificate="required"))
     assert source.config.position_bias == "factored" and job.plan.config.position_bias == "joint"

@@ -14,7 +14,7 @@ from typing import Any
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_output
 from omnivore_jax.weights.card import HUB_CARD
-from omnivore_jax.weights.lazy import Lazy
+from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.torch import file as torch_file
 from omnivore_jax.weights.torch.state_dict import torch_state
 
@@ -46,7 +46,9 @@ _USES = {
 
 
 @contextmanager
-def new_hub(folder: Path, arrays: Mapping[str, Lazy], card: Mapping[str, Any]) -> Iterator[Path]:
+def new_hub(
+    folder: Path, arrays: Mapping[str, LazyArray], card: Mapping[str, Any]
+) -> Iterator[Path]:
     """Writes a folder for `torch.hub.load(folder, card["model"]["name"], source="local")`, whole or not at all.
 
     `arrays` are the parameters by path, with joint tables. Gives the path of the weights that it wrote; the card may
