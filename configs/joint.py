@@ -84,6 +84,7 @@ def joint(
             "frames": 32,  # P 4
             # P A: 32 frames at stride 2 (C: 2 s, then 32 uniform: clip = "seconds")
             "clip": "stride",
+            "views": "4x3",  # P A: 4 clips x 3 crops in the last evaluation
             "stride": 2,
             "size": 224,
             "crop": "random_resized",  # C: after short side 256

@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 import omnivore_jax as ov
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.weights.inspection import inspect, text
+from omnivore_jax.weights.opening import open_weights
 from tests.whole_runs import complete, rows, training_rows
 
 BEFORE = Path(__file__).parent / "before"
@@ -63,3 +65,11 @@ def test_how_to_run_in_a_card_of_before_is_ignored(tmp_path):
     x = np.random.default_rng(0).standard_normal((2, 1, 32, 32, 3), np.float32)
     models = [ov.load(path) for path in (BEFORE / "before.safetensors", tmp_path / "w.safetensors")]
     np.testing.assert_array_equal(*(model(x) for model in models))
+
+
+def test_views_that_a_card_of_before_has_in_words_are_shown_as_a_protocol():
+    view = inspect(open_weights(BEFORE / "before.safetensors"))["protocols"]["video"]
+    assert (view["frames"], view["size"], view["clips"], view["crops"]) == (8, 32, 1, 1)
+    assert "8 frames at stride 2 in the middle" in text(
+        inspect(open_weights(BEFORE / "before.safetensors"))
+    )

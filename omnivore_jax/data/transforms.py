@@ -5,7 +5,7 @@ Training and evaluation are two values: a transform is made for one of them and 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_ima
 from omnivore_jax.data.depth import Missing, depth_of, disparity_of
 from omnivore_jax.data.image_ops import Box, Frames
 from omnivore_jax.data.manifest import Kind
-from omnivore_jax.data.protocol import DepthConvention, Interpolation, Protocol
+from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Interpolation, Protocol
 from omnivore_jax.data.randaugment import RandAugmentConfig, rand_augment
 from omnivore_jax.data.records import Record
 from omnivore_jax.data.sample import BadRecord, Sample
@@ -68,6 +68,8 @@ class DatasetConfig:
     """True: the recipe's. All frames of a clip alike; a depth map is moved, never recoloured."""
     depth_missing: Missing = "far"
     """What a depth of 0 stands for (depth.py)."""
+    views: Literal["", "4x3", "4x3_video_swin", "1x3"] = ""
+    """Clips x crops of a video in the last evaluation (protocol.py); empty: one in the center."""
 
     def __post_init__(self):
         if self.crop == "centre":
@@ -85,6 +87,8 @@ class DatasetConfig:
             raise ValueError(f"flip={self.flip}; use a probability")
         if self.kind != "video" and self.frames != 1:
             raise ValueError(f"frames={self.frames}; a dataset of kind {self.kind!r} has 1")
+        if self.views and self.kind != "video":
+            raise ValueError(f"views={self.views!r}; a dataset of kind {self.kind!r} has one view")
         if 0 < self.short_side < self.size:
             raise ValueError(
                 f"short_side={self.short_side} is below size={self.size}; make it larger, or 0"
@@ -104,6 +108,14 @@ class DatasetConfig:
             antialias=self.antialias,
             depth=depth if self.kind == "rgbd" else None,
         )
+
+    def last_protocol(self, disparity_max: float) -> Protocol:
+        """Says how the last evaluation of a run sees a sample: `views`, of its frames and size."""
+        center = self.protocol(disparity_max)
+        if not self.views:
+            return center
+        size = {"frames": self.frames, "short_side": self.size, "size": self.size}
+        return replace(PROTOCOLS[self.views], interpolation=self.interpolation, **size)
 
     @property
     def antialias(self) -> bool:

@@ -29,7 +29,7 @@ class Feed(NamedTuple):
     mode: Mode = "all"
     """What of RGB-D is shown."""
     views: int = 1
-    """Of a sample; they follow one another along the time axis of a batch."""
+    """Of a sample; above 1, batches have them in front: [b v t h w c]."""
     fusion: Fusion = "logits"
 
 
@@ -95,7 +95,11 @@ def _inputs(batch: Batch, feed: Feed) -> Float[Array, "n t h w c"]:
         raise ValueError("mode='depth', but the dataset has no depth; evaluate it with mode='all'")
     if feed.mode == "rgb":
         batch = batch._replace(disparity=None)
-    x = preprocess(batch, feed.preprocessing)
     if feed.views > 1:
-        x = x.reshape(-1, x.shape[1] // feed.views, *x.shape[2:])
+        batch = batch._replace(rgb=_flat(batch.rgb), disparity=_flat(batch.disparity))
+    x = preprocess(batch, feed.preprocessing)
     return depth_only(x) if feed.mode == "depth" else x
+
+
+def _flat(views: Any) -> Any:
+    return None if views is None else views.reshape(-1, *views.shape[2:])

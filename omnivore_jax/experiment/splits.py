@@ -15,8 +15,9 @@ from omnivore_jax.core.files import sha256
 from omnivore_jax.data import manifest
 from omnivore_jax.data.batches import MOST_REPLACEMENTS
 from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
+from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
-from omnivore_jax.data.transforms import EvalTransform, TrainTransform
+from omnivore_jax.data.transforms import EvalTransform, TrainTransform, ViewsTransform
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.ingest.verify import check_once, check_split
 
@@ -28,10 +29,13 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class RunData:
-    """Both splits of every dataset; `val` lacks those that have no validation split."""
+    """Both splits of every dataset; `val` and `last` lack those without a validation split."""
 
     train: Mapping[str, OpenDataset]
     val: Mapping[str, OpenDataset]
+    """As validated during training: one view."""
+    last: Mapping[str, OpenDataset]
+    """As seen by the last evaluation: `data.<dataset>.views`."""
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -73,7 +77,7 @@ def open_datasets(settings: Settings) -> RunData:
         once.
 
     """
-    train, val, mistakes = {}, {}, []
+    train, val, last, mistakes = {}, {}, {}, []
     for name, config in settings.datasets.items():
         try:
             transform = TrainTransform(config, settings.training[name].preprocessing.disparity_max)
@@ -83,9 +87,12 @@ def open_datasets(settings: Settings) -> RunData:
             mistakes.append(str(mistake))
             continue
         if _has_validation(name, settings):
-            val[name] = open_dataset(
-                name, config, settings.store.root, "val", eval_transform(name, settings)
-            )
+            root, single = settings.store.root, eval_transform(name, settings)
+            val[name] = last[name] = open_dataset(name, config, root, "val", single)
+            protocol = last_protocol(name, settings)
+            if protocol.views > 1:
+                views = ViewsTransform(config.kind, protocol)
+                last[name] = open_dataset(name, config, root, "val", views)
         else:
             logging.warning(
                 "data.%s has no validation samples: it is trained on, but not evaluated", name
@@ -98,7 +105,13 @@ def open_datasets(settings: Settings) -> RunData:
             logging.warning(
                 "data.%s has %d samples where the config plans %d", name, len(dataset), planned
             )
-    return RunData(train, val)
+    return RunData(train, val, last)
+
+
+def last_protocol(name: str, settings: Settings) -> Protocol:
+    """Says how the last evaluation of a run sees the samples of a dataset."""
+    limit = settings.training[name].preprocessing.disparity_max
+    return settings.datasets[name].last_protocol(limit)
 
 
 def eval_transform(name: str, settings: Settings) -> EvalTransform:

@@ -109,13 +109,13 @@ def _dataset(
 ) -> DatasetResult | None:
     """Scores a split; None where its task is no classification, which the page does not show."""
     kind, classes = settings.datasets[name].kind, data.val[name].classes
-    result = evaluator.evaluate(name, params)
+    result = evaluator.evaluate_last(name, params)
     if not isinstance(result, Classification):
         logging.info("%s: %s", name, result.row())
         return None
     if kind != "rgbd":
         return reports.dataset_result(name, kind, classes, result)
-    depth, rgb = (evaluator.evaluate(name, params, mode) for mode in ("depth", "rgb"))
+    depth, rgb = (evaluator.evaluate_last(name, params, mode) for mode in ("depth", "rgb"))
     return reports.dataset_result(name, kind, classes, result, depth, rgb)
 
 

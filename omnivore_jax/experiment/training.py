@@ -22,7 +22,7 @@ from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.eval.metrics import mean_score
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings
-from omnivore_jax.experiment.splits import RunData
+from omnivore_jax.experiment.splits import RunData, last_protocol
 from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import Split, split_batch
@@ -214,12 +214,7 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
     inputs = {
         tasks[name].head: {
             "modality": dataset.kind,
-            "frames": dataset.frames,
-            "size": [dataset.size, dataset.size],
-            "resize": f"short side {dataset.size}",
-            "crop": f"centre {dataset.size}",
-            "interpolation": dataset.interpolation,
-            "views": "1",
+            "protocol": last_protocol(name, settings).to_json(),
         }
         for name, dataset in settings.datasets.items()
     }

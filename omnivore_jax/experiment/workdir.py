@@ -30,7 +30,7 @@ FREE = (
         "data.prefetch",
         "data.max_host_gib",
     ),
-    *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val"),
+    *("data.*.microbatch", "data.*.remat", "data.*.num_train", "data.*.num_val", "data.*.views"),
 )
 """Keys that may change between two starts of a run: how it is run, not what it learns from."""
 

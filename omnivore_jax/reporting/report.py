@@ -31,7 +31,6 @@ MOST_CLASSES = 1000
 """More have no confusion matrix: nobody could look at it."""
 
 
-
 @dataclass(frozen=True)
 class RunInfo:
     """What was run; the config, the versions and the command are in config.json."""

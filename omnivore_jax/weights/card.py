@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
+from omnivore_jax.core.types import DISPARITY_MAX
+from omnivore_jax.data.protocol import Protocol, from_prose
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import check_name
 from omnivore_jax.model.preprocess import Preprocessing
@@ -194,9 +196,24 @@ def _check(card: Any) -> None:
     for head, spec in card.get("inputs", {}).items():
         if not isinstance(spec, dict) or not isinstance(spec.get("modality", ""), str):
             raise ValueError(f"inputs of {head!r} are {spec!r}")
+        if "protocol" in spec:
+            Protocol.from_json(spec["protocol"])
     for head, names in card.get("classes", {}).items():
         if not isinstance(names, list) or len(names) != heads.get(head):
             raise ValueError(f"classes of {head!r} are no list of {heads.get(head, 'its')} names")
+
+
+def protocols_of(card: Mapping[str, Any]) -> dict[str, Protocol]:
+    """Reads by head how samples are made ready for scoring; cards of before say it in words."""
+    protocols = {}
+    for head, spec in card.get("inputs", {}).items():
+        limit = card.get("preprocessing", {}).get(head, {}).get("disparity_max", DISPARITY_MAX)
+        protocol = from_prose(spec, limit)
+        if "protocol" in spec:
+            protocol = Protocol.from_json(spec["protocol"])
+        if protocol is not None:
+            protocols[head] = protocol
+    return protocols
 
 
 def card_beside(weights: Path) -> tuple[dict[str, Any], Meaning] | None:

@@ -13,8 +13,9 @@ import numpy as np
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.model.params import abstract_model
-from omnivore_jax.weights.card import model_json
+from omnivore_jax.weights.card import model_json, protocols_of
 from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.load import check_shapes
 from omnivore_jax.weights.opening import WeightsFile
@@ -39,6 +40,7 @@ def inspect(source: WeightsFile) -> dict[str, Any]:
         "heads": source.heads,
         "classes": {head: len(names) for head, names in card.get("classes", {}).items()},
         "preprocessing": card.get("preprocessing", {}),
+        "protocols": {head: p.to_json() for head, p in protocols_of(card).items()},
         "licence": card.get("licence", "") if card else licence_of(source.layout),
         "sha256": sha256(source.path) if source.path.is_file() else None,
         "weights_sha256": digest,
@@ -93,6 +95,7 @@ def text(found: Mapping[str, Any]) -> str:
             f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items()
         )
         or "not said",
+        **{f"view of {head}": text for head, text in _views(found["protocols"]).items()},
         "licence": found["licence"] or "not said",
         "source": found["card"].get("source", {}).get("file", "not said"),
         "certificate": found["card"].get("certificate", {}).get("status", "none"),
@@ -105,6 +108,10 @@ def text(found: Mapping[str, Any]) -> str:
     return "\n".join(
         [str(found["file"]), *(f"  {key:<14} {value}" for key, value in lines.items())]
     )
+
+
+def _views(protocols: Mapping[str, Any]) -> dict[str, str]:
+    return {head: Protocol.from_json(spec).describe() for head, spec in protocols.items()}
 
 
 def _some(listed: list[str], count: int) -> str:

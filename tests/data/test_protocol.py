@@ -6,7 +6,28 @@ import pytest
 
 from omnivore_jax.core.config import ConfigError
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol, from_prose
-from omnivore_jax.weights.provenance import INPUTS, WIDE
+
+PICTURE = {
+    "frames": 1,
+    "size": [224, 224],
+    "resize": "short side 224",
+    "crop": "centre 224",
+    "interpolation": "bicubic",
+    "views": "1",
+}
+CLIP = PICTURE | {"modality": "video", "frames": 32, "interpolation": "bilinear"}
+INPUTS = {
+    "image": PICTURE | {"modality": "image"},
+    "rgbd": PICTURE | {"modality": "rgbd", "disparity": {"missing": "0 is the nearest value"}},
+    "video": CLIP
+    | {
+        "views": "4 x 3: 160 frames evenly over the first 10 s, 32 consecutive from 0, 40, 80, "
+        "120; 3 crops of 224 along the longer side; mean of the logits"
+    },
+    "epic": CLIP | {"views": "1 x 3: the middle frames of 32 equal segments; 3 crops of 224"},
+}
+"""What cards said before they had protocols."""
+WIDE = {"size": [384, 384], "resize": "short side 384", "crop": "centre 384"}
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

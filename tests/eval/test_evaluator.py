@@ -240,8 +240,8 @@ def test_depth_of_a_dataset_without_depth_and_an_unknown_head_are_errors(params)
 
 
 def test_views_of_a_sample_are_fused_before_it_is_judged(params):
-    """Three views, one after another along time: the mean of their logits or probabilities."""
-    views = [np.stack([Digits().load(3 * i + v, 0).rgb[0] for v in range(3)]) for i in range(4)]
+    """Three views in front of time: the mean of their logits or probabilities."""
+    views = [np.stack([Digits().load(3 * i + v, 0).rgb for v in range(3)]) for i in range(4)]
     batch = Batch(np.stack(views), None, np.arange(4, dtype=np.int32), np.ones(4, bool))
     x = (batch.rgb.reshape(12, 1, 8, 8, 3) / 255 - SPEC.mean) / SPEC.std
     logits = np.asarray(by_hand(params, x.astype(np.float32))[0]).reshape(4, 3, 10)

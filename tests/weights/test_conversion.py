@@ -8,6 +8,7 @@ import pytest
 import omnivore_jax as ov
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.data.protocol import PROTOCOLS
 from omnivore_jax.model.params import abstract_model, init_params, merge
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.accounts import lines
@@ -64,7 +65,7 @@ def test_the_card_says_all_that_is_known(source, tmp_path):
     assert card["licence"].endswith("if these are the released Omnivore weights or made from them")
     assert (
         "8 x metres" in card["inputs"]["rgbd"]["disparity"]["depth"]
-        and card["inputs"]["video"]["frames"] == 32
+        and card["inputs"]["video"]["protocol"] == PROTOCOLS["4x3"].to_json()
     )
     assert card["source"]["layout"] == "released Omnivore" and len(card["source"]["sha256"]) == 64
     assert card["licence"].startswith("CC-BY-NC 4.0") and any(
