@@ -56,7 +56,7 @@ class Head(NamedTuple):
 
 
 def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[str, Head]:
-    """Reads `image` (keep), `new=old` (rename) and `name:classes` (keep, or fresh where the file's has others).
+    """Reads `image` (keep), `new=old` (rename), `name:classes` (keep; fresh if others are there).
 
     Raises:
         UserError: the file has no such head, or no number is one.
@@ -216,8 +216,8 @@ class _Maker:
         array = None if held is None else self.source.arrays.get(held)
         if held is None or array is None:
             return None
-        rules = [self.source.rules[held]] if held in self.source.rules else []
-        rules += [] if array.dtype == "float32" else [f"from {array.dtype}"]
+        cast = "" if array.dtype == "float32" else f"from {array.dtype}"
+        rules = [rule for rule in (self.source.rules.get(held), cast) if rule]
         array = _floats(self.source, held, array)
         if (
             array.shape != shape
@@ -243,14 +243,11 @@ class _Maker:
 
     def _table(self, path: str, shape: tuple[int, ...]) -> Found | None:
         base, _, part = path.rpartition(".")
-        held, old, new = (
-            self.source.config.position_bias,
-            self.source.config.window,
-            self.config.window,
-        )
+        held = self.source.config.position_bias
+        old, new = self.source.config.window, self.config.window
         parts = ("joint",) if held == "joint" else ("spatial", "temporal")
         names = tuple(f"{base}.{name}" for name in parts)
-        if any(name not in self.source.arrays for name in names):
+        if not self.source.arrays.keys() >= set(names):
             return None
         tables = {
             p: _floats(self.source, n, self.source.arrays[n])
@@ -330,7 +327,6 @@ def _rows(part: str, window: Size) -> int:
 def _of(part: str, window: Size) -> Size:
     """The window that a table spans: one of the factored ones is 1 long along the others' axes."""
     t, h, w = window
-    # pyright: ignore[reportReturnType]
     return {"joint": (t, h, w), "spatial": (1, h, w), "temporal": (t, 1, 1)}[part]
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.torch.names import BUFFER, TABLE, torch_name
+from omnivore_jax.weights.torch.names import BUFFER, torch_name
+from omnivore_jax.weights.torch.renames import from_mmpretrain, from_transformers, third_of
 
 PATCHES = "patch_embed.proj.weight"
 TORCHVISION_2D = "features.0.0.weight"
@@ -151,10 +152,10 @@ def _family(shapes: Shapes, trunk: str) -> _Family:
             "torchvision Swin 2-D", _from_torchvision(1, {"0.0": "proj", "0.2": "norm"}), "image"
         )
     if trunk + TRANSFORMERS in shapes:
-        return _Family("Hugging Face transformers Swin 2-D", _from_transformers, "image", True)
+        return _Family("Hugging Face transformers Swin 2-D", from_transformers, "image", True)
     if trunk + MMPRETRAIN in shapes:
         stages = {key.split(".")[0] for key in _behind(shapes, f"{trunk}stages.")}
-        rename = _from_mmpretrain(len(stages) - 1)
+        rename = from_mmpretrain(len(stages) - 1)
         return _Family("MMPretrain Swin 2-D", rename, "image", unfolds=True)
     if any(key.startswith(f"{trunk}features.") for key in shapes):
         return _Family("torchvision Swin 3-D", _from_torchvision(0, {}), "video")
@@ -207,67 +208,6 @@ def _from_torchvision(first: int, embed: Mapping[str, str]) -> Callable[[str], s
     return rename
 
 
-def _renamer(*rules: tuple[str, str]) -> Callable[[str], str]:
-    """Applies the first rule whose pattern fits a whole key; others stay, and are then unknown."""
-
-    def rename(key: str) -> str:
-        for pattern, new in rules:
-            match = re.fullmatch(pattern, key)
-            if match:
-                return match.expand(new)
-        return key
-
-    return rename
-
-
-_BLOCK = r"layers\.(\d+)\.blocks\.(\d+)\."
-_LEAF = r"(weight|bias)"
-_OURS = r"layers.\1.blocks.\2."
-_PARTS = {"query": 0, "key": 1, "value": 2, "q_proj": 0, "k_proj": 1, "v_proj": 2}
-"""Order of the rows of a joined projection."""
-_SPLIT = rf"encoder\.{_BLOCK}attention\.(?:self\.(query|key|value)|([qkv]_proj))\.{_LEAF}"
-
-_from_transformers = _renamer(
-    (rf"embeddings\.patch_embeddings\.projection\.{_LEAF}", r"patch_embed.proj.\1"),
-    (rf"embeddings\.norm\.{_LEAF}", r"patch_embed.norm.\1"),
-    (rf"layernorm\.{_LEAF}", r"norm.\1"),
-    (
-        rf"encoder\.{_BLOCK}attention\.(?:self|relative_position_bias)\.({TABLE})",
-        _OURS + r"attn.\3",
-    ),
-    (rf"encoder\.{_BLOCK}attention\.(?:output\.dense|o_proj)\.{_LEAF}", _OURS + r"attn.proj.\3"),
-    (_SPLIT, _OURS + r"attn.qkv.\5"),
-    (rf"encoder\.{_BLOCK}layernorm_before\.{_LEAF}", _OURS + r"norm1.\3"),
-    (rf"encoder\.{_BLOCK}layernorm_after\.{_LEAF}", _OURS + r"norm2.\3"),
-    (rf"encoder\.{_BLOCK}(?:intermediate\.dense|mlp\.fc1)\.{_LEAF}", _OURS + r"mlp.fc1.\3"),
-    (rf"encoder\.{_BLOCK}(?:output\.dense|mlp\.fc2)\.{_LEAF}", _OURS + r"mlp.fc2.\3"),
-    (
-        rf"encoder\.layers\.(\d+)\.downsample\.(norm|reduction)\.{_LEAF}",
-        r"layers.\1.downsample.\2.\3",
-    ),
-)
-"""Of SwinModel, as its files have it, and as models of version 5 name it in memory (`q_proj`)."""
-
-
-def _from_mmpretrain(last: int) -> Callable[[str], str]:
-    """Renames what SwinTransformer has; the norm after stage `last` is the model's."""
-    block = r"stages\.(\d+)\.blocks\.(\d+)\."
-    return _renamer(
-        (rf"patch_embed\.projection\.{_LEAF}", r"patch_embed.proj.\1"),
-        (rf"patch_embed\.norm\.{_LEAF}", r"patch_embed.norm.\1"),
-        (rf"norm{last}\.{_LEAF}", r"norm.\1"),
-        (rf"{block}(norm1|norm2)\.{_LEAF}", _OURS + r"\3.\4"),
-        (rf"{block}attn\.w_msa\.({TABLE})", _OURS + r"attn.\3"),
-        (rf"{block}attn\.w_msa\.(qkv|proj)\.{_LEAF}", _OURS + r"attn.\3.\4"),
-        (rf"{block}ffn\.layers\.0\.0\.{_LEAF}", _OURS + r"mlp.fc1.\3"),
-        (rf"{block}ffn\.layers\.1\.{_LEAF}", _OURS + r"mlp.fc2.\3"),
-        (
-            rf"stages\.(\d+)\.downsample\.(norm|reduction)\.{_LEAF}",
-            r"layers.\1.downsample.\2.\3",
-        ),
-    )
-
-
 def _named(
     shapes: Shapes, where: str, trunk: str, others: tuple[str, ...], family: _Family
 ) -> Layout:
@@ -288,8 +228,9 @@ def _named(
         elif key.startswith(trunk):
             inner = key.removeprefix(trunk)
             name = "trunk." + family.rename(inner)
-            if family.joins and re.fullmatch(_SPLIT, inner):
-                name = f"{name} {_part(inner)}"  # no parameter's name, until all three are there
+            third = third_of(inner) if family.joins else None
+            if third is not None:
+                name = f"{name} {third}"  # no parameter's name, until all three are there
             unfold = family.unfolds and ".downsample." in name
             _enter(names, name, Origin((key,), unfold), where)
         else:
@@ -311,12 +252,6 @@ def _enter(names: dict[str, Origin], name: str, origin: Origin, where: str) -> N
             "remove one of them"
         )
     names[name] = origin
-
-
-def _part(inner: str) -> int:
-    """Says which third of a joined projection a key holds."""
-    match = re.fullmatch(_SPLIT, inner)
-    return 0 if match is None else _PARTS[match[3] or match[4]]
 
 
 def _with_joined(names: Mapping[str, Origin]) -> dict[str, Origin]:
