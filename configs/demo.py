@@ -80,7 +80,7 @@ def get_config(variant: str = "joint") -> ConfigDict:
     config.eval = ConfigDict({"every": 2000, "batch_size": 250, "retrieval": 6000})
     config.log = ConfigDict({"every": 50, "tensorboard": True, "compile_cache": ""})
     config.hardware = ConfigDict(
-        {"chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0}
+        {"platform": "cpu", "chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0}
     )  # 2 CPU cores
     return config
 

@@ -145,7 +145,7 @@ def joint(
     )  # steps; about 3 epochs
     config.log = ConfigDict({"every": 20, "tensorboard": True, "compile_cache": ""})
     config.hardware = ConfigDict(
-        {"chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0}
+        {"platform": "tpu", "chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0}
     )  # TPU v5e
     return config
 

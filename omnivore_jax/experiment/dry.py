@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.feeding import feeding
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model import cost
+from omnivore_jax.model.attention.table import explain, stage_calls
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.train import estimate
 from omnivore_jax.train.mesh import batch_shards, mesh_shape
@@ -61,6 +63,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         )
         for name, row in rows.items()
     ]
+    hours = estimate.hours(work, settings.hardware)
     counts = cost.parameter_count(settings.model, settings.heads)
     heads = {head: counts[f"heads.{head}"] for head in settings.heads}
     return {
@@ -73,14 +76,42 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         "steps_per_epoch": mixture.steps_per_epoch,
         "batching": settings.train.batching,
         "mesh": mesh,
-        "mesh_rule": "batch over data x fsdp; parameters over fsdp (largest axis) and tensor (columns, then rows)",
+        "mesh_rule": "batch over data x fsdp; parameters over fsdp (largest axis) and tensor "
+        "(columns, then rows)",
+        "attention": attention_lines(settings, settings.hardware.platform),
         "datasets": rows,
-        "hours": estimate.hours(work, settings.hardware),
+        "hours": hours,
+        "feeding": _feeding(settings, rows, hours),
         "hours_formula": estimate.HOURS_FORMULA,
         "memory_formula": estimate.MEMORY_FORMULA,
         "hardware": dataclasses.asdict(settings.hardware),
         "config": dict(config),
     }
+
+
+def attention_lines(settings: Settings, platform: str) -> list[str]:
+    """Says which attention backend serves the run on a platform, and why."""
+    calls = []
+    for dataset in settings.datasets.values():
+        stages = cost.layout(settings.model, (dataset.frames, dataset.size, dataset.size))
+        dtype, dropout = settings.compute.dtype, settings.compute.dropout > 0
+        calls += stage_calls(stages, platform=platform, dtype=dtype, dropout=dropout)
+    return explain(settings.compute.attention, calls)
+
+
+def _feeding(settings: Settings, rows: Mapping[str, Any], hours: float) -> str:
+    """Says how many cores decode as fast as the chips train."""
+    seconds, parts = 0.0, []
+    for name, row in rows.items():
+        dataset = settings.datasets[name]
+        cost_of_one = feeding(dataset.kind, dataset.frames, 1).cpu_seconds
+        seconds += row["samples"] * cost_of_one
+        parts.append(f"{name} {1000 * cost_of_one:.1f} ms")
+    cores = seconds / (3600 * hours)
+    return (
+        f"feeding: {cores:,.0f} cores on all hosts together decode as fast as the chips train "
+        f"(CPU time of a sample: {', '.join(parts)})"
+    )
 
 
 def _begin(settings: Settings) -> tuple[Settings, list[str]]:
@@ -183,6 +214,7 @@ def render(plan: Mapping[str, Any]) -> str:
         *plan["init_from"],
         f"mesh {axes} = {math.prod(mesh.values())} devices",
         *_wrapped(plan["mesh_rule"]),
+        *(line for text in plan["attention"] for line in _wrapped(text)),
         "",
         *_table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
         "",
@@ -191,6 +223,7 @@ def render(plan: Mapping[str, Any]) -> str:
         "teraflops "
         f"at {hardware['utilisation']:.0%}, memory {hardware['memory_gib']:g} GiB each",
         *_wrapped(plan["hours_formula"]),
+        *_wrapped(plan["feeding"]),
         *_wrapped(plan["memory_formula"]),
         "",
         "config:",

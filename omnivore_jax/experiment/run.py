@@ -18,12 +18,14 @@ from omnivore_jax.core.compile_cache import open_cache
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.peers import Peers, Stopped
 from omnivore_jax.core.signals import Preemption
+from omnivore_jax.experiment.dry import attention_lines
 from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.splits import check_validation, manifest_facts, open_datasets
 from omnivore_jax.experiment.summary import Summary, summarise
 from omnivore_jax.experiment.training import Run, run_training
 from omnivore_jax.experiment.workdir import host_facts, open_workdir
+from omnivore_jax.model.attention.base import platform
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.train.mesh import make_mesh
 from omnivore_jax.weights import accounts
@@ -82,6 +84,8 @@ def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None
         settings, params = _begin_from(settings, manager)
         run = replace(run, settings=settings)
         evaluator = RunEvaluator(settings, data, mesh)
+        for line in attention_lines(settings, platform()):
+            logging.info("%s", line)
         whole = False
         if began is not None:
             check_validation(settings, data, workdir)

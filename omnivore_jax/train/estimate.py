@@ -6,7 +6,7 @@ Touches no device.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jaxtyping import PyTree
 
@@ -37,6 +37,7 @@ A backward pass costs two, and recomputation is forward again.
 class HardwareConfig:
     """The machine that an estimate is for: the section `hardware`."""
 
+    platform: Literal["tpu", "gpu", "cpu"] = "tpu"
     chips: int = 1
     teraflops: float = 197.0
     """Peak of a chip in the type that the model computes in."""
