@@ -1,6 +1,7 @@
 """Gradients of parameters in bfloat16 computation, read in the program that a TPU is given."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +9,25 @@ import pytest
 from jax.extend.core import Literal
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import abstract_model, merge
-from tests.train.miniature import CLASSES, MODEL
+from tests.train.miniature import MODEL, trainer
+
+HEADS = trainer().heads
 
 SUMS = ("dot_general", "reduce_sum", "scatter-add")
 """What adds up over tokens: where a gradient gets its precision."""
 
 
-def inlined(jaxpr, names, equations):
+def inlined(jaxpr: Any, names: dict, equations: list) -> list:
     """Writes a program without inner programs: equations as (primitive, inputs, outputs).
 
     `names` maps variables to (name, type) pairs.
     """
 
-    def name(var):
+    def name(var: Any):
         if isinstance(var, Literal):
-            return (f"literal {var.val}", var.aval.dtype)
+            return (f"literal {var.val}", jnp.result_type(var.val))
         return names.setdefault(var, (f"v{len(equations)}.{len(names)}.{id(var)}", var.aval.dtype))
 
     for equation in jaxpr.eqns:
@@ -53,11 +57,12 @@ def lineage(result, makers):
 
 @pytest.mark.parametrize("position_bias", ["joint", "factored"])
 def test_gradients_of_parameters_are_added_up_in_float32(position_bias):
-    config = replace(MODEL, dtype="bfloat16", position_bias=position_bias)
-    graph, params = abstract_model(config, CLASSES)
+    config = replace(MODEL, position_bias=position_bias)
+    compute = Compute(dtype="bfloat16")
+    graph, params = abstract_model(config, HEADS)
 
     def loss(params, x):
-        return sum(merge(graph, params)(x, head=name).sum() for name in CLASSES)
+        return sum(merge(graph, params)(x, head=name, compute=compute).sum() for name in HEADS)
 
     device = jax.sharding.AbstractDevice("TPU v5 lite", None, "tpu")
     mesh = jax.sharding.AbstractMesh((1,), ("one",), abstract_device=device)
