@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,7 @@ def test_windows_attend_as_brute_force_from_coordinates_says(backend):
         np.testing.assert_allclose(out[sample], want, atol=2e-6)
 
 
-def arguments(masked=True, dropout=False):
+def arguments(masked=True, dropout=False) -> Any:
     grid = window_grid((2, 4, 4), (2, 2, 2), shifted=True)
     windows = 2 * 4
     qkv = jnp.asarray(rng.standard_normal((windows, 8, 3 * HEADS * HEAD_DIM)), jnp.float32)
@@ -101,7 +103,8 @@ def test_the_gradient_of_the_shared_bias_is_the_sum_over_windows(backend):
 
 
 def test_masks_are_held_once_a_class_and_never_once_a_sample():
-    masks, ids = shift_masks(window_grid((8, 28, 28), (8, 7, 7), shifted=True))
+    both: Any = shift_masks(window_grid((8, 28, 28), (8, 7, 7), shifted=True))
+    masks, ids = both
     assert masks.shape == (4, 392, 392) and ids.shape == (16,)
     qkv, bias = jnp.ones((32, 392, 12)), jnp.ones((2, 392, 392))
     jaxpr = jax.make_jaxpr(lambda q, b: window_attention(q, b, (masks, ids)))(qkv, bias)

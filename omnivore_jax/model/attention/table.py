@@ -38,10 +38,12 @@ class Choice(NamedTuple):
 class Stage(Protocol):
     """What the calls of a stage follow from (`cost.StageLayout`)."""
 
-    channels: int
-    heads: int
-    shift: Size
-
+    @property
+    def channels(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def shift(self) -> Size: ...
     @property
     def window_tokens(self) -> int: ...
 
