@@ -68,7 +68,7 @@ WRONG = {
     ),
     "no such backend": (
         ["--config.attention.backend=magic"],
-        "attention.backend='magic' is not known; use auto or xla",
+        "attention.backend='magic' is not known; use one of auto, ",
     ),
     "depth where a picture is expected": (
         ["--config.data.demo_rgbd.kind=image"],
