@@ -53,11 +53,9 @@ def seal(
 def is_sealed(step: Path) -> bool:
     """Says whether every process that wrote the step sealed its part; reads no data."""
     names = {file.name for file in (step / FOLDER).glob("process_*_of_*.json")}
-    return any(name.startswith("process_0_of_") for name in names) and all(
-        _name(process, processes) in names
-        for processes in {int(name.removesuffix(".json").rpartition("_")[2]) for name in names}
-        for process in range(processes)
-    )
+    counts = {int(name.removesuffix(".json").rpartition("_")[2]) for name in names}
+    needed = {_name(process, count) for count in counts for process in range(count)}
+    return any(name.startswith("process_0_of_") for name in names) and needed <= names
 
 
 def find_damage(step: Path, visible: Patience = VISIBLE) -> str | None:

@@ -34,10 +34,10 @@ def build_all(classes: tuple[type, ...], section: Mapping[str, Any], where: str)
     for key in section:
         if key not in known:
             raise ConfigError(f"{where}.{key} is not a known key; {_hint(str(key), known)}")
-    return tuple(
-        _build_one(cls, {k: v for k, v in section.items() if known[k] is cls}, where)
-        for cls in classes
-    )
+    parts: dict[type, dict[str, Any]] = {cls: {} for cls in classes}
+    for key, value in section.items():
+        parts[known[key]][key] = value
+    return tuple(_build_one(cls, values, where) for cls, values in parts.items())
 
 
 def _build_one(cls: type[T], values: Mapping[str, Any], where: str) -> T:

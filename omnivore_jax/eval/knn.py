@@ -8,6 +8,7 @@ queries are always RGB, only what the gallery shows changes.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -129,41 +130,45 @@ def _vote(
     return scores.argmax(1)
 
 
+class _Best(NamedTuple):
+    """The nearest rows so far, nearest first."""
+
+    similarity: Float[Array, "q k"]
+    index: Int[Array, "q k"]
+
+
 def _nearest_in_blocks(
     query: Shaped[np.ndarray, "q c"], gallery: Shaped[np.ndarray, "n c"], k: int, block: int
 ) -> tuple[Int32[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
     """Walks the gallery in blocks of one size, for one program, and keeps the best k so far."""
     size = min(block, len(gallery))
     placed = jax.device_put(query)
-    best = jax.device_put(
-        (np.full((len(query), k), -np.inf, np.float32), np.zeros((len(query), k), np.int32))
-    )
+    nothing = np.full((len(query), k), -np.inf, np.float32), np.zeros((len(query), k), np.int32)
+    best = _Best(*jax.device_put(nothing))
     for at in range(0, len(gallery), size):
         rows = gallery[at : at + size]
         padded = np.pad(rows, [(0, size - len(rows)), (0, 0)])
-        best = _better(
-            *best, placed, *jax.device_put((padded, np.int32(at), np.int32(len(rows)))), k=k
-        )
+        block_of_rows = jax.device_put((padded, np.int32(at), np.int32(len(rows))))
+        best = _better(best, placed, *block_of_rows, k=k)
     similarities, indices = jax.device_get(best)
     return indices, similarities
 
 
 @partial(jax.jit, static_argnames="k")
 def _better(
-    best: Float[Array, "q k"],
-    indices: Int[Array, "q k"],
+    best: _Best,
     query: Float[Array, "q c"],
     rows: Float[Array, "n c"],
     first: Int[Array, ""],
     valid: Int[Array, ""],
     *,
     k: int,
-) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+) -> _Best:
     """Merges the best so far with a block of the gallery whose first row is number `first`."""
     at = jnp.arange(len(rows), dtype=jnp.int32)
     similarity = jnp.matmul(query, rows.T, precision="highest")
     similarity = jnp.where(at < valid, similarity, -jnp.inf)
     near, where = jax.lax.top_k(similarity, min(k, len(rows)))
-    candidates = jnp.concatenate([indices, first + where], axis=1)
-    best, place = jax.lax.top_k(jnp.concatenate([best, near], axis=1), k)
-    return best, jnp.take_along_axis(candidates, place, axis=1)
+    candidates = jnp.concatenate([best.index, first + where], axis=1)
+    similarity, place = jax.lax.top_k(jnp.concatenate([best.similarity, near], axis=1), k)
+    return _Best(similarity, jnp.take_along_axis(candidates, place, axis=1))

@@ -256,7 +256,8 @@ def _layout(name: str, row: Mapping[str, Any]) -> list[str]:
         counts = [str(stage[key]) for key in ("channels", "blocks", "heads")]
         extents = [_times(stage[key]) for key in ("size", "padded", "window", "shift")]
         rows.append((str(number + 1), *counts, *extents, str(stage["windows"])))
-    title = f"{name}: {row['kind']} {_times(row['input'])}, head {row['head']} ({row['classes']:,} classes)"
+    head = f"head {row['head']} ({row['classes']:,} classes)"
+    title = f"{name}: {row['kind']} {_times(row['input'])}, {head}"
     return [title, *("  " + line for line in _table(rows)), ""]
 
 
@@ -265,7 +266,7 @@ def _times(extent: Sequence[int]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]

@@ -56,12 +56,10 @@ def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalShee
     if not found:
         return None
     first = found[0]
-    common = [
-        c for c in np.unique(first.query_concepts) if all(c in n.gallery_concepts for n in found)
-    ]
+    common = set(first.query_concepts).intersection(*(n.gallery_concepts for n in found))
     of_class = {
         c: int(np.argmax(first.query_concepts == c))
-        for c in common or np.unique(first.query_concepts)
+        for c in sorted(common) or np.unique(first.query_concepts)
     }
     chosen = np.array(list(of_class.values())[:QUERIES])
     samples = stack([first.queries.load(int(i), 0) for i in chosen])
@@ -79,8 +77,11 @@ def _found(neighbours: Neighbours, chosen: np.ndarray, data: RunData) -> Found:
     shown = [_shown(neighbours.gallery, row, neighbours.pair.mode) for row in indices]
     right = neighbours.gallery_concepts[indices] == neighbours.query_concepts[chosen, None]
     classes = data.train[neighbours.pair.gallery].classes
-    labels = [[classes[neighbours.gallery.load(int(i), 0).label] for i in row] for row in indices]
-    names = tuple(tuple(row) for row in labels)
+
+    def names_of(row: np.ndarray) -> tuple[str, ...]:
+        return tuple(classes[neighbours.gallery.load(int(i), 0).label] for i in row)
+
+    names = tuple(map(names_of, indices))
     return Found(neighbours.pair.gallery, neighbours.pair.shows, names, right, np.stack(shown))
 
 

@@ -114,9 +114,8 @@ def _knn(
         concept: number
         for number, concept in enumerate(np.unique([*query_concepts, *gallery_concepts]))
     }
-    queries, gallery = (
-        np.array([numbers[c] for c in of]) for of in (query_concepts, gallery_concepts)
-    )
+    queries = np.array([numbers[concept] for concept in query_concepts])
+    gallery = np.array([numbers[concept] for concept in gallery_concepts])
     can = answerable(queries, gallery)
     if not can.any() or len(np.unique(gallery)) < 2:
         return None

@@ -59,7 +59,7 @@ class EvalConfig:
     A result does not depend on it.
     """
     retrieval: int = 6000
-    """Most queries, and samples of a gallery, of the search across modalities at the end; 0: off."""
+    """Most queries, and samples of a gallery, of the search across modalities; 0: off."""
 
     def __post_init__(self):
         if self.every < 0:

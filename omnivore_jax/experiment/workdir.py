@@ -97,8 +97,12 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[s
     return [
         f"{key} was {before.get(key, 'absent')!r}, is {after.get(key, 'absent')!r}"
         for key in sorted(keys)
-        if not any(fnmatch(key, pattern) for pattern in FREE)
+        if not _is_free(key)
     ]
+
+
+def _is_free(key: str) -> bool:
+    return any(fnmatch(key, pattern) for pattern in FREE)
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ Embeds an image, a clip or an RGB-D picture and refines its tokens, stage by sta
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import cast
 
 import jax
@@ -99,7 +100,7 @@ class Trunk(nnx.Module):
         rates = drop_path_rates(rate, sum(depths))
         factors = drop_path_factors(cast(Keys, child_keys(keys, 0)), rates)
         blocks = iter([f if r else None for f, r in zip(factors, rates, strict=True)])
-        return [[next(blocks) for _ in range(depth)] for depth in depths]
+        return [list(islice(blocks, depth)) for depth in depths]
 
 
 def stage_names(config: ModelConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures of a report as SVG that takes colours and font from the page: light and dark both work."""
+"""Figures of a report as SVG with the colours and the font of the page, light or dark."""
 
 import io
 import re
@@ -92,10 +92,10 @@ def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: s
         axes.grid(False, axis="y")
         axes.set_axisbelow(True)
 
-    values = "; ".join(
-        f"{g}: {', '.join(f'{run} {v:.1%}' for run, v in group.items())}"
-        for g, group in groups.items()
-    )
+    def told(group: Mapping[str, float]) -> str:
+        return ", ".join(f"{run} {value:.1%}" for run, value in group.items())
+
+    values = "; ".join(f"{name}: {told(group)}" for name, group in groups.items())
     return _figure(
         draw,
         name,

@@ -25,7 +25,7 @@ class TrainConfig:
     seed: int = 0
     batching: Literal["separate", "mixed"] = "separate"
     batch_size: int = 0
-    """Samples of a mixed step over all datasets, on average; 0: the largest of their batch sizes."""
+    """Samples of a mixed step, on average; 0: the largest batch size of the datasets."""
 
     def __post_init__(self):
         if self.epochs <= 0 and self.steps <= 0:
