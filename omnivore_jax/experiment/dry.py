@@ -10,6 +10,7 @@ from typing import Any
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.feeding import feeding
+from omnivore_jax.data.loader import BATCHES_ON_DEVICE
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment.settings import Settings, resolve
@@ -154,7 +155,7 @@ def _dataset(
         activation_bytes=cost.activation_bytes(
             settings.model, size, replace(settings.compute, remat=recipe.remat)
         ),
-        sample_bytes=_sample_bytes(dataset),
+        batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset),
     )
     return {
         "kind": dataset.kind,

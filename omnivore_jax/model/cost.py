@@ -7,7 +7,6 @@ multiply-add as 2.
 """
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,7 +14,8 @@ import jax
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.params import abstract_model
+from omnivore_jax.model.heads import Heads
+from omnivore_jax.model.params import Params, abstract_model
 from omnivore_jax.model.window import WindowGrid, window_grid
 
 
@@ -51,17 +51,17 @@ class StageLayout(NamedTuple):
         return math.prod(self.window)
 
 
-def parameter_count(config: ModelConfig, heads: Mapping[str, int] | None = None) -> dict[str, int]:
+def parameter_count(config: ModelConfig, heads: Heads | None = None) -> dict[str, int]:
     """Counts parameters: {"trunk": ..., "heads.image": ..., "total": ...}."""
     _, params = abstract_model(config, heads or {})
-    parts = {"trunk": params["trunk"]} | {
-        f"heads.{name}": head for name, head in params.get("heads", {}).items()
-    }
-    counts = {
-        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
-        for name, part in parts.items()
-    }
+    parts = {"trunk": params["trunk"]}
+    parts |= {f"heads.{name}": head for name, head in params.get("heads", {}).items()}
+    counts = {name: _elements(part) for name, part in parts.items()}
     return counts | {"total": sum(counts.values())}
+
+
+def _elements(params: Params) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def layout(config: ModelConfig, size: Size) -> list[StageLayout]:
@@ -114,20 +114,25 @@ def _embedded(config: ModelConfig, channels: int) -> int:
 
 
 def activation_bytes(config: ModelConfig, size: Size, compute: Compute = Compute()) -> int:
-    """Estimates what the forward pass of one sample keeps for the backward pass, with unfused attention.
+    """Estimates what one sample holds at the height of a training step, with unfused attention.
 
-    A block keeps, per token and in units of C values: its two inputs (2), two normalised maps (2), q, k, v (3), the
-    output of attention (1), both sides of the GELU (8); and float32 attention weights, heads x window tokens.
-    Recomputed attention keeps its input alone, a recomputed block both inputs; the largest stands there once in full.
+    A block keeps, per token and in units of C values: its two inputs (2), two normalised maps (2),
+    q, k, v (3), the output of attention (1), both sides of the GELU (8); and float32 attention
+    weights, heads x window tokens. Recomputed attention keeps its input alone, a recomputed block
+    both inputs; the largest stands there once in full. While the largest block is differentiated,
+    the gradients of its attention weights and logits stand beside them in float32, and the weights
+    once more in the type of the computation.
     """
     width = 2 if compute.dtype == "bfloat16" else 4
-    total, largest = 0, 0
+    kept, largest, differentiated = 0, 0, 0
     for stage in layout(config, size):
-        weights = 4 * stage.padded_tokens * stage.heads * stage.window_tokens
-        attention = width * stage.channels * (2 * stage.tokens + 3 * stage.padded_tokens) + weights
+        pairs = stage.padded_tokens * stage.heads * stage.window_tokens
+        tokens = 2 * stage.tokens + 3 * stage.padded_tokens
+        attention = width * stage.channels * tokens + 4 * pairs
         mlp = width * stage.channels * stage.tokens * (1 + 2 * config.mlp_ratio)
         inputs = 2 * width * stage.channels * stage.tokens
         recomputed = {"none": 0, "attention": attention, "block": attention + mlp}[compute.remat]
-        total += stage.blocks * (inputs + attention + mlp - recomputed)
+        kept += stage.blocks * (inputs + attention + mlp - recomputed)
         largest = max(largest, recomputed)
-    return total + largest
+        differentiated = max(differentiated, (4 + 4 + width) * pairs)
+    return kept + largest + differentiated

@@ -18,12 +18,12 @@ from omnivore_jax.train.microbatch import Split
 MEMORY_FORMULA = (
     "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 "
     "when accumulated) "
-    "+ micro-batch x bytes that a sample keeps for the backward pass + samples of the device x "
-    "bytes of a sample"
+    "+ micro-batch x bytes that a sample holds at the height of the step + batches on the device x "
+    "samples of the device x bytes of a sample"
 )
 HOURS_FORMULA = (
-    "hours = samples with padding x forward FLOPs x (3, and 1 more where blocks are computed again, about 1/2 "
-    "where attention is) "
+    "hours = samples with padding x forward FLOPs x (3, and 1 more where blocks are computed "
+    "again, about 1/2 where attention is) "
     "/ (chips x teraflops x 1e12 x utilisation x 3600)"
 )
 PASSES = {"none": 3.0, "attention": 3.5, "block": 4.0}
@@ -82,7 +82,7 @@ class Work(NamedTuple):
 
 
 def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
-    """Counts the parameters that a device holds, from their shapes and the sizes of the mesh (`mesh.mesh_shape`)."""
+    """Counts the parameters that a device holds, from their shapes and `mesh.mesh_shape`."""
 
     def share(path: str, shape: tuple[int, ...]) -> int:
         axes = [axis for axis in partition_spec(tuple(path.split(".")), shape, mesh) if axis]
@@ -97,23 +97,23 @@ def memory(
     split: Split,
     *,
     activation_bytes: int,
-    sample_bytes: int,
+    batch_bytes: int,
 ) -> Memory:
     """Estimates the memory of a device during a step, by `MEMORY_FORMULA`.
 
     An upper bound where groups are not trained.
 
-    `activation_bytes` is what one sample keeps for the backward pass, `sample_bytes` what it has as
-    the host sends it.
+    `activation_bytes` is what one sample holds at the height of the step, `batch_bytes` what one
+    has in all batches on the device, in use or waiting, as the host sends them.
     """
-    held = elements_per_device(params, mesh)
+    elements = elements_per_device(params, mesh)
     return Memory(
-        parameters=4 * held,
-        gradients=(4 if split.count == 1 else 8) * held,
-        moments=8 * held,
-        average=4 * held,
+        parameters=4 * elements,
+        gradients=(4 if split.count == 1 else 8) * elements,
+        moments=8 * elements,
+        average=4 * elements,
         activations=split.micro * activation_bytes,
-        batch=split.local * sample_bytes,
+        batch=split.local * batch_bytes,
     )
 
 

@@ -3,6 +3,8 @@ import math
 import jax
 import pytest
 
+from omnivore_jax.model.compute import Compute
+from omnivore_jax.model.cost import activation_bytes
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.estimate import HardwareConfig, Work, elements_per_device, hours, memory
@@ -30,11 +32,9 @@ def test_the_estimate_divides_parameters_as_the_shardings_do(config):
 def test_memory_of_swin_t_on_one_device_is_twenty_bytes_a_parameter_and_what_its_samples_keep():
     params = abstract_model(SWIN_T, HEADS)[1]
     one = {"data": 1, "fsdp": 1, "tensor": 1}
-    found = memory(params, one, Split(1, 64, 64), activation_bytes=10**6, sample_bytes=150_528)
+    found = memory(params, one, Split(1, 64, 64), activation_bytes=10**6, batch_bytes=150_528)
     assert found.total == 20 * PARAMETERS + 64 * 10**6 + 64 * 150_528
-    accumulated = memory(
-        params, one, Split(1, 64, 16), activation_bytes=10**6, sample_bytes=150_528
-    )
+    accumulated = memory(params, one, Split(1, 64, 16), activation_bytes=10**6, batch_bytes=150_528)
     assert accumulated.total == found.total + 4 * PARAMETERS - 48 * 10**6
 
 
@@ -54,3 +54,15 @@ def test_hours_follow_from_flops_by_hand():
 def test_an_impossible_machine_is_named_with_its_remedy(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))}=.*; use "):
         HardwareConfig(**wrong)
+
+
+def test_memory_of_a_clip_step_is_what_the_tpu_compiler_reserves():
+    """Swin-B, depths 2, 1, 1, 1, two clips at once, blocks recomputed: 4.74 GiB on a v5e."""
+    config = model_config("omnivore_swin_b", depths=(2, 1, 1, 1))
+    compute = Compute(dtype="bfloat16", remat="block")
+    clip = activation_bytes(config, (32, 224, 224), compute)
+    params = abstract_model(config, HEADS)[1]
+    one = {"data": 1, "fsdp": 1, "tensor": 1}
+    pixels = 3 * 32 * 224**2 * 3  # of three batches
+    total = memory(params, one, Split(1, 4, 2), activation_bytes=clip, batch_bytes=pixels).total
+    assert 0.95 * 4.74 < total / 2**30 < 1.25 * 4.74
