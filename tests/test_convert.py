@@ -222,35 +222,16 @@ def test_diff_of_two_runs_compares_all_that_was_saved(run_folder, tmp_path, ours
 
 
 def test_a_destination_that_is_not_one_is_refused(ours, tmp_path):
-    for options, target, says in (
-        (PLAIN, "w.bin", "should end in .safetensors"),
-        (
-            Options(certificate=False, window=["8", "x"]),
-            "w.safetensors",
-            "--window=8,x; write three numbers",
-        ),
-        (
-            Options(certificate=False, window=["99999999", "7", "7"]),
-            "w.safetensors",
-            "has more than 16,384 tokens",
-        ),
-        (
-            Options(certificate=False, raw=True),
-            "w.safetensors",
-            "--raw, but .* holds one set of weights",
-        ),
-        (
-            Options(certificate=False, variant="tiny"),
-            "w.safetensors",
-            "--variant=tiny has embed_dim=24, but",
-        ),
-        (
-            Options(certificate=False, classes=("image",)),
-            "w.safetensors",
-            "--classes=image; write HEAD=FILE",
-        ),
+    for values, target, says in (
+        ({}, "w.bin", "should end in .safetensors"),
+        ({"window": ["8", "x"]}, "w.safetensors", "--window=8,x; write three numbers"),
+        ({"window": ["99999999", "7", "7"]}, "w.safetensors", "has more than 16,384 tokens"),
+        ({"raw": True}, "w.safetensors", "--raw, but .* holds one set of weights"),
+        ({"variant": "tiny"}, "w.safetensors", "--variant=tiny has embed_dim=24, but"),
+        ({"classes": ["image"]}, "w.safetensors", "--classes=image; write HEAD=FILE"),
     ):
         with pytest.raises(UserError, match=says):
+            options = convert.read_options({"certificate": False, **values})
             convert.from_torch(options, ours, tmp_path / target)
     with pytest.raises(UserError, match="should end in .torch or .pth or .pt, or in nothing"):
         convert.to_torch(PLAIN, ours, tmp_path / "w.onnx")
