@@ -34,8 +34,8 @@ def class_names(origin: str, classes: int) -> list[str]:
         names = _from_file(Path(origin))
     if len(names) != classes:
         raise UserError(
-            f"--classes: {origin} has {len(names)} names, the head {classes} classes; give the list "
-            "of its dataset"
+            f"--classes: {origin} has {len(names)} names, the head {classes} classes; give the "
+            "list of its dataset"
         )
     return names
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omnivore_jax.core.types import Size
-from omnivore_jax.model.embed import DepthEmbed
+from omnivore_jax.model.config import DepthEmbed
 
 
 def option(default: Any, text: str) -> Any:

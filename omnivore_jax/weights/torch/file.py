@@ -122,7 +122,7 @@ def _load(torch: Any, path: Path) -> Any:
 
 
 def _inert() -> list[Any]:
-    """Types that training files hold beside their tensors and that do nothing when they are made."""
+    """Lists types beside the tensors of training files that do nothing when they are made."""
     from numpy._core.multiarray import scalar
 
     numbers = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]

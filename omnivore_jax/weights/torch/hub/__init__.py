@@ -30,9 +30,9 @@ model = torch.hub.load("{folder}", "{name}", source="local")  # the path of this
 ```
 
 A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and
-`disparity=`, a float tensor [h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled
-feature. To keep a changed model, save its `state_dict()`. `card.json` says what the weights were
-made from, which inputs they expect, their licence, and how near the outputs come to those of
+`disparity=`, a float tensor [h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the
+pooled feature. To keep a changed model, save its `state_dict()`. `card.json` says what the weights
+were made from, which inputs they expect, their licence, and how near the outputs come to those of
 omnivore_jax.
 """
 _USES = {
@@ -46,7 +46,7 @@ _USES = {
 
 @contextmanager
 def new_hub(folder: Path) -> Iterator[Path]:
-    """Gives the draft of a folder for `torch.hub.load(folder, name, source="local")`, with its code.
+    """Gives the draft of a folder for torch.hub (`source="local"`), with its code.
 
     The block writes the weights (`WEIGHTS`) and the texts (`write_texts`) into it. When it ends the
     folder comes about, whole or not at all; one that was written here is replaced.
