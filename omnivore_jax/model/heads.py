@@ -77,8 +77,8 @@ def linear_heads(heads: Heads) -> dict[str, int]:
 
 
 def describe_spec(spec: Any) -> str:
-    """Says what a head is, in words."""
-    return f"{spec} classes" if isinstance(spec, int) else type(spec).__name__
+    """Says what a head is: the end of a sentence about it."""
+    return f"has {spec} classes" if isinstance(spec, int) else f"is a {type(spec).__name__}"
 
 
 def spec_to_json(spec: Any) -> int | dict[str, Any]:

@@ -101,7 +101,7 @@ def _choose_head(text: str, heads: Heads) -> tuple[str, Head]:
             f"{name}:CLASSES"
         )
     if colon and renames and heads.get(source) != int(number):
-        what = f"is {describe_spec(heads[source])}" if source in heads else "is not there"
+        what = describe_spec(heads[source]) if source in heads else "has no classes"
         raise UserError(
             f"--heads={text}: {source!r} {what}; write {name}={source} to rename it, "
             f"{name}:{number} for a fresh one"

@@ -104,7 +104,7 @@ def test_it_is_kept_renamed_dropped_or_replaced(file, tmp_path, params, capsys):
     fresh = {row["path"] for row in done["table"] if row["kind"] == "fresh"}
     assert fresh == {"heads.map.kernel", "heads.map.bias"}
     for request, says in (
-        ({"heads": ["a=map:7"]}, "'map' has MapSpec; write a=map to rename it"),
+        ({"heads": ["a=map:7"]}, "'map' is a MapSpec; write a=map to rename it"),
         ({"classes": {"map": "timm"}}, "head 'map' is no linear classifier"),
     ):
         with pytest.raises(UserError, match=says):

@@ -90,7 +90,7 @@ def _open(src: Path, request: Request) -> Job:
     for name, spec in job.plan.heads.items():
         if not isinstance(spec, int):
             raise UserError(
-                f"head {name!r} is a {describe_spec(spec)}, and PyTorch's models have linear "
+                f"head {name!r} {describe_spec(spec)}, and PyTorch's models have linear "
                 "classifiers; leave it out by --heads=..., which names the heads to keep"
             )
     return job
