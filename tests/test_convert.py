@@ -237,6 +237,28 @@ def test_a_destination_that_is_not_one_is_refused(ours, tmp_path):
         convert.to_torch(PLAIN, ours, tmp_path / "w.onnx")
 
 
+def test_what_flags_say_becomes_a_request():
+    values = {
+        "window": ["8", "12", "12"],
+        "classes": ["image=timm", "video=names.txt"],
+        "heads": ["image", "mine:3"],
+        "allow_missing": ["x.*", "y"],
+        "depth_embed": "summed",
+        "prefix": None,
+        "seed": 3,
+        "raw": True,
+    }
+    assert convert.read_options(values) == Options(
+        window=(8, 12, 12),
+        classes={"image": "timm", "video": "names.txt"},
+        heads=("image", "mine:3"),
+        allow_missing=("x.*", "y"),
+        depth_embed="summed",
+        seed=3,
+        raw=True,
+    )
+
+
 def test_the_command_takes_flags_with_dashes_and_fails_in_one_line(ours, tmp_path):
     def call(*arguments):
         command = [sys.executable, "-m", "omnivore_jax.convert", *map(str, arguments)]

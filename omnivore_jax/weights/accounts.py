@@ -69,7 +69,7 @@ def lines(rows: Iterable[Row]) -> list[str]:
 def summary(rows: Iterable[Row]) -> list[tuple[str, int, str, str]]:
     """Lists (kind, number, rule, example) of all that share a kind and a rule.
 
-    Few fresh and unused ones singly.
+    Fresh and unused ones stand singly where they are few.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

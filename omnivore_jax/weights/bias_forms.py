@@ -1,6 +1,4 @@
-"""Position bias from one form or size to another.
-
-Factored or joint, other windows, the other window index.
+"""Position bias from one form to the other (factored, joint) and from window to window.
 
 Tables of numpy; time is the slowest axis of a joint table's rows, columns are heads.
 """
@@ -13,10 +11,7 @@ from jaxtyping import Float
 from omnivore_jax.core.types import Size
 
 Keep = Literal["all", "image"]
-"""What the way back to factored keeps.
-
-As much as it can over all offsets, or the bias inside a frame exactly.
-"""
+"""What a factored bias keeps of a joint one: most over all offsets, or all within a frame."""
 
 CUBIC = -0.75
 """PyTorch's coefficient of bicubic interpolation."""

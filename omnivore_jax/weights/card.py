@@ -1,7 +1,4 @@
-"""What weights say about themselves.
-
-Enough to build and feed the model, read its answers and know its origin.
-"""
+"""What weights say about themselves: how to build and feed the model and read its answers."""
 
 import dataclasses
 import json

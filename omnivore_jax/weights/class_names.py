@@ -1,7 +1,4 @@
-"""Names of the classes of a head, from a file of the user's or a library that ships them.
-
-None is made up.
-"""
+"""Names of the classes of a head, from a file of the user's or a library; none is made up."""
 
 import csv
 import json

@@ -1,7 +1,4 @@
-"""Where a training run begins.
-
-The weights of a file or of another run, fitted to the model that is to be trained.
-"""
+"""Where a training run begins: weights of a file or of another run, fitted to its model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -78,9 +75,6 @@ def read_initial(plan: Plan) -> Params:
 
 
 def _optional(file: ModelConfig, config: ModelConfig) -> tuple[str, ...]:
-    """Parts of a file that a model may leave out.
-
-    Heads, and what embeds depth where it does that otherwise.
-    """
+    """Lists what a model may leave out: heads, and what embeds depth in another way than it."""
     depth = ("trunk.depth_patch_embed.", "trunk.patch_embed.var_proj.")
     return ("heads.", *(depth if config.depth_embed != file.depth_embed else ()))

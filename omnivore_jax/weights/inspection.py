@@ -1,7 +1,4 @@
-"""What is in a file of weights or a run.
-
-Model, heads, preprocessing, hashes, numbers that are none.
-"""
+"""What is in a file of weights or a run: model, heads, preprocessing, hashes, bad numbers."""
 
 import hashlib
 import math
@@ -66,9 +63,9 @@ def _fits(source: WeightsFile) -> str | None:
 
 
 def _read_all(arrays: Mapping[str, LazyArray]) -> tuple[str, dict[str, int]]:
-    """A digest of the values in our names and layout, the same whatever file holds them.
+    """Digests the values in our names and layout, whatever file holds them, and counts bad ones.
 
-    And what is not finite.
+    Returns the digest, and by path the numbers of values that are NaN or infinity.
     """
     total, bad = hashlib.sha256(), {}
     for path in sorted(arrays):

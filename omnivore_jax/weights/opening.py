@@ -1,7 +1,4 @@
-"""Any file or run with weights, opened.
-
-What model is in it and its arrays by our paths, not yet read.
-"""
+"""Any file or run with weights, opened: its model, and its arrays by our paths, not yet read."""
 
 import json
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""The proof of a conversion.
-
-Our model and a PyTorch one with the same weights, side by side on the same inputs.
-"""
+"""The proof of a conversion: our model and PyTorch's, with equal weights and inputs."""
 
 import math
 import warnings
@@ -147,10 +144,7 @@ def not_run(not_finite: Mapping[str, int]) -> dict[str, Any]:
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """A certificate for people.
-
-    Its status with the largest differences, then what is over its limit or differs.
-    """
+    """Writes a certificate for people: its status and differences, then what is over a limit."""
     line, over = f"certificate: {report['status']}", report.get("over", [])
     if "features" in report:
         each = [f"{name} {difference}" for name, difference in report["logits"].items()]

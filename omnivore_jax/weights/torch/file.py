@@ -136,10 +136,7 @@ def _inert() -> list[Any]:
 
 
 def _unsafe(message: str) -> str | None:
-    """What a refused pickle wanted, by torch's words ("Unsupported global.
-
-    GLOBAL posix.system was not ...").
-    """
+    """What a refused pickle asks for, by torch's words ("... GLOBAL posix.system was not ...")."""
     for mark in ("GLOBAL ", "Trying to load unsupported ", "unsupported operand "):
         if mark in message:
             return message.split(mark, 1)[1].split()[0]

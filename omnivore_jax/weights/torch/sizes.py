@@ -103,7 +103,9 @@ def _likely(fits: list[Size], known: str | None, where: str, asked: Size | None)
 def check_variant(config: ModelConfig, variant: str | None, where: str) -> ModelConfig:
     """Gives a model the name of the variant that the user says it is.
 
-    Raises UserError where its sizes are others.
+    Raises:
+        UserError: its sizes are others.
+
     """
     if variant is None:
         return config
@@ -151,10 +153,7 @@ def _blocks(shapes: Shapes, where: str) -> tuple[int, ...]:
 def _windows(
     rows: int, flat: bool, tokens: int | None, where: str, wanted: Size | None
 ) -> list[Size]:
-    """Lists the windows whose table has this many rows.
-
-    Those square in space, and the named one.
-    """
+    """Lists the windows whose table has so many rows: those square in space, and the named one."""
     sides = [
         side
         for side in range(1, math.isqrt(rows) + 1, 2)

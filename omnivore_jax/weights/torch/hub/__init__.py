@@ -1,7 +1,4 @@
-"""Folders that torch.hub loads.
-
-Our weights with a PyTorch implementation of the model beside them, no JAX.
-"""
+"""Folders that torch.hub loads: our weights beside the model in plain PyTorch, no JAX."""
 
 import json
 import os

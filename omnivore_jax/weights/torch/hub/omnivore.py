@@ -1,6 +1,4 @@
-"""Omnivore in plain PyTorch.
-
-One Swin transformer over space and time that classifies images, clips and RGB-D.
+"""Omnivore in plain PyTorch: a Swin transformer that classifies images, clips and RGB-D.
 
 Paper: Girdhar et al., CVPR 2022 (arXiv 2201.08377). Needs nothing but torch. For inference: there
 is no dropout and no stochastic depth, so that training and evaluation mode compute the same.
