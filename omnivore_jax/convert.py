@@ -94,7 +94,7 @@ def read_options(values: Mapping[str, Any]) -> Options:
 
 def _value(name: str, hint: Any, value: Any) -> Any:
     kind = _kind(hint)
-    if value is None or get_origin(kind) not in (tuple, Mapping):
+    if value is None or get_origin(kind) not in (tuple, Sequence, Mapping):
         return value
     if kind == Size:
         return _window(name, value)
