@@ -222,38 +222,41 @@ def test_diff_of_two_runs_compares_all_that_was_saved(run_folder, tmp_path, ours
 
 
 def test_a_destination_that_is_not_one_is_refused(ours, tmp_path):
-    for options, target, says in (
-        (PLAIN, "w.bin", "should end in .safetensors"),
-        (
-            Options(certificate=False, window=["8", "x"]),
-            "w.safetensors",
-            "--window=8,x; write three numbers",
-        ),
-        (
-            Options(certificate=False, window=["99999999", "7", "7"]),
-            "w.safetensors",
-            "has more than 16,384 tokens",
-        ),
-        (
-            Options(certificate=False, raw=True),
-            "w.safetensors",
-            "--raw, but .* holds one set of weights",
-        ),
-        (
-            Options(certificate=False, variant="tiny"),
-            "w.safetensors",
-            "--variant=tiny has embed_dim=24, but",
-        ),
-        (
-            Options(certificate=False, classes=("image",)),
-            "w.safetensors",
-            "--classes=image; write HEAD=FILE",
-        ),
+    for values, target, says in (
+        ({}, "w.bin", "should end in .safetensors"),
+        ({"window": ["8", "x"]}, "w.safetensors", "--window=8,x; write three numbers"),
+        ({"window": ["99999999", "7", "7"]}, "w.safetensors", "has more than 16,384 tokens"),
+        ({"raw": True}, "w.safetensors", "--raw, but .* holds one set of weights"),
+        ({"variant": "tiny"}, "w.safetensors", "--variant=tiny has embed_dim=24, but"),
+        ({"classes": ["image"]}, "w.safetensors", "--classes=image; write HEAD=FILE"),
     ):
         with pytest.raises(UserError, match=says):
+            options = convert.read_options({"certificate": False, **values})
             convert.from_torch(options, ours, tmp_path / target)
     with pytest.raises(UserError, match="should end in .torch or .pth or .pt, or in nothing"):
         convert.to_torch(PLAIN, ours, tmp_path / "w.onnx")
+
+
+def test_what_flags_say_becomes_a_request():
+    values = {
+        "window": ["8", "12", "12"],
+        "classes": ["image=timm", "video=names.txt"],
+        "heads": ["image", "mine:3"],
+        "allow_missing": ["x.*", "y"],
+        "depth_embed": "summed",
+        "prefix": None,
+        "seed": 3,
+        "raw": True,
+    }
+    assert convert.read_options(values) == Options(
+        window=(8, 12, 12),
+        classes={"image": "timm", "video": "names.txt"},
+        heads=("image", "mine:3"),
+        allow_missing=("x.*", "y"),
+        depth_embed="summed",
+        seed=3,
+        raw=True,
+    )
 
 
 def test_the_command_takes_flags_with_dashes_and_fails_in_one_line(ours, tmp_path):

@@ -6,12 +6,14 @@ knows what its output means.
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from omnivore_jax.core import config as builder
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import Linear
 from omnivore_jax.model.noise import Keys, dropout
@@ -34,6 +36,14 @@ class HeadSpec(Protocol):
 
 Heads = Mapping[str, Any]
 """By name: a `HeadSpec`, or the number of classes of a linear classifier."""
+
+
+HEAD_KINDS: dict[str, type] = {}
+"""By name, the frozen dataclasses that specify heads and are no number of classes.
+
+What a card says of such a head is read with this table, so a task with its own head enters its
+`HeadSpec` here.
+"""
 
 
 class LinearHead(Linear):
@@ -59,6 +69,41 @@ def check_name(name: str) -> None:
             f"head={name!r} is no name; use a letter, then letters, digits, _ and -, for example "
             "image"
         )
+
+
+def linear_heads(heads: Heads) -> dict[str, int]:
+    """Lists the linear classifiers with their numbers of classes."""
+    return {name: spec for name, spec in heads.items() if isinstance(spec, int)}
+
+
+def describe_spec(spec: Any) -> str:
+    """Says what a head is: the end of a sentence about it."""
+    return f"has {spec} classes" if isinstance(spec, int) else f"is a {type(spec).__name__}"
+
+
+def spec_to_json(spec: Any) -> int | dict[str, Any]:
+    """Writes a head as a card does: the number of classes, or {"kind": ..., fields}."""
+    return spec if isinstance(spec, int) else {"kind": type(spec).__name__, **asdict(spec)}
+
+
+def spec_from_json(name: str, said: Any) -> Any:
+    """Reads a head of a card: undoes `spec_to_json`.
+
+    Raises:
+        ValueError: the name, the number, the kind or one of its fields is none.
+
+    """
+    check_name(name)
+    if isinstance(said, Mapping) and "kind" in said:
+        kind = said["kind"]
+        if kind not in HEAD_KINDS:
+            known = ", ".join(sorted(HEAD_KINDS)) or "linear classifiers alone"
+            raise ValueError(f"head {name!r} is of kind {kind!r}; this version knows {known}")
+        fields = {key: value for key, value in said.items() if key != "kind"}
+        return builder.build(HEAD_KINDS[kind], fields, f"heads.{name}")
+    if not isinstance(said, int) or said < 1:
+        raise ValueError(f"head {name!r} has {said!r} classes")
+    return said
 
 
 def make_heads(heads: Heads, config: ModelConfig, *, key: PRNGKeyArray) -> dict[str, nnx.Module]:

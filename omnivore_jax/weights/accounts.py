@@ -32,17 +32,18 @@ class Row(NamedTuple):
 def check_accounted(
     rows: Iterable[Row], where: object, missing: Sequence[str] = (), unused: Sequence[str] = ()
 ) -> None:
-    """Raises UserError where something is fresh or unused that no pattern (`trunk.depth_patch_embed.*`) names."""
+    """Checks that patterns (`trunk.depth_patch_embed.*`) permit all that is fresh or unused.
+
+    Raises:
+        UserError: something is fresh that `missing`, or unused that `unused` does not name.
+
+    """
     rows = list(rows)
     for kind, patterns, words in (
         ("fresh", missing, ("lacks", "missing")),
         ("unused", unused, ("has, unused,", "unused")),
     ):
-        names = [
-            r.name
-            for r in rows
-            if r.kind == kind and not any(fnmatchcase(r.name, p) for p in patterns)
-        ]
+        names = [r.name for r in rows if r.kind == kind and not _fits(r.name, patterns)]
         if names:
             more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
             listed = ", ".join(name[:100] for name in names[:3])
@@ -50,6 +51,10 @@ def check_accounted(
                 f"{where} {words[0]} {listed}{more}; permit it by "
                 f"--allow-{words[1]}=PATTERN,PATTERN"
             )
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def lines(rows: Iterable[Row]) -> list[str]:
@@ -64,7 +69,7 @@ def lines(rows: Iterable[Row]) -> list[str]:
 def summary(rows: Iterable[Row]) -> list[tuple[str, int, str, str]]:
     """Lists (kind, number, rule, example) of all that share a kind and a rule.
 
-    Few fresh and unused ones singly.
+    Fresh and unused ones stand singly where they are few.
     """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

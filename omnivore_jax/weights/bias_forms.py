@@ -1,6 +1,4 @@
-"""Position bias from one form or size to another.
-
-Factored or joint, other windows, the other window index.
+"""Position bias from one form to the other (factored, joint) and from window to window.
 
 Tables of numpy; time is the slowest axis of a joint table's rows, columns are heads.
 """
@@ -13,10 +11,7 @@ from jaxtyping import Float
 from omnivore_jax.core.types import Size
 
 Keep = Literal["all", "image"]
-"""What the way back to factored keeps.
-
-As much as it can over all offsets, or the bias inside a frame exactly.
-"""
+"""What a factored bias keeps of a joint one: most over all offsets, or all within a frame."""
 
 CUBIC = -0.75
 """PyTorch's coefficient of bicubic interpolation."""
@@ -59,7 +54,7 @@ def resize_table(
     that both windows have keep their rows, new ones repeat the row of the longest known offset.
     From a 2-D table (one frame) that is the inflation of the released code.
     """
-    (t, h, w), (t2, h2, w2) = ([2 * side - 1 for side in window] for window in (old, new))
+    (t, h, w), (t2, h2, w2) = _offsets(old), _offsets(new)
     cube = table.reshape(t, h, w, -1)
     if (h, w) != (h2, w2):
         cube = resize_bicubic(cube, (h2, w2))
@@ -67,10 +62,19 @@ def resize_table(
     return np.ascontiguousarray(cube[offsets].reshape(t2 * h2 * w2, -1))
 
 
+def _offsets(window: Size) -> Size:
+    """Numbers of offsets between two tokens of a window, by axis."""
+    t, h, w = window
+    return 2 * t - 1, 2 * h - 1, 2 * w - 1
+
+
 def resize_bicubic(
     x: Float[np.ndarray, "n h w c"], size: tuple[int, int]
 ) -> Float[np.ndarray, "n h2 w2 c"]:
-    """What torch.nn.functional.interpolate(mode="bicubic", align_corners=False) gives, without antialias."""
+    """Resizes as PyTorch does.
+
+    Source: torch.nn.functional.interpolate(mode="bicubic", align_corners=False, antialias=False).
+    """
     rows, columns = (_weights(n, m) for n, m in zip(x.shape[1:3], size, strict=True))
     out = np.einsum("ph,qw,nhwc->npqc", rows, columns, x.astype(np.float64), optimize=True)
     return out.astype(x.dtype)

@@ -1,7 +1,4 @@
-"""What weights say about themselves.
-
-Enough to build and feed the model, read its answers and know its origin.
-"""
+"""What weights say about themselves: how to build and feed the model and read its answers."""
 
 import dataclasses
 import json
@@ -15,7 +12,7 @@ from omnivore_jax.core.files import sha256
 from omnivore_jax.core.types import DISPARITY_MAX
 from omnivore_jax.data.protocol import Protocol, from_prose
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import check_name
+from omnivore_jax.model.heads import Heads, spec_from_json, spec_to_json
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.weights.reading import read_text
 
@@ -61,7 +58,8 @@ class Meaning(NamedTuple):
     """What a card says of how its weights are used, read."""
 
     model: ModelConfig
-    heads: dict[str, int]
+    heads: dict[str, Any]
+    """By name: the number of classes, or the specification of another head."""
     preprocessing: dict[str, Preprocessing]
     """By head."""
 
@@ -107,7 +105,7 @@ def model_json(model: ModelConfig) -> dict[str, Any]:
 
 def make_card(
     model: ModelConfig,
-    heads: Mapping[str, int],
+    heads: Heads,
     preprocessing: Mapping[str, Preprocessing],
     *,
     classes: Mapping[str, Sequence[str]] | None = None,
@@ -123,7 +121,7 @@ def make_card(
 
     """
     for head, names in (classes or {}).items():
-        if len(names) != heads.get(head):
+        if not _names_fit(names, heads.get(head, 0)):
             raise ValueError(
                 f"classes: {len(names)} names for head {head!r}, which has {heads.get(head, 'no')} "
                 "classes"
@@ -132,7 +130,7 @@ def make_card(
         "format": FORMAT,
         "variant": model.name,
         "model": model_json(model),
-        "heads": dict(heads),
+        "heads": {name: spec_to_json(spec) for name, spec in heads.items()},
         "classes": {head: list(names) for head, names in (classes or {}).items()},
         "preprocessing": {head: dataclasses.asdict(spec) for head, spec in preprocessing.items()},
         "inputs": dict(inputs or {}),
@@ -142,6 +140,11 @@ def make_card(
         "limits": list(LIMITS),
         "certificate": dict(NOT_CERTIFIED),
     }
+
+
+def _names_fit(names: Sequence[str], head: Any) -> bool:
+    """Tells whether so many classes can have names; only a linear head says how many it has."""
+    return not isinstance(head, int) or len(names) == head
 
 
 def read_card(card: Mapping[str, Any]) -> Meaning:
@@ -156,7 +159,8 @@ def read_card(card: Mapping[str, Any]) -> Meaning:
         head: builder.build(Preprocessing, spec, head)
         for head, spec in card["preprocessing"].items()
     }
-    return Meaning(builder.build(ModelConfig, model, "model"), dict(card["heads"]), specs)
+    heads = {name: spec_from_json(name, said) for name, said in card["heads"].items()}
+    return Meaning(builder.build(ModelConfig, model, "model"), heads, specs)
 
 
 def parse_card(text: str, where: Path) -> tuple[dict[str, Any], Meaning]:
@@ -186,10 +190,8 @@ def _check(card: Any) -> None:
         if not isinstance(card.get(key), dict):
             raise ValueError(f"{key} is {card.get(key)!r}, no section")
     heads = card["heads"]
-    for name, classes in heads.items():
-        check_name(name)
-        if not isinstance(classes, int) or classes < 1:
-            raise ValueError(f"head {name!r} has {classes!r} classes")
+    for name, said in heads.items():
+        spec_from_json(name, said)
     for key in ("classes", "inputs", "source", "certificate"):
         if not isinstance(card.get(key, {}), dict):
             raise ValueError(f"{key} is {card[key]!r}, no section")
@@ -199,7 +201,7 @@ def _check(card: Any) -> None:
         if "protocol" in spec:
             Protocol.from_json(spec["protocol"])
     for head, names in card.get("classes", {}).items():
-        if not isinstance(names, list) or len(names) != heads.get(head):
+        if not isinstance(names, list) or not _names_fit(names, heads.get(head, 0)):
             raise ValueError(f"classes of {head!r} are no list of {heads.get(head, 'its')} names")
 
 

@@ -1,7 +1,4 @@
-"""Names of the classes of a head, from a file of the user's or a library that ships them.
-
-None is made up.
-"""
+"""Names of the classes of a head, from a file of the user's or a library; none is made up."""
 
 import csv
 import json
@@ -18,8 +15,8 @@ TIMM = {1000: "imagenet_synsets.txt", 21841: "imagenet22k_synsets.txt"}
 """By number of classes: where the library keeps them."""
 
 
-def class_names(given: str, classes: int) -> list[str]:
-    """Reads the names of a head's classes: `given` is `torchvision`, `timm` or a file.
+def class_names(origin: str, classes: int) -> list[str]:
+    """Reads the names of a head's classes: `origin` is `torchvision`, `timm` or a file.
 
     Files (FACTS 2.1): JSON as a list, {"0": "name"}, {"0": ["n01440764", "tench"]} (ImageNet) or
     {"name": 0} (Kinetics); CSV of "verb,noun" rows (EPIC-Kitchens); else text, one name a line.
@@ -28,14 +25,14 @@ def class_names(given: str, classes: int) -> list[str]:
         UserError: the file or library is not there or has another number of names.
 
     """
-    if given in LIBRARIES:
-        names = LIBRARIES[given](classes)
+    if origin in LIBRARIES:
+        names = LIBRARIES[origin](classes)
     else:
-        names = _from_file(Path(given))
+        names = _from_file(Path(origin))
     if len(names) != classes:
         raise UserError(
-            f"--classes: {given} has {len(names)} names, the head {classes} classes; give the list "
-            "of its dataset"
+            f"--classes: {origin} has {len(names)} names, the head {classes} classes; give the "
+            "list of its dataset"
         )
     return names
 
@@ -52,7 +49,7 @@ def _from_file(path: Path) -> list[str]:
             raise ValueError("it is no JSON list or object")
         if path.suffix == ".csv":  # a text may have commas in its names: here alone the suffix says
             rows = [row for row in csv.reader(text.splitlines()) if row]
-            return [" ".join(cell.strip() for cell in row) for row in rows]
+            return [" ".join(map(str.strip, row)) for row in rows]
     except (csv.Error, RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(
             f"--classes: {path} is no list of names ({error}); see docs/weights.md"
@@ -60,16 +57,16 @@ def _from_file(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _from_json(held: Any) -> list[str]:
-    if isinstance(held, list):
-        return [str(name) for name in held]
-    if all(str(key).isdecimal() for key in held):
+def _from_json(content: Any) -> list[str]:
+    if isinstance(content, list):
+        return [str(name) for name in content]
+    if all(str(key).isdecimal() for key in content):
         named = {
             int(key): name[-1] if isinstance(name, list) else str(name)
-            for key, name in held.items()
+            for key, name in content.items()
         }
     else:
-        named = {int(number): str(name).strip("\"'") for name, number in held.items()}
+        named = {int(number): str(name).strip("\"'") for name, number in content.items()}
     missing = set(range(len(named))) - named.keys()
     if missing:
         raise ValueError(f"class {min(missing)} has no name")

@@ -1,25 +1,24 @@
-"""A whole conversion into a file of ours.
+"""A whole conversion into a file of ours, phase after phase.
 
-Opened, planned, every tensor accounted for, written with its card.
+Open and plan, write a draft, let PyTorch say what it computes, keep the account, let the source
+go, compare with what JAX computes, write the card. Only frozen values pass from one to the next.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_other, check_output, new_file, sha256
-from omnivore_jax.core.types import Size
-from omnivore_jax.model.embed import DepthEmbed
+from omnivore_jax.model.heads import linear_heads
 from omnivore_jax.model.params import Params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.weights import accounts, provenance
-from omnivore_jax.weights.bias_forms import Keep
 from omnivore_jax.weights.card import Origin, card_file, check_card_file, make_card
 from omnivore_jax.weights.class_names import class_names
 from omnivore_jax.weights.fit import (
@@ -27,14 +26,15 @@ from omnivore_jax.weights.fit import (
     check_finite,
     choose_heads,
     make_plan,
-    parameter_count,
     target_config,
 )
-from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.load import read_params
 from omnivore_jax.weights.opening import WeightsFile, open_weights
+from omnivore_jax.weights.request import Request
+from omnivore_jax.weights.result import Result, make_result
 from omnivore_jax.weights.safetensors import read_safetensors, replace_card, write_safetensors
 from omnivore_jax.weights.torch import certificate
+from omnivore_jax.weights.torch.certificate import Expected
 from omnivore_jax.weights.torch.state_dict import State, torch_state
 
 SUFFIX = ".safetensors"
@@ -43,156 +43,33 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a conversion is asked for; by default the file's own model."""
-
-    variant: str | None = None
-    prefix: str | None = None
-    heads: Sequence[str] | None = None
-    classes: Mapping[str, str] = field(default_factory=dict)
-    window: Size | None = None
-    source_window: Size | None = None
-    position_bias: Literal["joint", "factored"] | None = None
-    depth_embed: DepthEmbed | None = None
-    allow_missing: tuple[str, ...] = ()
-    allow_unused: tuple[str, ...] = ()
-    allow_lossy: bool = False
-    allow_nonfinite: bool = False
-    keep: Keep = "all"
-    licence: str | None = None
-    seed: int = 0
-    weights: Literal["ema", "params"] = "ema"
-    certificate: Literal["none", "recorded", "required"] = "none"
-    """Whether the result is compared with PyTorch's, and whether it must pass."""
-
-
-@dataclass
-class Conversion:
-    """What is converted, and how."""
+class Job:
+    """What is converted into what; holds the file open, whose mapped pages count as memory."""
 
     request: Request
     source: WeightsFile
     plan: Plan
-    card: dict[str, Any]
-    parameters: int
-    not_finite: dict[str, int]
-    """Numbers of values that are NaN or infinity, by path; known when the arrays have been read."""
-    seconds: float = 0.0
-
-    @property
-    def arrays(self) -> dict[str, LazyArray]:
-        """All parameters of the result, by path; none once the file is closed."""
-        return self.plan.arrays
+    card: Mapping[str, Any]
+    not_finite: Mapping[str, int]
 
     @property
     def untouched(self) -> bool:
         """Whether the result has all tensors of a PyTorch file, and has them as they are."""
-        taken = {row.path for row in self.plan.rows if row.kind == "matched"}
+        matched = {row.path for row in self.plan.rows if row.kind == "matched"}
         return (
-            taken == self.source.tensors.keys() == self.arrays.keys()
+            matched == self.source.tensors.keys() == self.plan.arrays.keys()
             and self.plan.heads == self.source.heads
         )
 
-    def close(self) -> None:
-        """Lets go of the file, whose mapped pages count as memory; what is told of it stays."""
-        self.source = replace(self.source, arrays={}, tensors={})
-        self.plan = replace(self.plan, arrays={})
 
-    def certify(
-        self, theirs: Callable[[], State], ours: Callable[[], Params], compared: str
-    ) -> None:
-        """Compares PyTorch with `theirs` and JAX with `ours`, and enters in the card how far they are apart.
+class Drafts(NamedTuple):
+    """Two files to be: the weights, and their card beside them."""
 
-        `compared` says what `theirs` is. A 2-D model is compared with its inflation, too.
-
-        Raises:
-            UserError: the certificate is required, and they are too far apart or PyTorch is missing.
-
-        """
-        if self.request.certificate == "none":
-            return
-        if self.not_finite:
-            found = certificate.not_comparable(self.not_finite)
-        else:
-            what: dict[str, Any] = {"compared": compared, "flat": self._flat()}
-            found = certificate.certify(self.plan.config, self.plan.heads, theirs, ours, **what)
-        if self.request.certificate == "required" and found["status"] != certificate.PASSED:
-            over = found.get("over", [])
-            more = f" and {len(over) - SHOWN} more" if len(over) > SHOWN else ""
-            where = f" ({', '.join(over[:SHOWN])}{more})" if over else ""
-            raise UserError(
-                f"{self.source.path} is not certified: {found['status']}{where}; nothing was "
-                "written"
-            )
-        self.card["certificate"] = found
-
-    def _flat(self) -> certificate.Flat | None:
-        source, plan = self.source, self.plan
-        if (
-            not source.is_pytorch
-            or source.config.patch[0] > 1
-            or source.config.window[1:] != plan.config.window[1:]
-        ):
-            return None
-        return certificate.Flat(source.config, source.heads, plan.head_sources, source.state)
-
-    def json(self) -> dict[str, Any]:
-        """All of it, for programs."""
-        rows = [row._asdict() for row in self.plan.rows]
-        figures = {
-            "layout": self.source.layout,
-            "parameters": self.parameters,
-            "seconds": round(self.seconds, 2),
-        }
-        source = self.source
-        skipped = {"buffers": source.buffers, "training": source.training, "others": source.others}
-        skipped = {name: len(keys) for name, keys in skipped.items()}
-        told = {"skipped": skipped, "not_finite": self.not_finite, "assumed": self._assumed()}
-        return figures | told | {"card": self.card, "table": rows}
-
-    def text(self) -> str:
-        """What a person wants to know."""
-        config, heads = self.plan.config, self.plan.heads
-        lines = [
-            f"{self.source.path}: {self.source.layout}, {config.name}",
-            f"window {config.window}, {config.position_bias} position bias, heads "
-            f"{heads or 'none'}, "
-            f"{self.parameters:,} parameters",
-            *accounts.lines(self.plan.rows),
-        ]
-        source = self.source
-        skipped = {
-            "buffers": source.buffers,
-            "of the trainer": source.training,
-            "of another model": source.others,
-        }
-        lines += [
-            f"  {'left out':<12}{len(keys):>6,}  {name}" for name, keys in skipped.items() if keys
-        ]
-        lines += [
-            f"  {'not finite':<12}{count:>6,}  values of {path}"
-            for path, count in self.not_finite.items()
-        ]
-        lines += [f"assumed: {text}" for text in self._assumed()]
-        return "\n".join(
-            [*lines, *certificate.lines(self.card["certificate"]), f"{self.seconds:.1f} s"]
-        )
-
-    def _assumed(self) -> list[str]:
-        """What a file of PyTorch's does not say, and a card of ours beside it would."""
-        if self.source.card is None:
-            means = dict.fromkeys(str(spec["mean"]) for spec in self.card["preprocessing"].values())
-            texts = [
-                f"inputs standardised with the released models' statistics (mean {mean})"
-                for mean in means
-            ]
-            return ["the released window index", *texts]
-        held = self.source.card.get("preprocessing", {})
-        fresh = [head for head in self.plan.heads if self.plan.head_sources.get(head) not in held]
-        return [f"inputs of head {head} standardised as those of another" for head in fresh if held]
+    weights: Path
+    card: Path
 
 
-def convert(src: Path, dst: Path, request: Request) -> Conversion:
+def convert(src: Path, dst: Path, request: Request) -> Result:
     """Writes DST and the card beside it, or nothing.
 
     Raises:
@@ -202,37 +79,28 @@ def convert(src: Path, dst: Path, request: Request) -> Conversion:
     if dst.suffix != SUFFIX:
         raise UserError(f"{dst} should end in {SUFFIX}")
     check_other(src, dst)
-    with started(src, request) as job, new_weights(dst, job.card) as draft:
-        write_safetensors(draft, job.arrays, job.card)
-        as_it_is = job.untouched
+    began = time.monotonic()
+    job = open_job(src, request)
+    with new_weights(dst) as drafts:
+        write_safetensors(drafts.weights, job.plan.arrays, job.card)
+        expected = _expect(job, drafts.weights)
+        result = make_result(job.source, job.plan, job.card, job.not_finite)
+        del job  # so that one side at a time is in memory
+        result = certify(
+            result, request, expected, lambda: read_params(read_safetensors(drafts.weights)[0])
+        )
+        replace_card(drafts.weights, result.card)
+        write_card(drafts.card, result.card)
+    return replace(result, seconds=time.monotonic() - began)
 
-        def theirs() -> State:
-            return job.source.state() if as_it_is else torch_state(read_safetensors(draft)[0])
 
-        def ours() -> Params:
-            job.close()  # so that one side at a time is in memory
-            return read_params(read_safetensors(draft)[0])
-
-        job.certify(theirs, ours, "the file" if as_it_is else "the result")
-        replace_card(draft, job.card)
-    return job
-
-
-@contextmanager
-def started(src: Path, request: Request) -> Iterator[Conversion]:
-    """Opens and plans a conversion; knows afterwards how long the block took.
+def open_job(src: Path, request: Request) -> Job:
+    """Opens a file, plans and accounts for every parameter, and looks for what is no number.
 
     Raises:
         UserError: something is wrong with the file or the request.
 
     """
-    began = time.monotonic()
-    job = _planned(src, request)
-    yield job
-    job.seconds = time.monotonic() - began
-
-
-def _planned(src: Path, request: Request) -> Conversion:
     source = open_weights(
         src,
         variant=request.variant,
@@ -241,46 +109,133 @@ def _planned(src: Path, request: Request) -> Conversion:
         weights=request.weights,
     )
     plan = plan_for(source, request)
-    not_finite: dict[str, int] = {}
-    plan = replace(
-        plan, arrays=check_finite(plan, src, not_finite if request.allow_nonfinite else None)
+    card = card_for(source, plan, request)
+    return Job(request, source, plan, card, check_finite(plan, request.allow_nonfinite))
+
+
+def _expect(job: Job, written: Path) -> Expected | None:
+    """Runs PyTorch on the file itself where no tensor was changed, else on the result."""
+    if job.untouched:
+        return expect(job, job.source.state, "the file")
+    return expect(job, lambda: _linear_state(job, written), "the result")
+
+
+def _linear_state(job: Job, written: Path) -> State:
+    """What PyTorch can run of a file of ours: the trunk and the linear classifiers."""
+    parts = {"trunk", *(f"heads.{name}" for name in linear_heads(job.plan.heads))}
+    arrays = read_safetensors(written)[0]
+    return torch_state(
+        {path: x for path, x in arrays.items() if {path.split(".")[0], _owner(path)} & parts}
     )
-    return Conversion(
-        request, source, plan, card_for(source, plan, request), parameter_count(plan), not_finite
-    )
+
+
+def _owner(path: str) -> str:
+    """The head of a parameter, `heads.NAME`."""
+    return ".".join(path.split(".")[:2])
+
+
+def expect(job: Job, state: Callable[[], State], what: str) -> Expected | None:
+    """Runs PyTorch on a state dict; None where nothing is to be compared.
+
+    `what` says what the state dict is. An inflated 2-D model is run as it was, too.
+    """
+    asked = job.request.certificate or job.request.certify
+    if not asked or job.not_finite or not certificate.has_torch():
+        return None
+    plan = job.plan
+    expected = certificate.run_torch(plan.config, plan.heads, state(), what)
+    flat = _flat(job)
+    return expected if flat is None else certificate.add_flat(expected, plan.config, flat)
+
+
+def _flat(job: Job) -> certificate.Flat | None:
+    source, plan = job.source, job.plan
+    if (
+        not source.is_pytorch
+        or source.config.patch[0] > 1
+        or source.config.window[1:] != plan.config.window[1:]
+    ):
+        return None
+    return certificate.Flat(source.config, source.heads, plan.head_sources, source.state)
+
+
+def certify(
+    result: Result, request: Request, expected: Expected | None, ours: Callable[[], Params]
+) -> Result:
+    """Compares what JAX makes of the parameters with what PyTorch said; the card holds it.
+
+    `ours` reads the parameters, which need not be read where PyTorch said nothing.
+
+    Raises:
+        UserError: they must agree and do not, or PyTorch is missing.
+
+    """
+    if not (request.certificate or request.certify):
+        return result
+    if expected is None:
+        report = certificate.not_run(result.not_finite)
+    else:
+        report = certificate.compare(expected, result.config, result.heads, ours())
+    if request.certify and report["status"] != certificate.PASSED:
+        over = report.get("over", [])
+        more = f" and {len(over) - SHOWN} more" if len(over) > SHOWN else ""
+        where = f" ({', '.join(over[:SHOWN])}{more})" if over else ""
+        raise UserError(
+            f"{result.path} is not certified: {report['status']}{where}; nothing was written"
+        )
+    return replace(result, card={**result.card, "certificate": report})
 
 
 @contextmanager
-def new_weights(dst: Path, card: Mapping[str, Any]) -> Iterator[Path]:
-    """Gives a draft for a file of weights (output.new_file), and writes the card beside it when the block ends.
+def new_weights(dst: Path) -> Iterator[Drafts]:
+    """Gives drafts of a file of weights and of the card beside it (files.new_file).
 
-    The weights come about first: they hold the card, or are told from those that an older card was written with.
+    The weights come about first: they hold the card, or are told from those that an older card was
+    written with.
+
+    Raises:
+        UserError: they cannot be there, or something else is in the card's place.
+
     """
     check_output(dst)
     with new_file(card_file(dst)) as beside, new_file(dst) as draft:
         check_card_file(card_file(dst))
-        yield draft
-        beside.write_text(json.dumps(card, indent=1) + "\n")
+        yield Drafts(draft, beside)
+
+
+def write_card(draft: Path, card: Mapping[str, Any]) -> None:
+    """Writes the card that lies beside weights."""
+    draft.write_text(json.dumps(card, indent=1) + "\n")
 
 
 def plan_for(source: WeightsFile, request: Request) -> Plan:
-    """Plans what a request asks for, and checks that nothing is missing or left over without permission."""
+    """Plans what a request asks for.
+
+    Raises:
+        UserError: something is missing or left over without permission.
+
+    """
     changes = {"position_bias": request.position_bias, "depth_embed": request.depth_embed}
-    if request.keep == "image" and not request.allow_lossy:
+    if request.keep_image and not request.allow_lossy:
         raise UserError("--keep-image says how --allow-lossy makes factored tables; give both")
     config = target_config(
         source, request.window, **{key: value for key, value in changes.items() if value}
     )
     heads = choose_heads(request.heads, source.heads)
     plan = make_plan(
-        source, config, heads, lossy=request.allow_lossy, keep=request.keep, seed=request.seed
+        source,
+        config,
+        heads,
+        lossy=request.allow_lossy,
+        keep="image" if request.keep_image else "all",
+        seed=request.seed,
     )
     asked = tuple(f"heads.{name}.*" for name, head in heads.items() if head.source is None)
-    taken = {head.source for head in heads.values()}
+    kept = {head.source for head in heads.values()}
     dropped = tuple(
         source.names[p]
         for p in source.arrays
-        if p.startswith("heads.") and p.split(".")[1] not in taken
+        if p.startswith("heads.") and p.split(".")[1] not in kept
     )
     accounts.check_accounted(
         plan.rows, source.path, (*request.allow_missing, *asked), (*request.allow_unused, *dropped)
@@ -289,40 +244,53 @@ def plan_for(source: WeightsFile, request: Request) -> Plan:
 
 
 def card_for(source: WeightsFile, plan: Plan, request: Request) -> dict[str, Any]:
-    """Describes the result; what a card of the source says of its heads goes on."""
-    held: Mapping[str, Any] = source.card or {}
-    for head in request.classes:
+    """Describes the result; what a card of the source says of its heads goes on.
+
+    Raises:
+        UserError: classes are named of a head that has none.
+
+    """
+    before: Mapping[str, Any] = source.card or _assumed_card(source, plan)
+    kept = plan.head_sources
+    names = {
+        new: before["classes"][old] for new, old in kept.items() if old in before.get("classes", {})
+    }
+    inputs = before.get("inputs", {})
+    origin: dict[str, Any] = {"file": source.path.name, "layout": source.layout}
+    if source.path.is_file():
+        origin["sha256"] = sha256(source.path)
+    if before.get("source"):
+        origin["before"] = before["source"]
+    return make_card(
+        plan.config,
+        plan.heads,
+        {head: _preprocessing(before, kept.get(head)) for head in plan.heads},
+        classes=names | _named(plan, request.classes),
+        inputs={new: inputs[old] for new, old in kept.items() if old in inputs},
+        origin=Origin(origin, request.licence or before.get("licence", "")),
+    )
+
+
+def _assumed_card(source: WeightsFile, plan: Plan) -> dict[str, Any]:
+    """What is known of weights that have no card."""
+    return {
+        "inputs": provenance.inputs_of(source.layout, source.heads, plan.config.window[2]),
+        "licence": provenance.licence_of(source.layout),
+    }
+
+
+def _named(plan: Plan, classes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names of classes by head, from files or libraries by head."""
+    for head in classes:
         if head not in plan.heads:
             raise UserError(
                 f"--classes={head}=...: the result has the heads {plan.heads}; name one of them"
             )
-    inputs = (
-        provenance.inputs_of(source.layout, source.heads, plan.config.window[2])
-        if source.card is None
-        else held.get("inputs", {})
-    )
-    licence = (
-        provenance.licence_of(source.layout) if source.card is None else held.get("licence", "")
-    )
-    kept = plan.head_sources
-    names = {
-        new: held["classes"][old] for new, old in kept.items() if old in held.get("classes", {})
-    }
-    named = {head: class_names(given, plan.heads[head]) for head, given in request.classes.items()}
-    specs = {head: _preprocessing(held, kept.get(head)) for head in plan.heads}
-    origin = {"file": source.path.name, "layout": source.layout}
-    if source.path.is_file():
-        origin["sha256"] = sha256(source.path)
-    if held.get("source"):
-        origin["before"] = held["source"]
-    return make_card(
-        plan.config,
-        plan.heads,
-        specs,
-        classes=names | named,
-        inputs={new: inputs[old] for new, old in kept.items() if old in inputs},
-        origin=Origin(origin, request.licence or licence),
-    )
+        if not isinstance(plan.heads[head], int):
+            raise UserError(
+                f"--classes={head}=...: head {head!r} is no linear classifier; leave it out"
+            )
+    return {head: class_names(origin, plan.heads[head]) for head, origin in classes.items()}
 
 
 def _preprocessing(card: Mapping[str, Any], head: str | None) -> Preprocessing:

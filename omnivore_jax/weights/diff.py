@@ -71,11 +71,8 @@ def _compare_cards(
 def _used(card: Mapping[str, Any]) -> dict[str, Any]:
     """How a card says that the tensors are used; as JSON has it, without tuples."""
     said = {key: value for key, value in card["model"].items() if key not in OF_TRAINING}
-    said |= {
-        f"{key} of {head}": value
-        for head, spec in card["preprocessing"].items()
-        for key, value in spec.items()
-    }
+    for head, spec in card["preprocessing"].items():
+        said |= {f"{key} of {head}": value for key, value in spec.items()}
     said |= {f"classes of {head}": names for head, names in card.get("classes", {}).items()}
     return json.loads(json.dumps(said))
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,11 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import check_name
+from omnivore_jax.model.heads import Heads, check_name, describe_spec
 from omnivore_jax.model.params import abstract_model, init_params
 from omnivore_jax.model.variants import VARIANTS
 from omnivore_jax.weights import bias_forms
-from omnivore_jax.weights.accounts import Kind, Row
+from omnivore_jax.weights.accounts import Row
 from omnivore_jax.weights.lazy import LazyArray, lazy
 from omnivore_jax.weights.opening import WeightsFile
 from omnivore_jax.weights.torch.names import TABLE
@@ -37,70 +38,76 @@ class Plan:
     """The parameters of a model to be, by path, and how each comes about."""
 
     config: ModelConfig
-    heads: dict[str, int]
+    heads: dict[str, Any]
     arrays: dict[str, LazyArray]
     rows: list[Row]
     head_sources: dict[str, str]
     """Which head of the file each head comes from; fresh ones are not in it."""
-
-    def count(self, kind: Kind) -> int:
-        """Number of rows of a kind."""
-        return sum(row.kind == kind for row in self.rows)
+    path: Path
+    """Where the arrays come from."""
 
 
 class Head(NamedTuple):
     """A head of the model to be: taken from one of the file's, or fresh."""
 
-    classes: int
+    spec: Any
+    """Its number of classes, or what else makes it (`model.heads.Heads`)."""
     source: str | None
 
 
-def choose_heads(asked: Iterable[str] | None, held: Mapping[str, int]) -> dict[str, Head]:
+def choose_heads(asked: Iterable[str] | None, heads: Heads) -> dict[str, Head]:
     """Reads `image` (keep), `new=old` (rename), `name:classes` (keep; fresh if others are there).
+
+    `heads` are those of the file; where nothing is asked all are kept.
 
     Raises:
         UserError: the file has no such head, or no number is one.
 
     """
     if asked is None:
-        for name in held:
+        for name in heads:
             try:
                 check_name(name)
             except ValueError as error:
                 raise UserError(
                     f"{error}; rename it by --heads=NEW={name}, and name all that you want"
                 ) from error
-        return {name: Head(classes, name) for name, classes in held.items()}
-    heads = {}
+        return {name: Head(spec, name) for name, spec in heads.items()}
+    chosen: dict[str, Head] = {}
     for text in asked:
-        name, colon, number = text.partition(":")
-        name, renames, source = name.partition("=")
-        source = source if renames else name
-        try:
-            check_name(name)
-        except ValueError as error:
-            raise UserError(f"--heads={text}: {error}") from error
-        if colon and not (number.isdecimal() and int(number)):
-            raise UserError(
-                f"--heads={text}: {number!r} is no number of classes; write {name}:1000, for "
-                "example"
-            )
-        if not colon and source not in held:
-            raise UserError(
-                f"--heads={text}: the file has the heads {dict(held)}; for a fresh one write "
-                f"{name}:CLASSES"
-            )
-        if colon and renames and held.get(source) != int(number):
-            raise UserError(
-                f"--heads={text}: {source!r} has {held.get(source, 'no')} classes; write "
-                f"{name}={source} to rename it, "
-                f"{name}:{number} for a fresh one"
-            )
-        if name in heads:
+        name, head = _choose_head(text, heads)
+        if name in chosen:
             raise UserError(f"--heads={text}: {name!r} is there twice; name every head once")
-        classes = int(number) if colon else held[source]
-        heads[name] = Head(classes, source if held.get(source) == classes else None)
-    return heads
+        chosen[name] = head
+    return chosen
+
+
+def _choose_head(text: str, heads: Heads) -> tuple[str, Head]:
+    """Reads one entry of --heads."""
+    name, colon, number = text.partition(":")
+    name, renames, source = name.partition("=")
+    source = source if renames else name
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise UserError(f"--heads={text}: {error}") from error
+    if colon and not (number.isdecimal() and int(number)):
+        raise UserError(
+            f"--heads={text}: {number!r} is no number of classes; write {name}:1000, for example"
+        )
+    if not colon and source not in heads:
+        raise UserError(
+            f"--heads={text}: the file has the heads {dict(heads)}; for a fresh one write "
+            f"{name}:CLASSES"
+        )
+    if colon and renames and heads.get(source) != int(number):
+        what = describe_spec(heads[source]) if source in heads else "has no classes"
+        raise UserError(
+            f"--heads={text}: {source!r} {what}; write {name}={source} to rename it, "
+            f"{name}:{number} for a fresh one"
+        )
+    spec = int(number) if colon else heads[source]
+    return name, Head(spec, source if heads.get(source) == spec else None)
 
 
 def target_config(source: WeightsFile, window: Size | None = None, **changes: Any) -> ModelConfig:
@@ -140,47 +147,47 @@ def make_plan(
 
     """
     _check_trunk(source, config)
-    counts = {name: head.classes for name, head in heads.items()}
+    specs = {name: head.spec for name, head in heads.items()}
     maker = _Maker(source, config, {n: h.source for n, h in heads.items()}, lossy, keep)
     arrays, rows, fresh = {}, [], []
 
     @cache
     def drawn() -> dict[str, jax.Array]:
-        """Draws only what is wanted: jit drops the rest of a new model."""
-        make = jax.jit(
-            lambda key: {
-                p: x for p, x in flatten(init_params(config, counts, key)).items() if p in fresh
-            }
-        )
-        return make(jax.random.key(seed))
+        """Draws only what is fresh: jit drops the rest of a new model."""
 
-    for path, leaf in flatten(abstract_model(config, counts)[1]).items():
-        found = maker.find(path, leaf.shape)
-        if found is None:
+        def make(key: jax.Array) -> dict[str, jax.Array]:
+            params = flatten(init_params(config, specs, key))
+            return {path: params[path] for path in fresh}
+
+        return jax.jit(make)(jax.random.key(seed))
+
+    for path, leaf in flatten(abstract_model(config, specs)[1]).items():
+        origin = maker.find(path, leaf.shape)
+        if origin is None:
             fresh.append(path)
             arrays[path] = LazyArray(
                 leaf.shape, "float32", lambda path=path: np.asarray(drawn()[path])
             )
             rows.append(Row("fresh", path, "", "initialised"))
             continue
-        names, array, rule = found
+        names, array, rule = origin
         kind = "transformed" if rule else "matched"
         rows.append(Row(kind, path, ", ".join(source.names[name] for name in names), rule))
         arrays[path] = array
         maker.used.update(names)
     unused = [source.names[path] for path in source.arrays if path not in maker.used]
     rows += [Row("unused", "", key, "") for key in (*unused, *source.unknown)]
-    return Plan(config, counts, arrays, rows, {n: h.source for n, h in heads.items() if h.source})
+    head_sources = {name: head.source for name, head in heads.items() if head.source}
+    return Plan(config, specs, arrays, rows, head_sources, source.path)
 
 
 def _check_trunk(source: WeightsFile, config: ModelConfig) -> None:
     for key in ("embed_dim", "depths", "num_heads", "mlp_ratio"):
-        held, wanted = getattr(source.config, key), getattr(config, key)
-        if held != wanted:
+        theirs, ours = getattr(source.config, key), getattr(config, key)
+        if theirs != ours:
             raise UserError(
-                f"{source.path} is a {source.config.name} with {key}={held}, the model "
-                f"{config.name} has {wanted}; "
-                "choose the variant of the file"
+                f"{source.path} is a {source.config.name} with {key}={theirs}, the model "
+                f"{config.name} has {ours}; choose the variant of the file"
             )
     if source.config.patch[1:] != config.patch[1:]:
         raise UserError(
@@ -189,7 +196,7 @@ def _check_trunk(source: WeightsFile, config: ModelConfig) -> None:
         )
 
 
-Found = tuple[tuple[str, ...], LazyArray, str]
+Match = tuple[tuple[str, ...], LazyArray, str]
 """Our paths of what is used, the array, and the rule that changed it ("" where none did)."""
 
 
@@ -204,21 +211,21 @@ class _Maker:
     def __post_init__(self):
         self.used: set[str] = set()
 
-    def find(self, path: str, shape: tuple[int, ...]) -> Found | None:
+    def find(self, path: str, shape: tuple[int, ...]) -> Match | None:
         if f".{TABLE}." in path:
             return self._table(path, shape)
-        held = self._renamed(path)
+        name = self._renamed(path)
         if (
             path.startswith(DEPTH_EMBED)
             and self.config.depth_embed != self.source.config.depth_embed
         ):
             return None  # it takes other channels
-        array = None if held is None else self.source.arrays.get(held)
-        if held is None or array is None:
+        array = None if name is None else self.source.arrays.get(name)
+        if name is None or array is None:
             return None
         cast = "" if array.dtype == "float32" else f"from {array.dtype}"
-        rules = [rule for rule in (self.source.rules.get(held), cast) if rule]
-        array = _floats(self.source, held, array)
+        rules = [rule for rule in (self.source.rules.get(name), cast) if rule]
+        array = _floats(self.source, name, array)
         if (
             array.shape != shape
             and path.endswith("proj.kernel")
@@ -230,8 +237,8 @@ class _Maker:
             array = array.then(
                 shape, lambda kernel: np.repeat(kernel / np.float32(times), times, axis=0)
             )
-        self._check(held, array.shape, shape)
-        return (held,), array, "; ".join(rules)
+        self._check(name, array.shape, shape)
+        return (name,), array, "; ".join(rules)
 
     def _renamed(self, path: str) -> str | None:
         """Path in the file; None for a head that comes from none of its heads."""
@@ -241,11 +248,11 @@ class _Maker:
         source = self.head_sources[name]
         return None if source is None else ".".join([first, source, *rest])
 
-    def _table(self, path: str, shape: tuple[int, ...]) -> Found | None:
+    def _table(self, path: str, shape: tuple[int, ...]) -> Match | None:
         base, _, part = path.rpartition(".")
-        held = self.source.config.position_bias
+        form = self.source.config.position_bias
         old, new = self.source.config.window, self.config.window
-        parts = ("joint",) if held == "joint" else ("spatial", "temporal")
+        parts = ("joint",) if form == "joint" else ("spatial", "temporal")
         names = tuple(f"{base}.{name}" for name in parts)
         if not self.source.arrays.keys() >= set(names):
             return None
@@ -260,12 +267,11 @@ class _Maker:
             for n in names[:1]
             if self.source.arrays[n].dtype != "float32"
         ]
-        if held == self.config.position_bias:
+        if form == self.config.position_bias:
             rules += _window_rules(part, old, new)
-            taken = (f"{base}.{part}",)
             resize = _resizer(part, old, new)
-            return taken, tables[part].then(shape, resize), "; ".join(rules)
-        if held == "factored":
+            return (f"{base}.{part}",), tables[part].then(shape, resize), "; ".join(rules)
+        if form == "factored":
             rules += ["factored to joint: the exact sum", *_window_rules("joint", old, new)]
             return (
                 names,
@@ -286,7 +292,7 @@ class _Maker:
         part: str,
         shape: tuple[int, ...],
         rules: list[str],
-    ) -> Found:
+    ) -> Match:
         old, new = self.source.config.window, self.config.window
         table = joint.read()
         pair = bias_forms.factored_tables(table, old, self.keep)
@@ -294,9 +300,8 @@ class _Maker:
         if residual > 0 and not self.lossy:  # it is 0 for a 2-D Swin, which has one frame
             raise UserError(
                 f"{self.source.path} has joint position tables, which two factored ones cannot say "
-                "exactly; use "
-                "joint ones (--position_bias=joint; in a config 'auto'), or --allow-lossy for the "
-                "nearest"
+                "exactly; use joint ones (--position_bias=joint; in a config 'auto'), or "
+                "--allow-lossy for the nearest"
             )
         nearest = (
             "exact within a frame, nearest over time" if self.keep == "image" else "least squares"
@@ -309,13 +314,12 @@ class _Maker:
         made = lazy(array).then(shape, _resizer(part, old, new))
         return names, made, "; ".join([*rules, *_window_rules(part, old, new)])
 
-    def _check(self, path: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-        if found != wanted:
+    def _check(self, path: str, shape: tuple[int, ...], ours: tuple[int, ...]) -> None:
+        if shape != ours:
             raise UserError(
-                f"{self.source.path}: {self.source.names[path]} has shape {list(found)} where a "
-                f"{self.config.name} has "
-                f"{list(wanted)} (as omnivore_jax lays it out); the file is damaged or of another "
-                "model"
+                f"{self.source.path}: {self.source.names[path]} has shape {list(shape)} where a "
+                f"{self.config.name} has {list(ours)} (as omnivore_jax lays it out); the file is "
+                "damaged or of another model"
             )
 
 
@@ -332,11 +336,9 @@ def _of(part: str, window: Size) -> Size:
 
 def _resizer(part: str, old: Size, new: Size) -> Callable[[np.ndarray], np.ndarray]:
     before, after = _of(part, old), _of(part, new)
-    return (
-        (lambda table: table)
-        if before == after
-        else (lambda table: bias_forms.resize_table(table, before, after))
-    )
+    if before == after:
+        return lambda table: table
+    return lambda table: bias_forms.resize_table(table, before, after)
 
 
 def _window_rules(part: str, old: Size, new: Size) -> list[str]:
@@ -347,13 +349,9 @@ def _window_rules(part: str, old: Size, new: Size) -> list[str]:
             f"bicubic over space: window {before[1]} x {before[2]} to {after[1]} x {after[2]}"
         )
     if before[0] != after[0]:
-        how = (
-            "offsets cut"
-            if after[0] < before[0]
-            else "inflated"
-            if before[0] == 1
-            else "longest offsets repeated"
-        )
+        how = "inflated" if before[0] == 1 else "longest offsets repeated"
+        if after[0] < before[0]:
+            how = "offsets cut"
         rules.append(f"{how} over time: window {before[0]} to {after[0]}")
     return rules
 
@@ -367,30 +365,34 @@ def _floats(source: WeightsFile, path: str, array: LazyArray) -> LazyArray:
     return array.astype("float32")
 
 
-def check_finite(
-    plan: Plan, where: object, allowed: dict[str, int] | None = None
-) -> dict[str, LazyArray]:
-    """The arrays of a plan, which raise UserError when one that is read holds NaN or infinity.
+def check_finite(plan: Plan, allowed: bool = False) -> dict[str, int]:
+    """Reads all arrays of a plan and counts, by path, the values that are NaN or infinity.
 
-    `allowed`: it is permitted, and the number of such values is entered here by path.
+    Raises:
+        UserError: there are some and they are not allowed.
+
     """
+    counts = {}
+    for path, array in plan.arrays.items():
+        bad = count_bad(array.read())
+        if bad:
+            counts[path] = bad
+        if bad and not allowed:
+            raise UserError(not_finite_error(plan, path, bad))
+    return counts
 
-    def checked(path: str, array: LazyArray) -> LazyArray:
-        def read() -> np.ndarray:
-            content = array.read()
-            bad = content.size - int(np.isfinite(content).sum())
-            if bad and allowed is not None:
-                allowed[path] = bad
-            elif bad:
-                raise UserError(
-                    f"{where}: {path} holds {bad} values that are not finite; --allow-nonfinite "
-                    "converts them"
-                )
-            return content
 
-        return LazyArray(array.shape, array.dtype, read)
+def count_bad(content: np.ndarray) -> int:
+    """Counts the values that are NaN or infinity."""
+    return content.size - int(np.isfinite(content).sum())
 
-    return {path: checked(path, array) for path, array in plan.arrays.items()}
+
+def not_finite_error(plan: Plan, path: str, bad: int) -> str:
+    """Says that a parameter has such values, and what permits them."""
+    return (
+        f"{plan.path}: {path} holds {bad} values that are not finite; --allow-nonfinite converts "
+        "them"
+    )
 
 
 def parameter_count(plan: Plan) -> int:

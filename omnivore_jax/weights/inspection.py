@@ -1,7 +1,4 @@
-"""What is in a file of weights or a run.
-
-Model, heads, preprocessing, hashes, numbers that are none.
-"""
+"""What is in a file of weights or a run: model, heads, preprocessing, hashes, bad numbers."""
 
 import hashlib
 import math
@@ -14,6 +11,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.data.protocol import Protocol
+from omnivore_jax.model.heads import spec_to_json
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.weights.card import model_json, protocols_of
 from omnivore_jax.weights.lazy import LazyArray
@@ -37,7 +35,7 @@ def inspect(source: WeightsFile) -> dict[str, Any]:
         "tensors": len(source.arrays),
         "dtypes": sorted({array.dtype for array in source.arrays.values()}),
         "model": model_json(source.config),
-        "heads": source.heads,
+        "heads": {name: spec_to_json(spec) for name, spec in source.heads.items()},
         "classes": {head: len(names) for head, names in card.get("classes", {}).items()},
         "preprocessing": card.get("preprocessing", {}),
         "protocols": {head: p.to_json() for head, p in protocols_of(card).items()},
@@ -65,9 +63,9 @@ def _fits(source: WeightsFile) -> str | None:
 
 
 def _read_all(arrays: Mapping[str, LazyArray]) -> tuple[str, dict[str, int]]:
-    """A digest of the values in our names and layout, the same whatever file holds them.
+    """Digests the values in our names and layout, whatever file holds them, and counts bad ones.
 
-    And what is not finite.
+    Returns the digest, and by path the numbers of values that are NaN or infinity.
     """
     total, bad = hashlib.sha256(), {}
     for path in sorted(arrays):
@@ -81,33 +79,37 @@ def _read_all(arrays: Mapping[str, LazyArray]) -> tuple[str, dict[str, int]]:
     return total.hexdigest(), bad
 
 
-def text(found: Mapping[str, Any]) -> str:
+def text(content: Mapping[str, Any]) -> str:
     """The same for people."""
-    model = found["model"]
+    model, card = content["model"], content["card"]
+    statistics = [f"{h}: {p['mean']}, {p['std']}" for h, p in content["preprocessing"].items()]
+    bad = [f"{path}: {n}" for path, n in content["not_finite"].items()]
     lines = {
-        "layout": found["layout"],
-        "model": f"{found['variant']}, window {tuple(model['window'])}, {model['position_bias']} position bias, "
-        f"{model['window_index']} window index, depth {model['depth_embed']}",
-        "parameters": f"{found['parameters']:,} in {found['tensors']} tensors, {', '.join(found['dtypes'])}",
-        "heads": ", ".join(f"{name} ({n} classes)" for name, n in found["heads"].items()) or "none",
-        "class names": ", ".join(found["classes"]) or "none",
-        "mean, std": "; ".join(
-            f"{h}: {p['mean']}, {p['std']}" for h, p in found["preprocessing"].items()
-        )
-        or "not said",
-        **{f"view of {head}": text for head, text in _views(found["protocols"]).items()},
-        "licence": found["licence"] or "not said",
-        "source": found["card"].get("source", {}).get("file", "not said"),
-        "certificate": found["card"].get("certificate", {}).get("status", "none"),
-        "sha256": found["sha256"] or "a folder",
-        "of the values": found["weights_sha256"],
-        "not finite": ", ".join(f"{path}: {n}" for path, n in found["not_finite"].items())
-        or "none",
-        "not understood": _some(found["unknown"], found["unknown_count"]) or "none",
-    } | ({"but": found["fits"]} if found["fits"] else {})
+        "layout": content["layout"],
+        "model": f"{content['variant']}, window {tuple(model['window'])}, "
+        f"{model['position_bias']} position bias, {model['window_index']} window index, "
+        f"depth {model['depth_embed']}",
+        "parameters": f"{content['parameters']:,} in {content['tensors']} tensors, "
+        f"{', '.join(content['dtypes'])}",
+        "heads": ", ".join(_head(*item) for item in content["heads"].items()) or "none",
+        "class names": ", ".join(content["classes"]) or "none",
+        "mean, std": "; ".join(statistics) or "not said",
+        **{f"view of {head}": view for head, view in _views(content["protocols"]).items()},
+        "licence": content["licence"] or "not said",
+        "source": card.get("source", {}).get("file", "not said"),
+        "certificate": card.get("certificate", {}).get("status", "none"),
+        "sha256": content["sha256"] or "a folder",
+        "of the values": content["weights_sha256"],
+        "not finite": ", ".join(bad) or "none",
+        "not understood": _some(content["unknown"], content["unknown_count"]) or "none",
+    } | ({"but": content["fits"]} if content["fits"] else {})
     return "\n".join(
-        [str(found["file"]), *(f"  {key:<14} {value}" for key, value in lines.items())]
+        [str(content["file"]), *(f"  {key:<14} {value}" for key, value in lines.items())]
     )
+
+
+def _head(name: str, spec: Any) -> str:
+    return f"{name} ({spec['kind'] if isinstance(spec, Mapping) else f'{spec} classes'})"
 
 
 def _views(protocols: Mapping[str, Any]) -> dict[str, str]:

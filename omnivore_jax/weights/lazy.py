@@ -1,7 +1,4 @@
-"""Arrays of a file that are not yet read.
-
-Weights pass from one file into another one tensor at a time.
-"""
+"""Arrays of a file that are not yet read, so that weights pass one at a time."""
 
 from collections.abc import Callable
 from typing import NamedTuple

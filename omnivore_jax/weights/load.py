@@ -1,6 +1,8 @@
 """Opens a trained model for use."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -44,15 +46,16 @@ def read_params(arrays: dict[str, LazyArray]) -> Params:
     return unflatten({path: jax.device_put(array.read()) for path, array in arrays.items()})
 
 
-def check_shapes(source: WeightsFile, wanted: dict) -> None:
+def check_shapes(source: WeightsFile, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:
     """Raises UserError for the first parameter that is not as the card says."""
-    for path in {**wanted, **source.arrays}:
-        held = source.arrays.get(path)
-        found = None if held is None else (held.dtype, held.shape)
-        asked = (str(wanted[path].dtype), wanted[path].shape) if path in wanted else None
-        if found != asked:
-            words = ["nothing" if x is None else f"{x[0]}{list(x[1])}" for x in (found, asked)]
+    for path in {**shapes, **source.arrays}:
+        is_there, should_be = _words(source.arrays.get(path)), _words(shapes.get(path))
+        if is_there != should_be:
             raise UserError(
-                f"{source.path}: {path} is {words[0]} where the card says {words[1]}; convert it "
+                f"{source.path}: {path} is {is_there} where the card says {should_be}; convert it "
                 "again"
             )
+
+
+def _words(array: Any) -> str:
+    return "nothing" if array is None else f"{array.dtype}{list(array.shape)}"

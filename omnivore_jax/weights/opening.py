@@ -1,7 +1,4 @@
-"""Any file or run with weights, opened.
-
-What model is in it and its arrays by our paths, not yet read.
-"""
+"""Any file or run with weights, opened: its model, and its arrays by our paths, not yet read."""
 
 import json
 from collections.abc import Mapping
@@ -40,7 +37,8 @@ class WeightsFile:
     layout: str
     config: ModelConfig
     """Of the model as it is in the file; a 2-D Swin is 1 long in time."""
-    heads: dict[str, int]
+    heads: dict[str, Any]
+    """By name: the number of classes, or the specification of another head."""
     arrays: dict[str, LazyArray]
     """By our path, in our layout."""
     names: dict[str, str]

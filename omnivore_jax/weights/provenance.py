@@ -1,7 +1,4 @@
-"""What is known of other people's weights beside their numbers.
-
-How they are fed, and under which licence they are.
-"""
+"""What is known of other people's weights: how they are fed, and under which licence they are."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -13,13 +13,13 @@ from omnivore_jax.model.params import abstract_model, init_params, merge
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.accounts import lines
 from omnivore_jax.weights.card import make_card
-from omnivore_jax.weights.conversion import Request, convert
+from omnivore_jax.weights.conversion import convert
 from omnivore_jax.weights.initial import plan_initial, read_initial
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.opening import open_weights
 from omnivore_jax.weights.safetensors import write_safetensors
 from tests.weights.torch import layout_files
-from tests.weights.torch.layout_files import CONFIG, arrays, channels_last, golden, weights
+from tests.weights.torch.layout_files import CONFIG, PLAIN, arrays, channels_last, golden, weights
 
 TABLE = "trunk.layers.0.blocks.1.attn.relative_position_bias_table"
 
@@ -30,11 +30,11 @@ def source(tmp_path):
 
 
 def converted(source, name="w.safetensors", **request):
-    return convert(source, source.with_name(name), Request(**request))
+    return convert(source, source.with_name(name), replace(PLAIN, **request))
 
 
 def counts(job):
-    return {kind: job.plan.count(kind) for kind in ("matched", "transformed", "fresh", "unused")}
+    return {kind: job.count(kind) for kind in ("matched", "transformed", "fresh", "unused")}
 
 
 def test_released_weights_score_as_the_released_code_does(source):
@@ -123,7 +123,7 @@ def test_the_card_says_all_that_is_known(source, tmp_path):
             {"heads": ["image=video:7"]},
             "'video' has 400 classes; write image=video to rename it",
         ),
-        (lambda s: None, {"keep": "image"}, "give both"),
+        (lambda s: None, {"keep_image": True}, "give both"),
         (lambda s: None, {"position_bias": "factored"}, "--allow-lossy for the nearest"),
         (lambda s: None, {"classes": {"image": "/nowhere"}}, "/nowhere cannot be read"),
         (lambda s: None, {"classes": {"nose": "timm"}}, "name one of them"),
@@ -167,37 +167,34 @@ def test_what_is_permitted_is_drawn_afresh_or_left_out_and_said(tmp_path):
         .read()
     )
     np.testing.assert_array_equal(found, drawn)
-    assert (
-        sum("fresh" in line for line in lines(job.plan.rows)) == 4
-        and "extra" in lines(job.plan.rows)[-1]
-    )
+    assert sum("fresh" in line for line in lines(job.rows)) == 4 and "extra" in lines(job.rows)[-1]
 
 
 def test_heads_are_kept_renamed_dropped_and_made(source):
     job = converted(source, heads=["image", "clips=video", "scenes:7", "rgbd:19"])
     assert (
-        job.plan.heads == {"image": 1000, "clips": 400, "scenes": 7, "rgbd": 19}
-        and job.plan.count("fresh") == 2
+        job.heads == {"image": 1000, "clips": 400, "scenes": 7, "rgbd": 19}
+        and job.count("fresh") == 2
     )
     held = open_weights(source.with_name("w.safetensors")).arrays
     golden_arrays = layout_files.golden_params()
     np.testing.assert_array_equal(
         held["heads.clips.kernel"].read(), golden_arrays["heads.video.kernel"]
     )
-    assert converted(source, heads=[]).plan.heads == {}
+    assert converted(source, heads=[]).heads == {}
 
 
 def test_half_precision_becomes_float32_by_rule(tmp_path):
     state = {name: array.astype(np.float16) for name, array in layout_files.released().items()}
     job = converted(layout_files.save(tmp_path / "source", state))
-    assert counts(job)["transformed"] == 129 and "(from float16)" in lines(job.plan.rows)[0]
+    assert counts(job)["transformed"] == 129 and "(from float16)" in lines(job.rows)[0]
 
 
 @pytest.mark.parametrize("layout", ["microsoft", "timm", "torchvision2d"])
 def test_a_2d_swin_is_inflated(tmp_path, layout):
     _, state = layout_files.files()[layout]
     job = converted(layout_files.save(tmp_path / "source", state))
-    assert job.plan.config == replace(CONFIG, depth_embed="none")
+    assert job.config == replace(CONFIG, depth_embed="none")
     assert counts(job) == {"matched": 112, "transformed": 9, "fresh": 0, "unused": 0}
     held, want = open_weights(tmp_path / "w.safetensors").arrays, layout_files.golden_params()
     middle = want[f"{TABLE}.joint"].reshape(7, 169, -1)[3]
@@ -219,7 +216,7 @@ def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tm
         make_card(config, heads, {}),
     )
     job = converted(source, position_bias="joint")
-    assert job.plan.config == replace(config, position_bias="joint")
+    assert job.config == replace(config, position_bias="joint")
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 40, 3), np.float32)
     both = [ov.load(path) for path in (source, tmp_path / "w.safetensors")]
     one, other = (model(x) for model in both)
@@ -227,14 +224,14 @@ def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tm
     back = converted(
         tmp_path / "w.safetensors", "v.safetensors", position_bias="factored", allow_lossy=True
     )
-    rules = [row.rule for row in back.plan.rows if "joint to factored" in row.rule]
+    rules = [row.rule for row in back.rows if "joint to factored" in row.rule]
     assert rules == ["joint to factored: least squares, residual 0.00% of the table's norm"] * 8
 
 
 def test_an_inflated_swin_is_factored_without_loss(tmp_path):
     _, state = layout_files.files()["microsoft"]
     job = converted(layout_files.save(tmp_path / "source", state), position_bias="factored")
-    assert job.plan.config.position_bias == "factored"
+    assert job.config.position_bias == "factored"
     held, joint = (
         open_weights(tmp_path / "w.safetensors").arrays,
         layout_files.golden_params()[f"{TABLE}.joint"],
@@ -254,14 +251,14 @@ def test_a_destination_keeps_what_is_not_ours(source):
     converted(source)  # a card of ours is replaced
     ours = source.with_name("w.safetensors")
     with pytest.raises(UserError, match="is the source or holds it, which would be lost"):
-        convert(ours, ours, Request(heads=[]))
+        convert(ours, ours, replace(PLAIN, heads=[]))
 
 
 def test_values_that_are_not_finite_are_counted_where_they_are_permitted(tmp_path):
     state = {name: array.copy() for name, array in layout_files.released().items()}
     state["trunk.norm.weight"][[3, 5]] = np.nan
     source = layout_files.save(tmp_path / "source", state)
-    job = converted(source, allow_nonfinite=True, certificate="recorded")
+    job = converted(source, allow_nonfinite=True, certificate=True)
     assert job.card["certificate"]["not_finite"] == {"trunk.norm.scale": 2}
     assert "  not finite       2  values of trunk.norm.scale" in job.text()
     assert "certificate: not run: the weights hold values that are not finite" in job.text()
@@ -269,7 +266,7 @@ def test_values_that_are_not_finite_are_counted_where_they_are_permitted(tmp_pat
         UserError,
         match="is not certified: not run: the weights hold values that are not finite; noth",
     ):
-        converted(source, "v.safetensors", allow_nonfinite=True, certificate="required")
+        converted(source, "v.safetensors", allow_nonfinite=True, certify=True)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +388,7 @@ def test_a_head_without_a_usable_name_is_renamed(tmp_path):
         UserError, match="head='my head' is no name.*rename it by --heads=NEW=my head"
     ):
         converted(source)
-    assert converted(source, heads=["norm=my head"]).plan.heads == {"norm": 1000}
+    assert converted(source, heads=["norm=my head"]).heads == {"norm": 1000}
 
 
 def test_a_fresh_head_is_fed_as_the_others_are(source):

@@ -15,13 +15,13 @@ from omnivore_jax import convert
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.class_names import class_names
-from omnivore_jax.weights.conversion import Request
 from omnivore_jax.weights.conversion import convert as convert_file
 from omnivore_jax.weights.diff import compare
 from omnivore_jax.weights.initial import plan_initial
 from omnivore_jax.weights.opening import open_weights
 from omnivore_jax.weights.torch.released import write_hub_folder, write_released
 from tests.weights.torch import layout_files
+from tests.weights.torch.layout_files import PLAIN
 
 
 class Trap:
@@ -82,9 +82,9 @@ def entries(path, folder):
     return {
         "open": lambda: open_weights(path),
         "load": lambda: ov.load(path),
-        "from-torch": lambda: convert_file(path, target, Request()),
-        "released": lambda: write_released(path, folder / "out.pt", Request()),
-        "hub": lambda: write_hub_folder(path, folder / "out", Request()),
+        "from-torch": lambda: convert_file(path, target, PLAIN),
+        "released": lambda: write_released(path, folder / "out.pt", PLAIN),
+        "hub": lambda: write_hub_folder(path, folder / "out", PLAIN),
         "inspect": lambda: convert.inspect(options, path),
         "diff": lambda: compare(path, path),
         "init_from": lambda: plan_initial(path, model_config("tiny"), {}),
@@ -134,7 +134,7 @@ def test_json_is_told_by_its_content(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that fails to be read")
 def test_a_file_that_cannot_be_read_is_not_said_to_be_one_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="/proc/self/mem cannot be read: Input/output error"):
-        convert_file(Path("/proc/self/mem"), tmp_path / "w.safetensors", Request())
+        convert_file(Path("/proc/self/mem"), tmp_path / "w.safetensors", PLAIN)
 
 
 def test_what_a_card_of_before_says_of_how_to_run_is_ignored(tmp_path):

@@ -1,7 +1,4 @@
-"""The proof of a conversion.
-
-Our model and a PyTorch one with the same weights, side by side on the same inputs.
-"""
+"""The proof of a conversion: our model and PyTorch's, with equal weights and inputs."""
 
 import math
 import warnings
@@ -16,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import find_head
+from omnivore_jax.model.heads import Heads, find_head, linear_heads
 from omnivore_jax.model.params import Params, abstract_model, merge
 from omnivore_jax.weights.torch.state_dict import State
 
@@ -37,8 +34,21 @@ STATIC = "static"
 MAX_LINES = 10
 """Outputs over their limits that a person is shown."""
 
+Inputs = Mapping[str, np.ndarray]
+"""By name, as `make_inputs` makes them."""
 Outputs = dict[str, np.ndarray]
 """By path: "features", "logits.image", "stages.interim0"; channels are last."""
+
+
+class Expected(NamedTuple):
+    """What PyTorch computed, by input."""
+
+    inputs: Inputs
+    outputs: Mapping[str, Outputs]
+    released: Mapping[str, Outputs]
+    """The same with the released window index, where the model has another one; else empty."""
+    compared: str
+    """What it ran: what a certificate proves depends on it."""
 
 
 class Flat(NamedTuple):
@@ -48,86 +58,106 @@ class Flat(NamedTuple):
     """
 
     config: ModelConfig
-    heads: Mapping[str, int]
+    heads: Heads
     names: Mapping[str, str]
     """Our heads that are taken from it, and what they are called in it."""
     read: Callable[[], State]
 
 
-def certify(
-    config: ModelConfig,
-    heads: Mapping[str, int],
-    theirs: Callable[[], State],
-    ours: Callable[[], Params],
-    *,
-    compared: str,
-    flat: Flat | None = None,
-) -> dict[str, Any]:
-    """Runs both sides on seeded inputs (`make_inputs`) and records the largest differences per stage and head.
-
-    `theirs` reads what PyTorch runs, a state dict by released name, and `ours` the parameters that JAX runs; the second
-    is called when the first is no longer held. `compared` says where `theirs` comes from: what the certificate proves
-    depends on it. `flat` is compared on a clip that stands still.
-
-    Returns "status" ("passed", "failed" or why it was not run), "over" (what is over its limit), the differences as
-    "features", "logits" by head and "stages" by map, the same by input, "compared" and the versions. With the geometric
-    window index also "as_released": how far the released code, which reads clamped windows otherwise, is off by input.
-    """
+def has_torch() -> bool:
+    """Tells whether PyTorch can be imported."""
     try:
-        import torch  # pyright: ignore[reportMissingImports]
+        import torch  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError:
-        return {"status": MISSING}
+        return False
+    return True
+
+
+def run_torch(config: ModelConfig, heads: Heads, state: State, what: str) -> Expected:
+    """Runs PyTorch with a state dict by released name on seeded inputs (`make_inputs`).
+
+    `what` says where the state dict comes from. Heads that are no linear classifiers have no
+    counterpart in PyTorch and are left out.
+    """
     inputs = make_inputs(config)
-    found, released = _run_torch(torch, theirs(), config, heads, inputs)
-    if flat is not None:
-        picture = np.random.default_rng(SEED).standard_normal((1, *_picture(config)), np.float32)
-        outputs = _run_torch(torch, flat.read(), flat.config, flat.heads, {STATIC: picture})[0][
-            STATIC
-        ]
-        found[STATIC] = _renamed(outputs, flat.names)
-        inputs[STATIC] = np.repeat(picture, config.patch[0], axis=1)
-    report = _report(inputs, dict(_run_jax(ours(), config, heads, inputs)), found)
-    if released:
-        off = {
-            name: _difference(found[name]["features"], outputs["features"])
-            for name, outputs in released.items()
-        }
-        report["as_released"] = {name: _rounded(difference) for name, difference in off.items()}
-    versions = {name: metadata.version(name) for name in ("jax", "torch")}
-    made = {"limits": LIMITS | {"stages": STAGES_LIMIT}, "seed": SEED, "versions": versions}
-    return (
-        report | {"compared": compared + (" and the 2-D model of the file" if flat else "")} | made
+    classes = linear_heads(heads)
+    model = _torch_model(state, config, classes)
+    outputs = dict(_torch_outputs(model, config, inputs))
+    released: Mapping[str, Outputs] = {}
+    if config.window_index != "released":
+        model = _torch_model(state, replace(config, window_index="released"), classes)
+        released = dict(_torch_outputs(model, config, inputs))
+    return Expected(inputs, outputs, released, what)
+
+
+def add_flat(expected: Expected, config: ModelConfig, flat: Flat) -> Expected:
+    """Runs a 2-D model on a picture, and expects the same of `config` on a clip that stands still.
+
+    Heads of ours that are not taken from it are not compared.
+    """
+    picture = np.random.default_rng(SEED).standard_normal((1, *_picture(config)), np.float32)
+    model = _torch_model(flat.read(), flat.config, linear_heads(flat.heads))
+    ((_, outputs),) = _torch_outputs(model, flat.config, {STATIC: picture})
+    renamed = {path: x for path, x in outputs.items() if not path.startswith("logits.")}
+    renamed |= {f"logits.{ours}": outputs[f"logits.{name}"] for ours, name in flat.names.items()}
+    clip = np.repeat(picture, config.patch[0], axis=1)
+    return expected._replace(
+        inputs={**expected.inputs, STATIC: clip},
+        outputs={**expected.outputs, STATIC: renamed},
+        compared=f"{expected.compared} and the 2-D model of the file",
     )
 
 
-def _renamed(outputs: Outputs, names: Mapping[str, str]) -> Outputs:
-    """Outputs of a model whose heads have other names."""
-    kept = {path: value for path, value in outputs.items() if not path.startswith("logits.")}
-    return kept | {f"logits.{ours}": outputs[f"logits.{theirs}"] for ours, theirs in names.items()}
+def compare(
+    expected: Expected, config: ModelConfig, heads: Heads, params: Params
+) -> dict[str, Any]:
+    """Runs our model and records how far it is from what PyTorch computed.
 
-
-def not_comparable(not_finite: Mapping[str, int]) -> dict[str, Any]:
-    """The certificate of weights with NaN or infinity; `not_finite`: how many, by path."""
-    return {"status": NOT_FINITE, "not_finite": dict(not_finite)}
-
-
-def lines(found: Mapping[str, Any]) -> list[str]:
-    """A certificate for people.
-
-    Its status with the largest differences, then what is over its limit or differs.
+    Returns "status" ("passed" or "failed"), "over" (what is over its limit), the largest
+    differences as "features", "logits" by head and "stages" by map, the same by input, "compared"
+    and the versions. With the geometric window index also "as_released": how far the released code,
+    which reads clamped windows otherwise, is off by input.
     """
-    line, over = f"certificate: {found['status']}", found.get("over", [])
-    if "features" in found:
-        logits = (
-            ", ".join(f"{name} {difference}" for name, difference in found["logits"].items())
-            or "none"
+    outputs = dict(_run_jax(params, config, linear_heads(heads), expected.inputs))
+    report = _report(expected.inputs, outputs, expected.outputs)
+    if expected.released:
+        report["as_released"] = {
+            name: _rounded(_difference(expected.outputs[name]["features"], other["features"]))
+            for name, other in expected.released.items()
+        }
+    return report | {
+        "compared": expected.compared,
+        "limits": LIMITS | {"stages": STAGES_LIMIT},
+        "seed": SEED,
+        "versions": {name: metadata.version(name) for name in ("jax", "torch")},
+    }
+
+
+def not_run(not_finite: Mapping[str, int]) -> dict[str, Any]:
+    """Says why nothing was compared.
+
+    PyTorch is missing, or weights are NaN or infinity; `not_finite`: how many, by path.
+    """
+    if not_finite:
+        return {"status": NOT_FINITE, "not_finite": dict(not_finite)}
+    return {"status": MISSING}
+
+
+def lines(report: Mapping[str, Any]) -> list[str]:
+    """Writes a certificate for people: its status and differences, then what is over a limit."""
+    line, over = f"certificate: {report['status']}", report.get("over", [])
+    if "features" in report:
+        each = [f"{name} {difference}" for name, difference in report["logits"].items()]
+        line += (
+            f" (PyTorch ran {report['compared']}); largest differences: features "
+            f"{report['features']}, logits {', '.join(each) or 'none'}"
         )
-        line += f" (PyTorch ran {found['compared']}); largest differences: features {found['features']}, logits {logits}"
+    rest = [f"  and {len(over) - MAX_LINES} more"] if len(over) > MAX_LINES else []
     return [
         line,
         *(f"  over its limit: {text}" for text in over[:MAX_LINES]),
-        *([f"  and {len(over) - MAX_LINES} more"] if len(over) > MAX_LINES else []),
-        *(f"  in the released code: {text}" for text in found.get("differences", ())),
+        *rest,
+        *(f"  in the released code: {text}" for text in report.get("differences", ())),
     ]
 
 
@@ -156,11 +186,14 @@ def _picture(config: ModelConfig) -> tuple[int, int, int, int]:
 
 
 def _run_jax(
-    params: Params, config: ModelConfig, heads: Mapping[str, int], inputs: Mapping[str, np.ndarray]
+    params: Params, config: ModelConfig, classes: Mapping[str, int], inputs: Inputs
 ) -> Iterator[tuple[str, Outputs]]:
     device = _cpu()
-    params = jax.device_put(params, device)
-    graphdef = abstract_model(config, heads)[0]
+    heads = {name: params["heads"][name] for name in classes}
+    params = jax.device_put(
+        {"trunk": params["trunk"], **({"heads": heads} if heads else {})}, device
+    )
+    graphdef = abstract_model(config, classes)[0]
     with jax.default_device(device), jax.default_matmul_precision("highest"):
         for name, x in inputs.items():
             yield name, jax.device_get(_outputs(graphdef, params, x))
@@ -191,49 +224,38 @@ def _stages(config: ModelConfig) -> list[str]:
     return [f"interim{i}" for i in range(len(config.depths))]
 
 
-def _run_torch(
-    torch: Any,
-    state: State,
-    config: ModelConfig,
-    heads: Mapping[str, int],
-    inputs: Mapping[str, np.ndarray],
-) -> tuple[dict[str, Outputs], dict[str, Outputs]]:
-    """Runs a model, and one with the released window index where that is another."""
+def _torch_model(state: State, config: ModelConfig, classes: Mapping[str, int]) -> Any:
+    """A model whose parameters are the arrays themselves, not copies."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    from omnivore_jax.weights.torch.hub.omnivore import Omnivore
+
+    with torch.device("meta"):
+        model = Omnivore({"model": asdict(config), "heads": classes}).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that arrays of a file must not be written to
         tensors = {name: torch.from_numpy(array) for name, array in state.items()}
-    found = dict(_torch_outputs(torch, tensors, config, heads, inputs))
-    if config.window_index == "released":
-        return found, {}
-    return found, dict(
-        _torch_outputs(torch, tensors, replace(config, window_index="released"), heads, inputs)
-    )
+    model.load_state_dict(tensors, assign=True)
+    return model
 
 
 def _torch_outputs(
-    torch: Any,
-    tensors: Mapping[str, Any],
-    config: ModelConfig,
-    heads: Mapping[str, int],
-    inputs: Mapping[str, Any],
+    model: Any, config: ModelConfig, inputs: Inputs
 ) -> Iterator[tuple[str, Outputs]]:
-    from omnivore_jax.weights.torch.hub.omnivore import Omnivore
+    import torch  # pyright: ignore[reportMissingImports]
 
-    with torch.device("meta"):  # the parameters are the tensors, not copies
-        model = Omnivore({"model": asdict(config), "heads": heads}).eval()
-    model.load_state_dict(tensors, assign=True)
-    for name, x in inputs.items():
+    for name, array in inputs.items():
+        x = torch.from_numpy(array)
         with torch.no_grad():
-            trunk = model.trunk
-            feature, maps = trunk(torch.from_numpy(x), _stages(config))
-            outputs = {"features": feature, "stages.embedding": trunk.embed(torch.from_numpy(x))}
+            feature, maps = model.trunk(x, _stages(config))
+            outputs = {"features": feature, "stages.embedding": model.trunk.embed(x)}
             outputs |= {f"stages.{stage}": value for stage, value in maps.items()}
             outputs |= {f"logits.{head}": layer(feature) for head, layer in model.heads.items()}
         yield name, {path: value.numpy() for path, value in outputs.items()}
 
 
 def _report(
-    inputs: Mapping[str, np.ndarray], ours: Mapping[str, Outputs], theirs: Mapping[str, Outputs]
+    inputs: Inputs, ours: Mapping[str, Outputs], theirs: Mapping[str, Outputs]
 ) -> dict[str, Any]:
     by_input, largest, over = {}, {}, []
     for name, outputs in theirs.items():

@@ -122,7 +122,7 @@ def _load(torch: Any, path: Path) -> Any:
 
 
 def _inert() -> list[Any]:
-    """Types that training files hold beside their tensors and that do nothing when they are made."""
+    """Lists types beside the tensors of training files that do nothing when they are made."""
     from numpy._core.multiarray import scalar
 
     numbers = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
@@ -136,10 +136,7 @@ def _inert() -> list[Any]:
 
 
 def _unsafe(message: str) -> str | None:
-    """What a refused pickle wanted, by torch's words ("Unsupported global.
-
-    GLOBAL posix.system was not ...").
-    """
+    """What a refused pickle asks for, by torch's words ("... GLOBAL posix.system was not ...")."""
     for mark in ("GLOBAL ", "Trying to load unsupported ", "unsupported operand "):
         if mark in message:
             return message.split(mark, 1)[1].split()[0]

@@ -105,7 +105,7 @@ def _outer(trunk: str) -> str:
 
 
 def _trunk_prefix(shapes: Shapes, where: str, wanted: str | None) -> tuple[str, list[str]]:
-    """What stands before the first layer of the trunk, and before those of the other models in the file."""
+    """What stands before the first layer of the trunk, and before those of other models."""
     found = {}
     for key in shapes:
         for anchor in ANCHORS:

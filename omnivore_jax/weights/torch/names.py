@@ -1,6 +1,4 @@
-"""The key table between our parameters and the released PyTorch checkpoints.
-
-Names and layouts, one to one.
+"""Names and layouts of our parameters and of released PyTorch checkpoints, one to one.
 
 Paths agree up to the leaf. Names are those of the released files ("trunk." and "heads." before the
 keys of their two dicts). numpy only.
@@ -85,10 +83,7 @@ def from_torch(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def layout(path: str, ndim: int) -> Layout:
-    """Says how a parameter is laid out in PyTorch.
-
-    As here, as a transposed matrix, or as a convolution.
-    """
+    """Says how PyTorch lays a parameter out: as here, as a matrix transposed, as a convolution."""
     if not path.endswith(".kernel"):
         return "same"
     if ndim not in _AXES:

@@ -1,5 +1,6 @@
 """Our weights as PyTorch code wants them: in the released layout or as a folder for torch.hub."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,23 @@ from typing import Any
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_other, sha256
 from omnivore_jax.model.config import ModelConfig
+from omnivore_jax.model.heads import describe_spec
 from omnivore_jax.model.variants import HUB_NAMES, model_config
 from omnivore_jax.weights.card import FILE_SHA256
-from omnivore_jax.weights.conversion import Conversion, Request, new_weights, started
+from omnivore_jax.weights.conversion import (
+    Job,
+    certify,
+    expect,
+    new_weights,
+    open_job,
+    write_card,
+)
 from omnivore_jax.weights.load import read_params
+from omnivore_jax.weights.request import Request
+from omnivore_jax.weights.result import Result, make_result
 from omnivore_jax.weights.torch.arrange import arranged
 from omnivore_jax.weights.torch.file import read_torch, write_torch
-from omnivore_jax.weights.torch.hub import new_hub
+from omnivore_jax.weights.torch.hub import WEIGHTS, new_hub, write_texts
 from omnivore_jax.weights.torch.layouts import EPIC_HEAD, detect
 from omnivore_jax.weights.torch.state_dict import State, released_state, torch_state
 
@@ -24,63 +35,88 @@ EPIC, EPIC_VARIANT = {EPIC_HEAD: 3806}, "omnivore_swin_b"
 """What the released models have (FACTS 2.1)."""
 
 
-def write_released(src: Path, dst: Path, request: Request) -> Conversion:
-    """Writes {"trunk", "heads"} as torch.save does, loaded strictly by the released code, and the card beside it.
+def write_released(src: Path, dst: Path, request: Request) -> Result:
+    """Writes {"trunk", "heads"} as torch.save does, and the card beside it.
+
+    The released code loads it strictly.
 
     Raises:
-        UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
+        UserError: something is wrong with the file, the request or the destination, or PyTorch is
+        missing.
 
     """
     check_other(src, dst)
-    with started(src, _joint(request)) as job, new_weights(dst, job.card) as draft:
-        write_torch(draft, released_state(torch_state(job.arrays), job.plan.config.window))
-        _certify(job, draft)
-        job.card["certificate"]["differences"] = differences(
-            job.plan.config, job.plan.heads, job.card["certificate"]
-        )
-    return job
+    began = time.monotonic()
+    job = _open(src, request)
+    with new_weights(dst) as drafts:
+        state = torch_state(job.plan.arrays)
+        write_torch(drafts.weights, released_state(state, job.plan.config.window))
+        del state  # so that it is not in memory beside what PyTorch runs
+        result = _certified(job, drafts.weights)
+        proof = result.card["certificate"]
+        proof |= {"differences": differences(result.config, result.heads, proof)}
+        result = replace(result, card={**result.card, "certificate": proof})
+        write_card(drafts.card, result.card)
+    return replace(result, seconds=time.monotonic() - began)
 
 
-def write_hub_folder(src: Path, dst: Path, request: Request) -> Conversion:
-    """Writes a folder that `torch.hub.load(DST, name, source="local")` opens without anything of ours installed.
+def write_hub_folder(src: Path, dst: Path, request: Request) -> Result:
+    """Writes a folder that `torch.hub.load(DST, name, source="local")` opens.
+
+    Nothing of ours need be installed for it.
 
     Raises:
-        UserError: something is wrong with the file, the request or the destination, or PyTorch is missing.
+        UserError: something is wrong with the file, the request or the destination, or PyTorch is
+        missing.
 
     """
     check_other(src, dst)
-    with started(src, _joint(request)) as job, new_hub(dst, job.arrays, job.card) as weights:
-        _certify(job, weights)
-    return job
+    began = time.monotonic()
+    job = _open(src, request)
+    with new_hub(dst) as draft:
+        write_torch(draft / WEIGHTS, torch_state(job.plan.arrays))
+        result = _certified(job, draft / WEIGHTS)
+        write_texts(draft, dst.name, result.card)
+    return replace(result, seconds=time.monotonic() - began)
 
 
-def _joint(request: Request) -> Request:
+def _open(src: Path, request: Request) -> Job:
+    """Plans a model as PyTorch has it: with joint tables and linear heads."""
     if request.position_bias == "factored":
         raise UserError(
             "--position_bias=factored: PyTorch's models have joint tables; leave it out"
         )
-    return replace(request, position_bias="joint")
+    job = open_job(src, replace(request, position_bias="joint"))
+    for name, spec in job.plan.heads.items():
+        if not isinstance(spec, int):
+            raise UserError(
+                f"head {name!r} {describe_spec(spec)}, and PyTorch's models have linear "
+                "classifiers; leave it out by --heads=..., which names the heads to keep"
+            )
+    return job
 
 
-def _certify(job: Conversion, written: Path) -> None:
+def _certified(job: Job, written: Path) -> Result:
     """Runs PyTorch on what was written for it, ours on what it was made from.
 
     The card is told which file it is.
     """
-    job.card[FILE_SHA256] = sha256(written)
+    card = {**job.card, FILE_SHA256: sha256(written)}
+    expected = expect(job, lambda: _read_state(written), "the file that was written")
+    result = make_result(job.source, job.plan, card, job.not_finite)
+    return certify(result, job.request, expected, lambda: read_params(job.plan.arrays))
 
-    def theirs() -> State:
-        tensors, _ = read_torch(written)
-        layout = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written))
-        return {name: tensor.read() for name, tensor in arranged(layout, tensors).items()}
 
-    job.certify(theirs, lambda: read_params(job.arrays), "the file that was written")
+def _read_state(written: Path) -> State:
+    tensors, _ = read_torch(written)
+    layout = detect({key: tensor.shape for key, tensor in tensors.items()}, str(written))
+    return {name: tensor.read() for name, tensor in arranged(layout, tensors).items()}
 
 
 def differences(
     config: ModelConfig, heads: Mapping[str, int], certificate: Mapping[str, Any]
 ) -> list[str]:
-    """Says where the released code, given these weights, would compute something else or needs to be told something."""
+    """Says what the released code would compute otherwise, or needs to be told."""
     lines = []
     if config.window_index == "geometric":
         measured = certificate.get("as_released", {})

@@ -68,6 +68,6 @@ def from_mmpretrain(last: int) -> Callable[[str], str]:
 
 
 def third_of(key: str) -> int | None:
-    """Says which third of a joined projection a key of SwinModel holds; None where it holds none."""
+    """Says which third of a joined projection a key of SwinModel holds, or None."""
     match = re.fullmatch(_SPLIT, key)
     return None if match is None else _PARTS[match[3] or match[4]]

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Size
-from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.embed import DepthEmbed
+from omnivore_jax.model.config import DepthEmbed, ModelConfig
 from omnivore_jax.model.variants import VARIANTS, model_config
 from omnivore_jax.weights.torch.names import BUFFER, TABLE
 
@@ -54,24 +53,12 @@ def read_config(
         "depths": blocks,
         "num_heads": tuple(table[1] for table in tables),
     }
-    known = next(
-        (n for n, v in VARIANTS.items() if all(v[key] == size for key, size in sizes.items())), None
-    )
+    known = _variant_of(sizes)
     fits = _windows(tables[0][0], len(patches) == 4, tokens, where, window)
-    likely = (
-        [w for w in fits if w == window]
-        or [w for w in fits if known and w == VARIANTS[known]["window"]]
-        or fits
-    )
-    if len(likely) > 1:
-        raise UserError(
-            f"{where}: its tables fit the windows {', '.join(map(str, fits))}; name the right one "
-            "by --source-window"
-        )
     try:
         config = ModelConfig(
             name=known or "custom",
-            window=likely[0],
+            window=_likely(fits, known, where, window),
             patch=patch,  # pyright: ignore[reportArgumentType]
             mlp_ratio=hidden[0] // hidden[1],
             position_bias="joint",
@@ -86,10 +73,39 @@ def read_config(
     return check_variant(config, variant, where)
 
 
+def _variant_of(sizes: Mapping[str, object]) -> str | None:
+    """The name of the variant of these sizes."""
+    for name, fields in VARIANTS.items():
+        if {key: fields[key] for key in sizes} == sizes:
+            return name
+    return None
+
+
+def _likely(fits: list[Size], known: str | None, where: str, asked: Size | None) -> Size:
+    """Chooses a window: the one that the user names, else that of the variant, else the only one.
+
+    Raises:
+        UserError: there are several.
+
+    """
+    usual = VARIANTS[known]["window"] if known else None
+    for window in (asked, usual):
+        if window in fits:
+            return window
+    if len(fits) > 1:
+        raise UserError(
+            f"{where}: its tables fit the windows {', '.join(map(str, fits))}; name the right one "
+            "by --source-window"
+        )
+    return fits[0]
+
+
 def check_variant(config: ModelConfig, variant: str | None, where: str) -> ModelConfig:
     """Gives a model the name of the variant that the user says it is.
 
-    Raises UserError where its sizes are others.
+    Raises:
+        UserError: its sizes are others.
+
     """
     if variant is None:
         return config
@@ -137,10 +153,7 @@ def _blocks(shapes: Shapes, where: str) -> tuple[int, ...]:
 def _windows(
     rows: int, flat: bool, tokens: int | None, where: str, wanted: Size | None
 ) -> list[Size]:
-    """Lists the windows whose table has this many rows.
-
-    Those square in space, and the named one.
-    """
+    """Lists the windows whose table has so many rows: those square in space, and the named one."""
     sides = [
         side
         for side in range(1, math.isqrt(rows) + 1, 2)

@@ -1,7 +1,4 @@
-"""State dicts of PyTorch from our parameters.
-
-Flat by released name, and as the two dicts of a released file.
-"""
+"""State dicts of PyTorch from our parameters, flat or as the two dicts of a released file."""
 
 from collections.abc import Iterable, Mapping
 
@@ -34,10 +31,7 @@ def torch_state(arrays: Mapping[str, LazyArray]) -> dict[str, np.ndarray]:
 
 
 def is_epic(state: Iterable[str]) -> bool:
-    """Says whether names are those of the released EPIC model.
-
-    A single head, which has no name there, and no depth.
-    """
+    """Says whether names are those of the released EPIC model: one nameless head, no depth."""
     names = list(state)
     heads = {name.split(".")[1] for name in names if name.startswith("heads.")}
     return heads == {EPIC_HEAD} and not any(

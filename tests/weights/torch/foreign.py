@@ -34,7 +34,7 @@ def torchvision_models():
 
 
 def randomised(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Moves every parameter away from what initialisation gives, so that norms, biases and tables count, too."""
+    """Moves parameters away from what initialisation gives: norms, biases and tables count."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,4 +1,7 @@
-"""The golden model's weights as other people's files hold them (FACTS 2), written by the safetensors library."""
+"""The golden model's weights as other people's files hold them (FACTS 2).
+
+Written by the safetensors library.
+"""
 
 import re
 from functools import cache
@@ -6,12 +9,14 @@ from functools import cache
 import numpy as np
 from safetensors.numpy import save_file
 
-from omnivore_jax.core.tree import flatten  # noqa: E402
-from omnivore_jax.weights.torch.names import to_torch  # noqa: E402
-from tests.golden import golden  # noqa: E402, F401  (for the tests, which cannot find it by themselves)
-from tests.golden.released import CONFIG, arrays, channels_last, weights  # noqa: E402, F401
+from omnivore_jax.core.tree import flatten
+from omnivore_jax.weights.request import Request
+from omnivore_jax.weights.torch.names import to_torch
+from tests.golden import golden  # noqa: F401  (for tests, which cannot find it by themselves)
+from tests.golden.released import CONFIG, arrays, channels_last, weights  # noqa: F401
 
 STAGES = 4
+PLAIN = Request(certificate=False)
 
 
 @cache

@@ -16,7 +16,7 @@ from omnivore_jax.model.params import abstract_model, merge  # noqa: E402
 from omnivore_jax.model.trunk import stage_names  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights.lazy import lazy  # noqa: E402
-from omnivore_jax.weights.torch.certificate import certify, lines  # noqa: E402  (needs torch)
+from omnivore_jax.weights.torch.certificate import compare, lines, run_torch  # noqa: E402  (needs torch)
 from omnivore_jax.weights.torch.hub.omnivore import Omnivore  # noqa: E402
 from omnivore_jax.weights.torch.state_dict import torch_state  # noqa: E402
 
@@ -55,13 +55,8 @@ def state_of(params):
 
 
 def compared(config, params, state=None):
-    return certify(
-        config,
-        HEADS,
-        lambda: state_of(params) if state is None else state,
-        lambda: params,
-        compared="it",
-    )
+    expected = run_torch(config, HEADS, state_of(params) if state is None else state, "it")
+    return compare(expected, config, HEADS, params)
 
 
 def test_a_factored_bias_and_the_geometric_index_agree_and_the_released_index_is_measured():

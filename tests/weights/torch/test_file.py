@@ -7,12 +7,14 @@ import pickle
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
 from tests.weights.torch import layout_files
+from tests.weights.torch.layout_files import PLAIN
 
 torch = pytest.importorskip("torch")
 
@@ -26,10 +28,11 @@ from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights import bias_forms  # noqa: E402
 from omnivore_jax.weights.bias_forms import resize_bicubic  # noqa: E402
 from omnivore_jax.weights.card import Origin, make_card  # noqa: E402
-from omnivore_jax.weights.conversion import Request, convert  # noqa: E402
+from omnivore_jax.weights.conversion import convert  # noqa: E402
 from omnivore_jax.weights.diff import compare, summary  # noqa: E402
 from omnivore_jax.weights.lazy import lazy  # noqa: E402
 from omnivore_jax.weights.opening import open_weights  # noqa: E402
+from omnivore_jax.weights.request import Request  # noqa: E402
 from omnivore_jax.weights.safetensors import write_safetensors  # noqa: E402
 from omnivore_jax.weights.torch import certificate  # noqa: E402
 from omnivore_jax.weights.torch.names import to_torch  # noqa: E402
@@ -63,8 +66,8 @@ def test_both_of_pytorchs_formats_hold_the_golden_arrays(tmp_path, zipped):
 
 
 def test_into_jax_and_out_again_not_a_bit_changes(source, tmp_path):
-    convert(source, tmp_path / "w.safetensors", Request())
-    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    convert(source, tmp_path / "w.safetensors", PLAIN)
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", PLAIN)
     before, after = (
         torch.load(source, weights_only=True),
         torch.load(tmp_path / "back.torch", weights_only=True),
@@ -87,7 +90,7 @@ def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
     params = flatten(init_params(config, {"image": 10, "mine": 3}, jax.random.key(0)))
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     write_safetensors(tmp_path / "w", held, make_card(config, {"image": 10, "mine": 3}, {}))
-    write_released(tmp_path / "w", tmp_path / "f.torch", Request())
+    write_released(tmp_path / "w", tmp_path / "f.torch", PLAIN)
     lines = json.loads((tmp_path / "f.torch.json").read_text())["certificate"]["differences"]
     assert "window_index=geometric: outputs differ where the input clamps a window" in lines[0]
     assert "no hub name builds this trunk" in lines[1] and lines[1].endswith("and depth summed")
@@ -103,8 +106,8 @@ def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
 def test_the_epic_file_comes_back_with_its_nameless_head(tmp_path):
     _, state = layout_files.files()["epic"]
     torch.save(nested(state), tmp_path / "f")
-    convert(tmp_path / "f", tmp_path / "w.safetensors", Request())
-    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    convert(tmp_path / "f", tmp_path / "w.safetensors", PLAIN)
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", PLAIN)
     back = torch.load(tmp_path / "back.torch", weights_only=True)
     assert back["heads"].keys() == {"1.weight", "1.bias"}
     assert torch.equal(back["heads"]["1.weight"], torch.from_numpy(state["heads.1.weight"]))
@@ -126,7 +129,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path, how):
     else:
         target.write_bytes(pickle.dumps(trap))
     with pytest.raises(UserError, match=r"asks to run code \(posix.mkdir\)|damaged") as failed:
-        convert(target, tmp_path / "w.safetensors", Request())
+        convert(target, tmp_path / "w.safetensors", PLAIN)
     assert "\n" not in str(failed.value) and list(tmp_path.iterdir()) == [target]
 
 
@@ -190,9 +193,7 @@ def test_a_tensor_of_which_less_is_stored_is_named(tmp_path):
 def test_an_inflation_that_is_wrong_is_not_certified(tmp_path, monkeypatch):
     _, state = layout_files.files()["timm"]
     path = layout_files.save(tmp_path / "f", state)
-    job = convert(
-        path, tmp_path / "w.safetensors", Request(heads=["mine=image"], certificate="required")
-    )
+    job = convert(path, tmp_path / "w.safetensors", Request(heads=["mine=image"], certify=True))
     found = job.card["certificate"]
     assert found["compared"] == "the result and the 2-D model of the file"
     assert found["inputs"]["static"]["logits"].keys() == {"mine"}
@@ -201,13 +202,14 @@ def test_an_inflation_that_is_wrong_is_not_certified(tmp_path, monkeypatch):
         bias_forms, "resize_table", lambda *given: np.ascontiguousarray(right(*given)[::-1])
     )
     with pytest.raises(UserError, match=r"is not certified: failed \(.* of static"):
-        convert(path, tmp_path / "v.safetensors", Request(certificate="required"))
+        convert(path, tmp_path / "v.safetensors", Request(certify=True))
 
 
 def test_a_folder_is_not_written_over_the_file_in_it_that_it_is_made_from(tmp_path, source):
-    write_hub_folder(source, tmp_path / "hub", Request())
+    write_hub_folder(source, tmp_path / "hub", PLAIN)
     with pytest.raises(UserError, match="is the source or holds it"):
-        write_hub_folder(tmp_path / "hub" / "weights.pt", tmp_path / "hub", Request(heads=["rgbd"]))
+        request = replace(PLAIN, heads=["rgbd"])
+        write_hub_folder(tmp_path / "hub" / "weights.pt", tmp_path / "hub", request)
 
 
 def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
@@ -219,14 +221,14 @@ def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
         config, heads, specs, classes={"epic": ["a", "b", "c"]}, origin=Origin(licence="mine")
     )
     write_safetensors(tmp_path / "w", held, card)
-    write_released(tmp_path / "w", tmp_path / "f.torch", Request())
+    write_released(tmp_path / "w", tmp_path / "f.torch", PLAIN)
     assert (
         "heads.epic.weight" in open_weights(tmp_path / "f.torch").names.values()
     )  # it has depth: not the EPIC model
-    write_hub_folder(tmp_path / "w", tmp_path / "hub", Request())
+    write_hub_folder(tmp_path / "w", tmp_path / "hub", PLAIN)
     for source in ("f.torch", "hub"):
-        job = convert(tmp_path / source, tmp_path / "back.safetensors", Request())
-        assert job.plan.config == config and job.json()["assumed"] == []
+        job = convert(tmp_path / source, tmp_path / "back.safetensors", PLAIN)
+        assert job.config == config and job.json()["assumed"] == []
         for key in ("heads", "classes", "licence"):
             assert job.card[key] == card[key]
         assert job.card["preprocessing"]["epic"]["mean"] == (0.1, 0.2, 0.3)
@@ -234,10 +236,9 @@ def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
     (
         tmp_path / "f.torch.json"
     ).unlink()  # without it, what the released models have is assumed, and said
-    job = convert(tmp_path / "f.torch", tmp_path / "back.safetensors", Request())
+    job = convert(tmp_path / "f.torch", tmp_path / "back.safetensors", PLAIN)
     assert (
-        job.plan.config.window_index == "released"
-        and "assumed: the released window index" in job.text()
+        job.config.window_index == "released" and "assumed: the released window index" in job.text()
     )
     assert compare(tmp_path / "w", tmp_path / "back.safetensors")[1]["window_index"] == (
         "geometric",
@@ -296,7 +297,8 @@ from pathlib import Path
 try:
     runpy.run_module("omnivore_jax.convert", run_name="__main__")
 finally:
-    print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(line for line in lines if "VmHWM" in line).split()[1])
 """
 
 

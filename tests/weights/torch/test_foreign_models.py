@@ -3,6 +3,7 @@
 Requirements-torch.txt installs them, without it these are skipped.
 """
 
+from dataclasses import replace
 from importlib import util
 
 import jax
@@ -15,11 +16,12 @@ if util.find_spec("torchvision") is None:
     pytest.skip("torchvision is not installed", allow_module_level=True)
 
 import omnivore_jax as ov  # noqa: E402
-from omnivore_jax.weights.conversion import Request, convert  # noqa: E402
+from omnivore_jax.weights.conversion import convert  # noqa: E402
 from omnivore_jax.weights.diff import compare, summary  # noqa: E402
 from omnivore_jax.weights.opening import open_weights  # noqa: E402
 from omnivore_jax.weights.torch.released import write_released  # noqa: E402
 from tests.weights.torch.foreign import randomised, torchvision_models  # noqa: E402
+from tests.weights.torch.layout_files import PLAIN  # noqa: E402
 
 SHAPES = [(7, 100, 132), (1, 224, 224), (16, 224, 224)]
 """FACTS 2.4, as (t, h, w)."""
@@ -34,7 +36,7 @@ def forward(model, x):
 def through(model, tmp_path, **request):
     """Saves a model's state dict, converts it and opens the result."""
     torch.save(model.state_dict(), tmp_path / "f.pth")
-    job = convert(tmp_path / "f.pth", tmp_path / "w.safetensors", Request(**request))
+    job = convert(tmp_path / "f.pth", tmp_path / "w.safetensors", replace(PLAIN, **request))
     return job, ov.load(tmp_path / "w.safetensors").module()
 
 
@@ -63,10 +65,10 @@ def swin3d_features(model, x):
 def test_features_are_those_of_torchvisions_swin3d(tmp_path, name, shape):
     theirs = randomised(getattr(torchvision_models().video, name)(weights=None))
     job, ours = through(theirs, tmp_path)
-    assert job.source.layout == "torchvision Swin 3-D" and job.plan.config.name == name.replace(
+    assert job.layout == "torchvision Swin 3-D" and job.config.name == name.replace(
         "swin3d", "omnivore_swin"
     )
-    assert job.plan.config.window == (8, 7, 7) and job.plan.count("matched") == len(job.plan.rows)
+    assert job.config.window == (8, 7, 7) and job.count("matched") == len(job.rows)
     x, feature, logits = run(ours, shape)
     want = swin3d_features(theirs, x)
     np.testing.assert_allclose(feature, want, rtol=0, atol=1e-5)
@@ -80,7 +82,7 @@ def test_features_are_those_of_torchvisions_swin3d(tmp_path, name, shape):
 def test_torchvisions_weights_go_in_and_out_again_without_a_bit_changed(tmp_path):
     theirs = randomised(torchvision_models().video.swin3d_t(weights=None))
     through(theirs, tmp_path)
-    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", Request())
+    write_released(tmp_path / "w.safetensors", tmp_path / "back.torch", PLAIN)
     assert summary(compare(tmp_path / "f.pth", tmp_path / "back.torch")[0]) == "173 equal"
     back = torch.load(tmp_path / "back.torch", weights_only=True)
     for theirs_name, name in {
@@ -94,7 +96,7 @@ def test_torchvisions_weights_go_in_and_out_again_without_a_bit_changed(tmp_path
 def test_a_static_clip_gives_an_inflated_swin_the_features_of_the_2d_one(tmp_path):
     theirs = randomised(torchvision_models().swin_t(weights=None))
     job, ours = through(theirs, tmp_path)
-    assert job.source.layout == "torchvision Swin 2-D" and job.plan.count("transformed") == 13
+    assert job.layout == "torchvision Swin 2-D" and job.count("transformed") == 13
     picture = np.random.default_rng(0).standard_normal((1, 1, 224, 224, 3), np.float32)
     feature, logits = forward(ours, jnp.asarray(np.repeat(picture, 2, axis=1)))
     with torch.no_grad():
@@ -107,7 +109,7 @@ def test_timms_swin_is_torchvisions_under_other_names(tmp_path):
     timm = pytest.importorskip("timm")
     theirs = randomised(timm.create_model("swin_tiny_patch4_window7_224"))
     job, ours = through(theirs, tmp_path)
-    assert job.source.layout == "timm Swin 2-D" and len(theirs.state_dict()) == 173
+    assert job.layout == "timm Swin 2-D" and len(theirs.state_dict()) == 173
     picture = np.random.default_rng(0).standard_normal((1, 1, 224, 224, 3), np.float32)
     _, logits = forward(ours, jnp.asarray(np.repeat(picture, 16, axis=1)))
     with torch.no_grad():

@@ -25,12 +25,13 @@ from omnivore_jax.model.params import abstract_model, init_params, merge  # noqa
 from omnivore_jax.model.preprocess import Preprocessing, preprocess  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights.card import make_card, read_card  # noqa: E402
-from omnivore_jax.weights.conversion import Request  # noqa: E402
 from omnivore_jax.weights.lazy import lazy  # noqa: E402
 from omnivore_jax.weights.opening import open_weights  # noqa: E402
+from omnivore_jax.weights.request import Request  # noqa: E402
 from omnivore_jax.weights.torch import file as torch_file  # noqa: E402  (needs torch)
-from omnivore_jax.weights.torch.hub import FILES, new_hub  # noqa: E402
+from omnivore_jax.weights.torch.hub import FILES, WEIGHTS, new_hub, write_texts  # noqa: E402
 from omnivore_jax.weights.torch.released import write_hub_folder  # noqa: E402
+from omnivore_jax.weights.torch.state_dict import torch_state  # noqa: E402
 
 HEADS = {"image": 10, "video": 30, "rgbd": 10}
 DATASETS = {head: f"demo_{head}" for head in HEADS}
@@ -107,10 +108,10 @@ CONFIG = model_config("demo", position_bias="joint")
 
 
 def write(folder, params, card):
-    with new_hub(
-        folder, {path: lazy(np.asarray(leaf)) for path, leaf in flatten(params).items()}, card
-    ):
-        pass
+    arrays = {path: lazy(np.asarray(leaf)) for path, leaf in flatten(params).items()}
+    with new_hub(folder) as draft:
+        torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
+        write_texts(draft, folder.name, card)
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +158,8 @@ def test_a_trained_demo_has_the_same_top_5_in_a_process_without_jax(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
     source = open_weights(tmp_path / "run")
     params = unflatten({path: jnp.asarray(array.read()) for path, array in source.arrays.items()})
-    job = write_hub_folder(tmp_path / "run", tmp_path / "hub", Request(certificate="required"))
-    assert source.config.position_bias == "factored" and job.plan.config.position_bias == "joint"
+    job = write_hub_folder(tmp_path / "run", tmp_path / "hub", Request(certify=True))
+    assert source.config.position_bias == "factored" and job.config.position_bias == "joint"
     assert json.loads(json.dumps(job.card)) == json.loads((tmp_path / "hub/card.json").read_text())
     assert job.card["certificate"]["status"] == "passed"
     inputs = demo_inputs(8)

@@ -16,8 +16,8 @@ from tests.golden import golden  # noqa: E402
 
 FILLS = {"n02": "tiny.npz", "fanin": "tiny_fanin.npz"}
 TINY = {
-    "embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8], "window": [4, 7, 7], "patch": [2, 4, 4],
-    "mlp_ratio": 4, "window_index": "released", "depth_embed": "summed",
+    "embed_dim": 24, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8], "window": [4, 7, 7],
+    "patch": [2, 4, 4], "mlp_ratio": 4, "window_index": "released", "depth_embed": "summed",
 }  # fmt: skip
 INTERIM = [f"interim{i}" for i in range(4)]
 

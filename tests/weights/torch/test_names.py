@@ -133,7 +133,10 @@ def test_paths_that_our_model_does_not_have_are_refused(path):
 
 
 def test_the_table_needs_numpy_alone():
-    code = "import sys, omnivore_jax.weights.torch.names; print({'jax', 'flax', 'torch', 'orbax'} & {*sys.modules})"
+    code = (
+        "import sys, omnivore_jax.weights.torch.names; "
+        "print({'jax', 'flax', 'torch', 'orbax'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

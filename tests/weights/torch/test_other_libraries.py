@@ -7,9 +7,10 @@ import pytest
 
 import omnivore_jax as ov
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.weights.conversion import Request, convert
+from omnivore_jax.weights.conversion import convert
 from omnivore_jax.weights.opening import open_weights
 from tests.weights.torch import layout_files
+from tests.weights.torch.layout_files import PLAIN
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TITLES = {
@@ -28,10 +29,10 @@ def golden(library):
 @pytest.mark.parametrize("library", TITLES)
 def test_logits_are_those_of_the_library(tmp_path, library):
     state, x, logits = golden(library)
-    job = convert(layout_files.save(tmp_path / "f", state), tmp_path / "w.safetensors", Request())
-    assert job.source.layout == TITLES[library] and job.plan.count("unused") == 0
-    assert job.plan.heads == {"image": 5} and job.plan.config.depths == (1, 2, 1)
-    rules = " ".join(row.rule for row in job.plan.rows)
+    job = convert(layout_files.save(tmp_path / "f", state), tmp_path / "w.safetensors", PLAIN)
+    assert job.layout == TITLES[library] and job.count("unused") == 0
+    assert job.heads == {"image": 5} and job.config.depths == (1, 2, 1)
+    rules = " ".join(row.rule for row in job.rows)
     said = {"transformers": "3 tensors joined", "mmpretrain": "from the order of nn.Unfold"}
     assert said[library] in rules
     picture = np.moveaxis(x, 1, -1)[:, None]
@@ -46,7 +47,7 @@ def test_projections_that_lack_a_third_or_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "f"
     layout_files.save(path, {k: v for k, v in state.items() if k != key})
     with pytest.raises(UserError, match="lacks .*qkv.kernel"):
-        convert(path, tmp_path / "w.safetensors", Request())
+        convert(path, tmp_path / "w.safetensors", PLAIN)
     layout_files.save(path, state | {key: np.zeros((7, 8), np.float32)})
     with pytest.raises(UserError, match="are to be joined .* but their shapes"):
         open_weights(path)
@@ -59,7 +60,7 @@ def test_keys_of_these_libraries_that_nobody_knows_are_refused(tmp_path, library
     extra = {f"{trunk}embeddings.mask_token": np.zeros((1, 1, 8), np.float32)}
     path = layout_files.save(tmp_path / "f", state | extra)
     with pytest.raises(UserError, match="has, unused, .*mask_token"):
-        convert(path, tmp_path / "w.safetensors", Request())
+        convert(path, tmp_path / "w.safetensors", PLAIN)
 
 
 COUNTERS = {
@@ -92,4 +93,4 @@ def test_what_only_looks_like_a_trainers_is_refused(tmp_path, key, shape):
     averaged = layout_files.renamed(layout_files.released(), (r"^", "module."))
     path = layout_files.save(tmp_path / "f", averaged | {key: np.zeros(shape, np.float32)})
     with pytest.raises(UserError, match="has, unused, .*; permit it by"):
-        convert(path, tmp_path / "w.safetensors", Request())
+        convert(path, tmp_path / "w.safetensors", PLAIN)

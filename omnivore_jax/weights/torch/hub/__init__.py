@@ -1,7 +1,4 @@
-"""Folders that torch.hub loads.
-
-Our weights with a PyTorch implementation of the model beside them, no JAX.
-"""
+"""Folders that torch.hub loads: our weights beside the model in plain PyTorch, no JAX."""
 
 import json
 import os
@@ -14,9 +11,6 @@ from typing import Any
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_output
 from omnivore_jax.weights.card import HUB_CARD
-from omnivore_jax.weights.lazy import LazyArray
-from omnivore_jax.weights.torch import file as torch_file
-from omnivore_jax.weights.torch.state_dict import torch_state
 
 CODE = ("hubconf.py", "omnivore.py")
 WEIGHTS, README = "weights.pt", "README.md"
@@ -24,17 +18,19 @@ FILES = (*CODE, WEIGHTS, HUB_CARD, README)
 
 _README = """# {name} for PyTorch
 
-One model for images, videos and single-view 3D (RGB-D); heads: {heads}. It needs PyTorch 2.1 or newer and nothing else.
+One model for images, videos and single-view 3D (RGB-D); heads: {heads}.
+It needs PyTorch 2.1 or newer and nothing else.
 
 ```python
 model = torch.hub.load("{folder}", "{name}", source="local")  # the path of this folder
 {use}
 ```
 
-A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and `disparity=`, a float tensor
-[h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the pooled feature. To keep a changed model, save its
-`state_dict()`. `card.json` says what the weights were made from, which inputs they expect, their licence, and how near
-the outputs come to those of omnivore_jax.
+A picture is a uint8 tensor [h, w, 3], a clip one of [t, h, w, 3]; RGB-D is a picture and
+`disparity=`, a float tensor [h, w, 1]. `model(x, head)` gives logits, `model.features(x)` the
+pooled feature. To keep a changed model, save its `state_dict()`. `card.json` says what the weights
+were made from, which inputs they expect, their licence, and how near the outputs come to those of
+omnivore_jax.
 """
 _USES = {
     "image": 'model.predict(model.preprocess(picture, head="{head}"), head="{head}")',
@@ -46,16 +42,14 @@ _USES = {
 
 
 @contextmanager
-def new_hub(
-    folder: Path, arrays: Mapping[str, LazyArray], card: Mapping[str, Any]
-) -> Iterator[Path]:
-    """Writes a folder for `torch.hub.load(folder, card["model"]["name"], source="local")`, whole or not at all.
+def new_hub(folder: Path) -> Iterator[Path]:
+    """Gives the draft of a folder for torch.hub (`source="local"`), with its code.
 
-    `arrays` are the parameters by path, with joint tables. Gives the path of the weights that it wrote; the card may
-    still change while the block runs, at whose end the folder comes about. A folder that was written here is replaced.
+    The block writes the weights (`WEIGHTS`) and the texts (`write_texts`) into it. When it ends the
+    folder comes about, whole or not at all; one that was written here is replaced.
 
     Raises:
-        UserError: the destination is something else, or cannot be written; or PyTorch is missing.
+        UserError: the destination is something else, or cannot be written.
 
     """
     _check(folder)
@@ -64,10 +58,7 @@ def new_hub(
         draft.mkdir()
         for file in CODE:
             shutil.copyfile(Path(__file__).with_name(file), draft / file)
-        torch_file.write_torch(draft / WEIGHTS, torch_state(arrays))
-        yield draft / WEIGHTS
-        (draft / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n")
-        (draft / README).write_text(_readme(folder.name, card))
+        yield draft
         _sync(draft)
         _publish(draft, folder)
     except OSError as error:
@@ -78,6 +69,12 @@ def new_hub(
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def write_texts(draft: Path, folder: str, card: Mapping[str, Any]) -> None:
+    """Writes the card, whose model's name is the hub's, and the README of a folder."""
+    (draft / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n")
+    (draft / README).write_text(_readme(folder, card))
+
+
 def _check(folder: Path) -> None:
     """Refuses what is not a folder of ours, and places that `check_output` refuses."""
     if not folder.is_dir():
@@ -86,9 +83,9 @@ def _check(folder: Path) -> None:
             raise UserError(f"{folder} is a file; name a folder")
         return
     check_output(folder / WEIGHTS)
-    found = {path.name for path in folder.iterdir()} - {"__pycache__"}
-    if found not in (set(), set(FILES)):
-        other = min(found - set(FILES), default=min(found))
+    names = {path.name for path in folder.iterdir()} - {"__pycache__"}
+    if names not in (set(), set(FILES)):
+        other = min(names - set(FILES), default=min(names))
         raise UserError(
             f"{folder} is no torch.hub folder of ours (it holds {other}); choose another"
         )

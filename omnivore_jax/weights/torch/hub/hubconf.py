@@ -1,6 +1,6 @@
-"""Entry of an Omnivore folder for torch.hub, torch.hub.load(FOLDER, NAME, source="local").
+"""Entry of an Omnivore folder: torch.hub.load(FOLDER, NAME, source="local").
 
-Card.json gives the name.
+The file card.json gives the name.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ def _module():
 
 
 def _load(pretrained: bool = True):
-    """Omnivore, ready for inference: see README.md.
+    """Makes Omnivore, ready for inference: see README.md.
 
-    Pretrained=False leaves PyTorch's random parameters.
+    `pretrained=False` leaves PyTorch's random parameters.
     """
     model = _module().Omnivore(_CARD)
     if pretrained:

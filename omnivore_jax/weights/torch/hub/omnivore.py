@@ -1,6 +1,4 @@
-"""Omnivore in plain PyTorch.
-
-One Swin transformer over space and time that classifies images, clips and RGB-D.
+"""Omnivore in plain PyTorch: a Swin transformer that classifies images, clips and RGB-D.
 
 Paper: Girdhar et al., CVPR 2022 (arXiv 2201.08377). Needs nothing but torch. For inference: there
 is no dropout and no stochastic depth, so that training and evaluation mode compute the same.
@@ -11,6 +9,7 @@ Inputs are float, normalised, [b, c, t, h, w] of any size, c = 3 (RGB) or 4 (RGB
 `Omnivore.preprocess` makes them from bytes. Inside, channels are last.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,10 +28,7 @@ TABLE_INDEX = "relative_position_index"
 
 
 class Omnivore(nn.Module):
-    """The model of a card.
-
-    `card["model"]` holds its sizes, `card["heads"]` the classes of every head.
-    """
+    """The model of a card, which holds its sizes and the classes of every head."""
 
     def __init__(self, card: Mapping[str, Any]):
         super().__init__()
@@ -52,10 +48,10 @@ class Omnivore(nn.Module):
         return self.heads[head](self.features(x))
 
     def features(self, x: Tensor, stages: Sequence[str] | None = None) -> Any:
-        """Gives the pooled feature [b, c], or a dict of the maps [b, c, t, h, w] that `stages` names.
+        """Gives the pooled feature [b, c], or a dict of the maps [b, c, t, h, w] of `stages`.
 
         last       after the last stage and the final norm
-        stageK     after stage K (from 0) and its merging, with the final norm: the last two stages have its width
+        stageK     after stage K (from 0), its merging and the final norm; the last two stages only
         interimK   after stage K and its merging
         premergeK  after the blocks of stage K, before its merging
         """
@@ -66,10 +62,11 @@ class Omnivore(nn.Module):
     def preprocess(
         self, rgb: Tensor, disparity: Tensor | None = None, head: str = "image"
     ) -> Tensor:
-        """Makes an input from uint8 [b, t, h, w, 3], [t, h, w, 3] or [h, w, 3], with the statistics of a head's data.
+        """Makes an input from uint8 [b, t, h, w, 3], [t, h, w, 3] or [h, w, 3].
 
-        `disparity` has one channel and is in the units of the card (for released weights as their SUN RGB-D files have
-        it); it is clamped and divided by the most.
+        Statistics are those of a head's data. `disparity` has one channel and is in the units of
+        the card (for released weights those of SUN RGB-D files); it is clamped and divided by the
+        most.
         """
         if rgb.dtype != torch.uint8 or rgb.shape[-1] != 3 or not 3 <= rgb.ndim <= 5:
             raise ValueError(
@@ -106,35 +103,31 @@ class Omnivore(nn.Module):
         A class without a name is its number.
         """
         scores = self(x, head).float().softmax(-1)
-        names = self.card.get("classes", {}).get(head) or [str(i) for i in range(scores.shape[-1])]
-        values, indices = scores.topk(min(top, scores.shape[-1]))
-        return [
-            [(names[i], value) for i, value in zip(*row, strict=True)]
-            for row in zip(indices.tolist(), values.tolist(), strict=True)
-        ]
+        names = self.card.get("classes", {}).get(head) or list(map(str, range(scores.shape[-1])))
+        best = []
+        for row in scores:
+            values, indices = row.topk(min(top, len(names)))
+            likely = [names[i] for i in indices.tolist()]
+            best.append(list(zip(likely, values.tolist(), strict=True)))
+        return best
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, **options: Any
     ) -> Any:
-        """Loads parameters; a released file, {"trunk": ..., "heads".
-
-        ...} with index buffers, loads as it is.
-        """
+        """Loads parameters, also of a released file: "trunk" and "heads", index buffers in them."""
         if set(state_dict) == {"trunk", "heads"}:
-            state_dict = {
-                f"{part}.{name}": value
-                for part in state_dict
-                for name, value in state_dict[part].items()
-            }
-        tokens = self.trunk.window[0] * self.trunk.window[1] * self.trunk.window[2]
+            trunk, heads = state_dict["trunk"], state_dict["heads"]
+            state_dict = {f"trunk.{name}": value for name, value in trunk.items()}
+            state_dict |= {f"heads.{name}": value for name, value in heads.items()}
+        tokens = math.prod(self.trunk.window)
+        parameters = {}
         for name, value in state_dict.items():
-            if name.endswith(TABLE_INDEX) and tuple(value.shape) != (tokens, tokens):
+            if not name.endswith(TABLE_INDEX):
+                parameters[name] = value
+            elif tuple(value.shape) != (tokens, tokens):
                 raise ValueError(
                     f"{name} is of {value.shape[0]} tokens, a window of this model has {tokens}"
                 )
-        parameters = {
-            name: value for name, value in state_dict.items() if not name.endswith(TABLE_INDEX)
-        }
         return super().load_state_dict(parameters, strict, **options)
 
     def _check(self, head: str) -> None:
@@ -154,9 +147,8 @@ class Heads(nn.ModuleDict):
 
 def _head(name: str, width: int, classes: int) -> nn.Module:
     linear = nn.Linear(width, classes)
-    return (
-        nn.Sequential(nn.Identity(), linear) if name == "video" else linear
-    )  # released: dropout first
+    # The released model has a dropout before this one, so its linear map has index 1.
+    return nn.Sequential(nn.Identity(), linear) if name == "video" else linear
 
 
 def _standardised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -186,11 +178,10 @@ class Trunk(nn.Module):
         if channels == 3 or (channels == 4 and kind == "shared"):
             return self.patch_embed(x)
         if channels != 4 or self.depth_patch_embed is None:
-            takes = (
-                "3 channels (RGB)" if kind == "none" else "3 channels (RGB) or 4 (RGB and depth)"
-            )
+            more = "" if kind == "none" else " or 4 (RGB and depth)"
             raise ValueError(
-                f"the input has {channels} channels; this model takes {takes}, in axis 1"
+                f"the input has {channels} channels; this model takes 3 channels (RGB){more}, in "
+                "axis 1"
             )
         if kind == "separate":
             return self.depth_patch_embed(x)
@@ -214,7 +205,8 @@ class Trunk(nn.Module):
     def _check(self, stages: Sequence[str]) -> None:
         count = len(self.layers)
         known = ["last", *(f"stage{k}" for k in range(max(0, count - 2), count))]
-        known += [f"{kind}{k}" for kind in ("interim", "premerge") for k in range(count)]
+        known += [f"interim{k}" for k in range(count)]
+        known += [f"premerge{k}" for k in range(count)]
         for name in stages:
             if name not in known:
                 raise ValueError(
@@ -232,16 +224,14 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.patch = patch
         self.proj = nn.Conv3d(channels, width, patch, patch)
-        if (
-            shared_depth
-        ):  # a fourth channel has a map of its own, added before the norm that it shares
+        # A fourth channel has a map of its own, added before the norm that it shares.
+        if shared_depth:
             self.var_proj = nn.ModuleList([nn.Conv3d(1, width, patch, patch)])
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _padded(
-            x, _size(-size % p for size, p in zip(x.shape[1:4], self.patch, strict=True))
-        ).movedim(-1, 1)
+        extra = _size(-size % p for size, p in zip(x.shape[1:4], self.patch, strict=True))
+        x = _padded(x, extra).movedim(-1, 1)
         channels = self.proj.in_channels
         tokens = self.proj(x[:, :channels])
         if x.shape[1] > channels:
@@ -301,9 +291,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = _padded(x, (0, x.shape[2] % 2, x.shape[3] % 2))
-        corners = [
-            x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)
-        ]  # columns are the slower
+        # Columns are the slower: top left, bottom left, top right, bottom right.
+        left, right = x[:, :, :, ::2], x[:, :, :, 1::2]
+        corners = [left[:, :, ::2], left[:, :, 1::2], right[:, :, ::2], right[:, :, 1::2]]
         return self.reduction(self.norm(torch.cat(corners, -1)))
 
 
@@ -332,24 +322,21 @@ class WindowAttention(nn.Module):
         shift = _size(
             n // 2 if self.shifted and s > n else 0 for s, n in zip(size, self.window, strict=True)
         )
-        x = _padded(
-            x, _size(-s % n for s, n in zip(size, window, strict=True))
-        )  # these tokens attend like all others
+        # Tokens of the padding attend like all others, as in the released code.
+        x = _padded(x, _size(-s % n for s, n in zip(size, window, strict=True)))
         padded = _size(x.shape[1:4])
         cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window)
         q, k, v = self.qkv(cut).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=self._bias(padded, window, shift).to(q.dtype)
-        )
+        bias = self._bias(padded, window, shift).to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         joined = _joined(self.proj(out.transpose(2, 3).flatten(-2)), padded, window)
         return joined.roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
     def _bias(self, size: Size, window: Size, shift: Size) -> Tensor:
         """What is added to the logits: [1 or windows, heads, n, n]."""
         table = self.relative_position_bias_table
-        bias = table[_table_rows(self.window, window, self.corner, table.device)].permute(2, 0, 1)[
-            None
-        ]
+        rows = _table_rows(self.window, window, self.corner, table.device)
+        bias = table[rows].permute(2, 0, 1)[None]
         if not any(shift):
             return bias
         region = _regions(size, window, shift, table.device)
