@@ -49,31 +49,31 @@ def test_files_are_stored_as_they_are_with_their_labels(pictures, tmp_path, caps
         summary["splits"] == {"train": 13, "val": 5}
         and summary["shards_missing"] == summary["bad_files"] == 0
     )
-    held = manifest.read(out)
-    assert (held.kind, held.classes, held.count("train"), held.count("val")) == (
+    content = manifest.read(out)
+    assert (content.kind, content.classes, content.count("train"), content.count("val")) == (
         "image",
         ("cat", "dog"),
         13,
         5,
     )
-    assert [shard.count for shard in held.splits["train"]] == [5, 5, 3]
+    assert [shard.count for shard in content.splits["train"]] == [5, 5, 3]
     rows = []
-    for split, listed in held.splits.items():
-        reader = RecordReader(out, listed)
+    for split, parts in content.splits.items():
+        reader = RecordReader(out, parts)
         records = [reader[k] for k in range(len(reader))]
         assert all(r.media == (pictures / r.id).read_bytes() for r in records)
-        assert all(held.classes[r.label] == r.id.split("/")[0] for r in records)
+        assert all(content.classes[r.label] == r.id.split("/")[0] for r in records)
         lines = [
             line
-            for shard in listed
+            for shard in parts
             for line in (out / shard.file).with_suffix(".jsonl").read_text().splitlines()
         ]
-        found = [json.loads(line) for line in lines]
-        assert [(row["id"], row["label"], row["sha256"]) for row in found] == [
+        listed_rows = [json.loads(line) for line in lines]
+        assert [(row["id"], row["label"], row["sha256"]) for row in listed_rows] == [
             (r.id, r.label, r.sha256) for r in records
         ]
         assert split in ("train", "val")
-        rows += found
+        rows += listed_rows
     assert len({row["id"] for row in rows}) == 18 and (out / "bad_files.jsonl").read_text() == ""
 
 
@@ -207,10 +207,10 @@ def test_clips_and_pictures_with_depth_are_prepared_alike(tmp_path):
         | {"val/run/9.webm": clip("vp9 without a frame count"), "val/run/bad.mp4": clip()[:9000]},
     )
     prepare(tmp_path / "clips", tmp_path / "video")
-    held = manifest.read(tmp_path / "video")
-    assert (held.kind, held.classes) == ("video", ("jump", "run")) and (
-        held.count("train"),
-        held.count("val"),
+    content = manifest.read(tmp_path / "video")
+    assert (content.kind, content.classes) == ("video", ("jump", "run")) and (
+        content.count("train"),
+        content.count("val"),
     ) == (
         4,
         1,
@@ -327,16 +327,16 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
         ("imagenet", "--src=x", "--out=y"),
     ]
     with ThreadPoolExecutor(2) as pool:
-        helped, made, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
+        helped, whole, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
     assert (
         helped.returncode == 0
         and "--src" in helped.stdout
         and "prepare folder --src=DIR" in helped.stdout
     )
     assert (
-        made.returncode == 0
-        and json.loads(made.stdout)["splits"] == {"train": 18}
-        and "18 of 18 files" in made.stderr
+        whole.returncode == 0
+        and json.loads(whole.stdout)["splits"] == {"train": 18}
+        and "18 of 18 files" in whole.stderr
     )
     assert beyond.returncode == 2 and "val" in beyond.stderr and beyond.stderr.count("\n") == 1
     assert (

@@ -39,8 +39,8 @@ NO_DEPTH = Intrinsics(0.0, 0.0, 0.0)
 class ShardReport:
     """What became of one shard's items; `shard` is None where none of them could be read."""
 
-    plan: str
-    """Digest of the items (`digest_of`)."""
+    digest: str
+    """Of the items (`digest_of`); `plan` in the file."""
     shard: Shard | None
     labels: Mapping[int, int]
     """Samples of every label."""
@@ -86,21 +86,21 @@ def write_shard(
         UserError: the folder cannot be written to.
 
     """
-    plan = digest_of(kind, items)
-    old = read_report(folder, name)
-    if old is not None and old.plan == plan and _is_whole(folder, old) and not _mended(old, items):
+    digest, old = digest_of(kind, items), read_report(folder, name)
+    if old is not None and old.digest == digest and _is_good(folder, old, items):
         for _ in items:
             advance()
         return old
     try:
-        report = _write(folder, name, _records(items, kind, pool, advance), plan)
+        report = _write(folder, name, _records(items, kind, pool, advance), digest)
     # RuntimeError: ArrayRecord's word for what the system refused
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{folder / name}.arrayrecord cannot be written ({_line(error)}); make room or choose "
             "another --out, then run the same command again: what is done is kept"
         ) from error
-    files.write_json(_report_path(folder, name), asdict(report))
+    content = asdict(report)
+    files.write_json(_report_path(folder, name), {"plan": content.pop("digest"), **content})
     return report
 
 
@@ -135,21 +135,15 @@ def _intrinsics(item: Item) -> Intrinsics:
     return item.depth.intrinsics if item.depth else NO_DEPTH
 
 
-def _is_whole(folder: Path, report: ShardReport) -> bool:
-    if report.shard is None:
-        return True
-    path = folder / report.shard.file
-    return (
-        path.exists()
-        and path.stat().st_size == report.shard.bytes
-        and path.with_suffix(".jsonl").exists()
-    )
-
-
-def _mended(report: ShardReport, items: Sequence[Item]) -> bool:
-    """Whether a file that was left out has changed since."""
+def _is_good(folder: Path, report: ShardReport, items: Sequence[Item]) -> bool:
+    """Whether a shard is there as it was written, and no file that it lacks has changed since."""
+    if report.shard is not None:
+        path = folder / report.shard.file
+        whole = path.exists() and path.stat().st_size == report.shard.bytes
+        if not whole or not path.with_suffix(".jsonl").exists():
+            return False
     media = {item.id: item for item in items}
-    return any(_size(media[row["id"]]) != row["bytes"] for row in report.bad)
+    return all(_size(media[row["id"]]) == row["bytes"] for row in report.bad)
 
 
 def _size(item: Item) -> int:
@@ -179,7 +173,7 @@ def _records(
 
 
 def _write(
-    folder: Path, name: str, records: Iterable[Record | Mapping[str, Any]], plan: str
+    folder: Path, name: str, records: Iterable[Record | Mapping[str, Any]], digest: str
 ) -> ShardReport:
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -208,11 +202,11 @@ def _write(
     if not labels:
         for path in (draft, draft_rows, data, rows):
             path.unlink(missing_ok=True)
-        return ShardReport(plan, None, {}, bad)
+        return ShardReport(digest, None, {}, bad)
     shard = Shard(data.name, sum(labels.values()), draft.stat().st_size, files.sha256(draft))
     draft_rows.replace(rows)
     draft.replace(data)
-    return ShardReport(plan, shard, dict(sorted(labels.items())), bad)
+    return ShardReport(digest, shard, dict(sorted(labels.items())), bad)
 
 
 def _line(error: Exception) -> str:

@@ -85,6 +85,6 @@ def test_a_command_may_open_as_many_files_as_the_system_allows():
         "import resource; from omnivore_jax.core.command import run; "
         "run(lambda argv: print(resource.getrlimit(resource.RLIMIT_NOFILE)))"
     )
-    call = f"ulimit -Hn 500; ulimit -Sn 100; exec {sys.executable} -c '{program}'"
+    call = f"ulimit -Sn 100; ulimit -Hn 500; exec {sys.executable} -c '{program}'"
     done = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("(500, 500)\n", "")

@@ -235,13 +235,13 @@ def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
     ):
         if candidate in beside:
             return beside[candidate]
-    if folder.lower().endswith("/image"):
-        there = next(
-            (maps[f"{scene}/{name}"] for name in ("depth", "Depth") if f"{scene}/{name}" in maps),
-            {},
-        )
-        return there.get(f"{stem}.png") or (next(iter(there.values())) if len(there) == 1 else None)
-    return None
+    if not folder.lower().endswith("/image"):
+        return None
+    other = f"{scene}/depth" if f"{scene}/depth" in maps else f"{scene}/Depth"
+    there = maps.get(other, {})
+    if f"{stem}.png" in there or len(there) != 1:  # of several, none is taken by chance
+        return there.get(f"{stem}.png")
+    return next(iter(there.values()))
 
 
 def _with_val(names: Names, val: float) -> Names:
