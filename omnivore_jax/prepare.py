@@ -1,7 +1,8 @@
 """Turns folders of your own files into a dataset to train from.
 
     python -m omnivore_jax.prepare folder --src=DIR --out=DIR [--val=0.1]
-    [--kind=auto|image|video|rgbd] [--shard=i/n] python -m omnivore_jax.prepare verify --out=DIR
+        [--kind=auto|image|video|rgbd] [--shard=i/n]
+    python -m omnivore_jax.prepare verify --out=DIR
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/...): pictures (JPEG, PNG),
 clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png; more
@@ -14,10 +15,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,147 +26,109 @@ from absl import flags
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
-from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import BASELINES, Intrinsics
-from omnivore_jax.ingest.layouts.folder import Listing, list_folder
-from omnivore_jax.ingest.plan import (
-    BAD_FILES,
-    Made,
-    claim,
-    class_counts,
-    finish,
-    items_of,
-    tasks_of,
-)
-from omnivore_jax.ingest.shards import PARTS, write_shard
+from omnivore_jax.data.manifest import KINDS
+from omnivore_jax.ingest import preparation
+from omnivore_jax.ingest.layouts.base import LayoutOptions
+from omnivore_jax.ingest.layouts.table import LAYOUTS
+from omnivore_jax.ingest.preparation import Work
+from omnivore_jax.ingest.summary import class_table, figures, sentences
+from omnivore_jax.ingest.verify import check_shards
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
-MOST_CLASSES = 20
-"""Classes that the summary shows."""
+
+
+def _flag(default: Any, help: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `prepare folder` is asked for; the flags of the same names."""
+    """What `prepare` is asked for; each field is the flag of its name."""
 
-    src: str
-    out: str
-    kind: str = "auto"
-    val: float = 0.0
-    shard: str = "0/1"
-    rows: int = 0
-    threads: int = os.cpu_count() or 1
-    fx: float = 0.0
-    baseline: float = BASELINES["kv2"]
-    depth_scale: float = 0.001
-    depth_rotated: bool = False
-    overwrite: bool = False
-    json: bool = False
+    src: str = _flag("", "Folder of the class folders.")
+    out: str = _flag("", "Folder of the prepared dataset: DATA_ROOT/NAME.")
+    kind: str = _flag("auto", "What the files are.", enum_values=["auto", *KINDS])
+    val: float = _flag(
+        0.0,
+        "Share of every class that becomes the validation split.",
+        lower_bound=0.0,
+        upper_bound=0.9,
+    )
+    shard: str = _flag("0/1", "i/n: make every n-th shard from the i-th on (0 to n - 1).")
+    rows: int = _flag(0, "Samples of a shard; 0: by kind and number of samples.", lower_bound=0)
+    threads: int = _flag(os.cpu_count() or 1, "Files that are read at once.", lower_bound=1)
+    fx: float = _flag(
+        0.0, "Focal length in pixels of the depth maps, where no file says it.", lower_bound=0.0
+    )
+    baseline: float = _flag(
+        BASELINES["kv2"], "Metres between the eyes of the depth sensor.", lower_bound=0.0
+    )
+    depth_scale: float = _flag(0.001, "Metres in one unit of the depth maps.", lower_bound=0.0)
+    depth_rotated: bool = _flag(False, "Rotate the bits back: SUN RGB-D in true metres.")
+    overwrite: bool = _flag(False, "Replace another dataset in --out.")
+    json: bool = _flag(False, "Print the summary as JSON.")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("src", "", "Folder of the class folders.")
-    flags.DEFINE_string("out", "", "Folder of the prepared dataset: DATA_ROOT/NAME.")
-    flags.DEFINE_enum("kind", Options.kind, ["auto", *manifest.KINDS], "What the files are.")
-    flags.DEFINE_float(
-        "val", Options.val, "Share of every class that becomes the validation split.", 0.0, 0.9
-    )
-    flags.DEFINE_string(
-        "shard", Options.shard, "i/n: make every n-th shard from the i-th on (0 to n - 1)."
-    )
-    flags.DEFINE_integer(
-        "rows", Options.rows, "Samples of a shard; 0: by kind and number of samples.", 0
-    )
-    flags.DEFINE_integer("threads", Options.threads, "Files that are read at once.", 1)
-    flags.DEFINE_float(
-        "fx", Options.fx, "Focal length in pixels of the depth maps, where no file says it.", 0.0
-    )
-    flags.DEFINE_float(
-        "baseline", Options.baseline, "Metres between the eyes of the depth sensor.", 0.0
-    )
-    flags.DEFINE_float(
-        "depth_scale", Options.depth_scale, "Metres in one unit of the depth maps.", 0.0
-    )
-    flags.DEFINE_bool(
-        "depth_rotated", Options.depth_rotated, "Rotate the bits back: SUN RGB-D in true metres."
-    )
-    flags.DEFINE_bool("overwrite", Options.overwrite, "Replace another dataset in --out.")
-    flags.DEFINE_bool("json", Options.json, "Print the summary as JSON.")
+    define: dict[Any, Callable[..., Any]] = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }
+    for option in fields(Options):
+        choice = "enum_values" in option.metadata
+        add: Callable[..., Any] = flags.DEFINE_enum if choice else define[type(option.default)]
+        add(option.name, option.default, **option.metadata)
 
 
 def main(argv: Sequence[str]) -> None:
-    commands = {"folder": prepare_folder, "verify": verify}
-    if len(argv) != 2 or argv[1] not in commands:
-        given = " ".join(argv[1:]) or "nothing"
-        raise UserError(
-            f"cannot prepare {given}; use: folder --src=DIR --out=DIR, or: verify --out=DIR"
-        )
-    options = Options(**{field.name: getattr(flags.FLAGS, field.name) for field in fields(Options)})
+    names = [*LAYOUTS, "verify"]
+    if len(argv) != 2 or argv[1] not in names:
+        asked = " ".join(argv[1:]) or "nothing"
+        uses = ", ".join(f"{name} --src=DIR --out=DIR" for name in LAYOUTS)
+        raise UserError(f"cannot prepare {asked}; use: {uses}, or: verify --out=DIR")
+    options = Options(
+        **{option.name: getattr(flags.FLAGS, option.name) for option in fields(Options)}
+    )
     try:
-        commands[argv[1]](options)
+        verify(options) if argv[1] == "verify" else prepare(argv[1], options)
     except OSError as error:
         raise UserError(
             f"{error.filename or options.out}: {error.strerror or error}; make room or mend the "
-            "permissions, then run "
-            "the same command again"
+            "permissions, then run the same command again"
         ) from error
 
 
 def verify(options: Options) -> None:
-    """Reads every shard of a prepared dataset and compares its sha256 with the manifest's."""
-    folder = Path(_given(options, "out"))
-    held = manifest.read(folder)
-    for split in held.splits:
-        manifest.check_files(folder, held, split, content=True)
-    counts = {split: held.count(split) for split in held.splits}
-    print(
-        json.dumps({"ok": True, "splits": counts})
-        if options.json
-        else f"{folder} is whole: {counts}"
-    )
+    """Compares the sha256 of every shard of a prepared dataset with the manifest's."""
+    folder = Path(_folder(options, "out"))
+    counts = check_shards(folder)
+    summary = json.dumps({"ok": True, "splits": counts})
+    print(summary if options.json else f"{folder} is whole: {counts}")
 
 
-def prepare_folder(options: Options) -> None:
+def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
-    source, out, began = (
-        Path(_given(options, "src")),
-        Path(_given(options, "out")),
-        time.monotonic(),
-    )
-    index, machines = _shard_of(options.shard)
-    if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
-    listing = list_folder(source, options.kind, options.val)
-    tasks = tasks_of(listing, options.rows)
-    mine = tasks[index::machines]
-    defaults = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
-    _make_folder(out)
-    claim(out, source, listing, tasks, overwrite=options.overwrite)
-    with (
-        ThreadPoolExecutor(options.threads) as pool,
-        _progress(sum(t.stop - t.start for t in mine)) as advance,
-    ):
-        for task in mine:
-            write_shard(
-                out,
-                task.name,
-                items_of(listing, source, task, defaults),
-                listing.kind,
-                pool,
-                advance,
-            )
-    made = finish(out, listing, tasks)
-    summary = _summary(out, listing, len(tasks), made) | {
-        "seconds": round(time.monotonic() - began, 1)
-    }
+    source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
+    began = time.monotonic()
+    work = Work(_machine(options.shard), options.rows, options.threads, options.overwrite)
+    depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
+    wishes = LayoutOptions(options.kind, options.val, depth)
+    result = preparation.prepare(layout, source, out, wishes, work, _progress)
+    summary = figures(out, result) | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
         print(json.dumps(summary))
-    else:
-        _show(summary, listing, made)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(class_table(result))
+    print("\n".join(sentences(summary, result)))
 
 
-def _given(options: Options, key: str) -> str:
+def _folder(options: Options, key: str) -> str:
     if not getattr(options, key):
         whose = {"src": "that holds the class folders", "out": "of the prepared dataset"}
         raise UserError(f"--{key} is missing; give the folder {whose[key]}")
@@ -174,80 +136,11 @@ def _given(options: Options, key: str) -> str:
     return getattr(options, key)
 
 
-def _shard_of(text: str) -> tuple[int, int]:
+def _machine(text: str) -> tuple[int, int]:
     index, _, machines = text.partition("/")
     if not (index.isdigit() and machines.isdigit() and int(index) < int(machines)):
         raise UserError(f"--shard={text}; use i/n with i from 0 to n - 1, for example 0/4")
     return int(index), int(machines)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        (out / PARTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--out={out} cannot be made ({error.strerror}); choose another folder"
-        ) from error
-
-
-def _summary(out: Path, listing: Listing, shards: int, made: Made) -> dict[str, Any]:
-    return {
-        "out": str(out),
-        "kind": listing.kind,
-        "classes": len(listing.classes),
-        "splits": {split: counts.total() for split, counts in class_counts(made.parts).items()},
-        "shards": len(made.parts),
-        "shards_missing": shards - len(made.parts),
-        "bytes": sum(part.shard.bytes for part in made.parts.values() if part.shard),
-        "bad_files": len(made.bad),
-        "copies": len(made.copies),
-        "ignored": dict(listing.ignored),
-    }
-
-
-def _show(summary: Mapping[str, Any], listing: Listing, made: Made) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console, counts = Console(highlight=False), class_counts(made.parts)
-    totals = [
-        sum(counts[split][label] for split in counts) for label in range(len(listing.classes))
-    ]
-    largest = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
-    table = Table("class", *counts)
-    for label in largest[:MOST_CLASSES]:
-        table.add_row(listing.classes[label], *(str(counts[split][label]) for split in counts))
-    if len(largest) > MOST_CLASSES:
-        table.add_row(
-            f"... {len(largest) - MOST_CLASSES} more, the smallest has {min(totals)}",
-            *("" for _ in counts),
-        )
-    table.add_section()
-    table.add_row(f"all {len(totals)}", *(str(counts[split].total()) for split in counts))
-    console.print(table)
-    size = f"{summary['shards']} shards, {summary['bytes'] / 1e6:,.1f} MB"
-    print(f"{summary['out']}: {summary['kind']}, {size}, {summary['seconds']} s")
-    if summary["bad_files"]:
-        print(
-            f"{summary['bad_files']} files cannot be read and were left out: "
-            f"{summary['out']}/{BAD_FILES}"
-        )
-    if made.copies:
-        held_out, train = made.copies[0]
-        print(
-            f"{len(made.copies)} training files are held out too, the first is {train} = "
-            f"{held_out}; remove one of each"
-        )
-    if summary["ignored"]:
-        print(
-            "ignored: "
-            + ", ".join(f"{count} x {suffix}" for suffix, count in summary["ignored"].items())
-        )
-    if summary["shards_missing"]:
-        print(
-            f"{summary['shards_missing']} shards are still missing; the last machine to end writes "
-            "the manifest"
-        )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from omnivore_jax.data import manifest
 from omnivore_jax.data.records import RecordReader
-from omnivore_jax.prepare import Options, prepare_folder
+from omnivore_jax.prepare import Options, prepare
 from tests.media import clip, depth_map, jpeg, part, png
 from tests.whole_runs import complete, rows, start, training_rows
 
@@ -64,7 +64,7 @@ def miniatures(tmp_path_factory):
     }.items():
         options = Options(str(lay(source / name, files)), str(root / name), threads=2, fx=529.5)
         with contextlib.redirect_stdout(io.StringIO()):
-            prepare_folder(options)
+            prepare("folder", options)
     return root
 
 

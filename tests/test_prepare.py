@@ -1,4 +1,5 @@
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -6,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from omnivore_jax import prepare as command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.ingest import shards
-from omnivore_jax.prepare import Options, prepare_folder, verify
+from omnivore_jax.prepare import Options, verify
 from tests.media import clip, depth_map, jpeg, part, png
 
 
@@ -30,7 +32,7 @@ def pictures(tmp_path):
 
 
 def prepare(source, out, **options):
-    prepare_folder(Options(str(source), str(out), rows=5, threads=2, **options))
+    command.prepare("folder", Options(str(source), str(out), rows=5, threads=2, **options))
 
 
 def files_of(folder):
@@ -47,31 +49,31 @@ def test_files_are_stored_as_they_are_with_their_labels(pictures, tmp_path, caps
         summary["splits"] == {"train": 13, "val": 5}
         and summary["shards_missing"] == summary["bad_files"] == 0
     )
-    held = manifest.read(out)
-    assert (held.kind, held.classes, held.count("train"), held.count("val")) == (
+    content = manifest.read(out)
+    assert (content.kind, content.classes, content.count("train"), content.count("val")) == (
         "image",
         ("cat", "dog"),
         13,
         5,
     )
-    assert [shard.count for shard in held.splits["train"]] == [5, 5, 3]
+    assert [shard.count for shard in content.splits["train"]] == [5, 5, 3]
     rows = []
-    for split, listed in held.splits.items():
-        reader = RecordReader(out, listed)
+    for split, parts in content.splits.items():
+        reader = RecordReader(out, parts)
         records = [reader[k] for k in range(len(reader))]
         assert all(r.media == (pictures / r.id).read_bytes() for r in records)
-        assert all(held.classes[r.label] == r.id.split("/")[0] for r in records)
+        assert all(content.classes[r.label] == r.id.split("/")[0] for r in records)
         lines = [
             line
-            for shard in listed
+            for shard in parts
             for line in (out / shard.file).with_suffix(".jsonl").read_text().splitlines()
         ]
-        found = [json.loads(line) for line in lines]
-        assert [(row["id"], row["label"], row["sha256"]) for row in found] == [
+        listed_rows = [json.loads(line) for line in lines]
+        assert [(row["id"], row["label"], row["sha256"]) for row in listed_rows] == [
             (r.id, r.label, r.sha256) for r in records
         ]
         assert split in ("train", "val")
-        rows += found
+        rows += listed_rows
     assert len({row["id"] for row in rows}) == 18 and (out / "bad_files.jsonl").read_text() == ""
 
 
@@ -205,10 +207,10 @@ def test_clips_and_pictures_with_depth_are_prepared_alike(tmp_path):
         | {"val/run/9.webm": clip("vp9 without a frame count"), "val/run/bad.mp4": clip()[:9000]},
     )
     prepare(tmp_path / "clips", tmp_path / "video")
-    held = manifest.read(tmp_path / "video")
-    assert (held.kind, held.classes) == ("video", ("jump", "run")) and (
-        held.count("train"),
-        held.count("val"),
+    content = manifest.read(tmp_path / "video")
+    assert (content.kind, content.classes) == ("video", ("jump", "run")) and (
+        content.count("train"),
+        content.count("val"),
     ) == (
         4,
         1,
@@ -242,7 +244,7 @@ def test_a_file_that_is_in_both_splits_is_reported(tmp_path, capsys):
         "1 training files are held out too, the first is train/cat/3.jpg = val/cat/same.jpg"
         in capsys.readouterr().out
     )
-    assert manifest.read(tmp_path / "out").made["copies"] == 1
+    assert manifest.read(tmp_path / "out").origin["copies"] == 1
 
 
 def test_another_dataset_in_the_same_folder_is_not_touched_unless_asked(pictures, tmp_path):
@@ -281,7 +283,7 @@ def test_wrong_uses_are_explained_in_one_line(pictures, tmp_path, options, says)
     (tmp_path / "file").write_text("x")
     asked = {"src": str(pictures), "out": str(tmp_path / "out")} | options
     with pytest.raises(UserError, match=says) as error:
-        prepare_folder(Options(**{k: v.format(tmp=tmp_path) for k, v in asked.items()}))
+        command.prepare("folder", Options(**{k: v.format(tmp=tmp_path) for k, v in asked.items()}))
     assert "\n" not in str(error.value)
 
 
@@ -297,17 +299,20 @@ def test_depth_maps_of_unknown_focal_length_are_an_error_that_says_what_to_give(
         prepare(tmp_path / "src", tmp_path / "out")
 
 
-def test_a_full_disk_is_one_line_and_what_is_done_is_kept(pictures, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_what_is_done_is_kept(pictures, tmp_path):
     out = tmp_path / "out"
     prepare(pictures, out, shard="0/4")
-    monkeypatch.setattr(
-        shards.manifest, "digest", lambda path: (_ for _ in ()).throw(OSError(28, "No space left"))
-    )
-    with pytest.raises(UserError, match="cannot be written .*No space left.*what is done is kept"):
-        prepare(pictures, out)
-    assert (out / "train-00000.arrayrecord").exists() and not (
-        out / "train-00001.arrayrecord"
-    ).exists()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # no shard of five pictures fits
+    try:
+        with pytest.raises(UserError, match="cannot be written .*what is done is kept") as error:
+            prepare(pictures, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value) and (out / "train-00000.arrayrecord").exists()
+    assert not (out / "train-00001.arrayrecord").exists()
+    prepare(pictures, out)
+    assert manifest.read(out).count("train") == 18
 
 
 def test_the_command_exits_as_commands_do(pictures, tmp_path):
@@ -322,16 +327,16 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
         ("imagenet", "--src=x", "--out=y"),
     ]
     with ThreadPoolExecutor(2) as pool:
-        helped, made, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
+        helped, whole, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
     assert (
         helped.returncode == 0
         and "--src" in helped.stdout
         and "prepare folder --src=DIR" in helped.stdout
     )
     assert (
-        made.returncode == 0
-        and json.loads(made.stdout)["splits"] == {"train": 18}
-        and "18 of 18 files" in made.stderr
+        whole.returncode == 0
+        and json.loads(whole.stdout)["splits"] == {"train": 18}
+        and "18 of 18 files" in whole.stderr
     )
     assert beyond.returncode == 2 and "val" in beyond.stderr and beyond.stderr.count("\n") == 1
     assert (

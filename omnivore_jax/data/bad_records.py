@@ -8,17 +8,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.batches import BadRow
 
 
 class BadRecords:
-    """Notes every damaged record once, also over a resume, and ends the run where a dataset has too many of them."""
+    """Notes every damaged record once, also over a resume, and ends a run that meets too many."""
 
     def __init__(self, path: Path, sizes: Mapping[str, int], budget: float):
-        """`sizes`: samples of every dataset; `budget`.
+        """Reads the list at `path` of an earlier run of the same workdir.
 
-        The share of them that may be damaged (`data.bad_budget`).
+        `sizes`: samples of every dataset; `budget`: the share of them that may be damaged
+        (`data.bad_budget`).
         """
         if not 0 <= budget <= 1:
             raise ValueError(f"data.bad_budget={budget}; use a share between 0 and 1")
@@ -54,9 +56,8 @@ class BadRecords:
             if count > self.budget * self.sizes.get(dataset, count):
                 raise UserError(
                     f"{count} of {self.sizes[dataset]} records of data.{dataset} cannot be read, "
-                    "more than "
-                    f"data.bad_budget={self.budget} allows; see {self.path}; prepare the dataset "
-                    "again"
+                    f"more than data.bad_budget={self.budget} allows; see {self.path}; prepare the "
+                    "dataset again"
                 )
 
 
@@ -67,5 +68,5 @@ def _known(path: Path) -> set[tuple[str, str]]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        path.write_text(whole)
+        files.write_text(path, whole)
     return {(row["dataset"], row["id"]) for row in map(json.loads, whole.splitlines())}

@@ -1,30 +1,29 @@
 """What a prepared dataset will consist of.
 
-Its shards, which every machine works out alike from the same files.
+Its shards, which every machine works out alike from the same listing.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
-from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Manifest, Shard
-from omnivore_jax.ingest.layouts.folder import Listing
-from omnivore_jax.ingest.shards import PARTS, Item, Part, read_part
+from omnivore_jax.ingest.layouts.base import Item, Listing
+from omnivore_jax.ingest.shards import REPORTS, ShardReport, read_report
 
 SHARD_ROWS = {"image": 4096, "rgbd": 1024, "video": 256}
 """Samples of a shard: some hundred megabytes, which is what a stopped run does again."""
-MOST_SHARDS = 512
+MAX_SHARDS = 512
 BAD_FILES = "bad_files.jsonl"
 
 
-class Task(NamedTuple):
+class ShardPlan(NamedTuple):
     """A shard that is to be made, of the samples `start` to `stop` of a split."""
 
     name: str
@@ -33,46 +32,54 @@ class Task(NamedTuple):
     stop: int
 
 
-def tasks_of(listing: Listing, rows: int = 0) -> list[Task]:
+class Inventory(NamedTuple):
+    """What is there of a dataset."""
+
+    reports: Mapping[ShardPlan, ShardReport]
+    bad: Sequence[Mapping[str, Any]]
+    """Files that were left out."""
+    copies: Sequence[tuple[str, str]]
+    """Pairs (validation, training) of equal files, once all shards are there."""
+
+    def class_counts(self) -> dict[str, Counter[int]]:
+        """Counts the samples of every label, by split."""
+        counts: dict[str, Counter[int]] = {}
+        for plan, report in self.reports.items():
+            counts.setdefault(plan.split, Counter()).update(report.labels)
+        return counts
+
+
+def cut(listing: Listing, rows: int = 0) -> list[ShardPlan]:
     """Cuts the splits into shards of `rows` samples; 0: by kind and number."""
-    tasks = []
+    plans = []
     for split, ids in listing.splits.items():
-        step = rows or max(SHARD_ROWS[listing.kind], -(-len(ids) // MOST_SHARDS))
-        starts = range(0, len(ids), step)
-        tasks += [
-            Task(f"{split}-{k:05d}", split, start, min(start + step, len(ids)))
-            for k, start in enumerate(starts)
-        ]
-    return tasks
+        step = rows or max(SHARD_ROWS[listing.kind], -(-len(ids) // MAX_SHARDS))
+        for number, start in enumerate(range(0, len(ids), step)):
+            stop = min(start + step, len(ids))
+            plans.append(ShardPlan(f"{split}-{number:05d}", split, start, stop))
+    return plans
 
 
-def items_of(listing: Listing, source: Path, task: Task, defaults: Intrinsics) -> list[Item]:
-    """The samples of a shard, with their files and labels.
+def items_of(listing: Listing, plan: ShardPlan) -> list[Item]:
+    """Makes the samples of a shard.
 
     Raises:
         UserError: the focal length of a depth map is not known.
 
     """
-    labels = {name: label for label, name in enumerate(listing.classes)}
-    intrinsics = cache(lambda folder: read_intrinsics(source, folder, defaults))
-    items = []
-    for id in listing.splits[task.split][task.start : task.stop]:
-        item = Item(id, labels[listing.class_of(id)], source / id)
-        if listing.kind == "rgbd":
-            known = intrinsics(item.media.parent)
-            if min(known.fx, known.baseline, known.scale) <= 0:
-                raise UserError(
-                    f"the focal length of {item.media} is not known; give --fx=PIXELS (Kinect: "
-                    "518.86), or write "
-                    f'{{"fx": PIXELS}} into a depth.json beside it or above'
-                )
-            item = item._replace(depth=source / listing.depth[id], **known._asdict())
-        items.append(item)
+    items = [listing.item(id) for id in listing.splits[plan.split][plan.start : plan.stop]]
+    for item in items:
+        known = item.depth.intrinsics if item.depth else None
+        if known and min(known.fx, known.baseline, known.scale) <= 0:
+            raise UserError(
+                f"the focal length of {item.media.name} is not known; give --fx=PIXELS (Kinect: "
+                '518.86), or write {"fx": PIXELS} into a depth.json beside it or above'
+            )
     return items
 
 
 def claim(
-    out: Path, source: Path, listing: Listing, tasks: Sequence[Task], *, overwrite: bool
+    out: Path, source: Path, listing: Listing, plans: Sequence[ShardPlan], *, overwrite: bool
 ) -> None:
     """Notes in `out` what it is for.
 
@@ -84,85 +91,80 @@ def claim(
     for ids in listing.splits.values():
         for id in ids:
             names.update(id.encode(errors="surrogateescape") + b"\0")
-    plan = {
+    purpose = {
         "kind": listing.kind,
         "classes": len(listing.classes),
         "splits": {split: len(ids) for split, ids in listing.splits.items()},
         "files": names.hexdigest(),
-        "shards": [task.name for task in tasks],
+        "shards": [plan.name for plan in plans],
     }
     path = out / manifest.PLAN
-    old = json.loads(path.read_text()) if path.exists() else plan
-    if old != plan:
+    old = json.loads(path.read_text()) if path.exists() else purpose
+    if old != purpose:
         if not overwrite:
             raise UserError(
-                f"--out={out} was begun for {_words(old)}, --src={source} has {_words(plan)}; "
-                "choose another folder, "
-                "or give --overwrite"
+                f"--out={out} was begun for {_words(old)}, --src={source} has {_words(purpose)}; "
+                "choose another folder, or give --overwrite"
             )
+        # First the manifest: without it nobody trains on a mixture of both.
         (out / manifest.FILE).unlink(missing_ok=True)
-        for name in set(old["shards"]) - set(plan["shards"]):
-            for file in (f"{name}.arrayrecord", f"{name}.jsonl", f"{PARTS}/{name}.json"):
+        for name in set(old["shards"]) - set(purpose["shards"]):
+            for file in (f"{name}.arrayrecord", f"{name}.jsonl", f"{REPORTS}/{name}.json"):
                 (out / file).unlink(missing_ok=True)
-    manifest.write_json(path, plan)
+    files.write_json(path, purpose)
 
 
-class Made(NamedTuple):
-    """What is there of a dataset."""
-
-    parts: Mapping[Task, Part]
-    bad: Sequence[Mapping[str, Any]]
-    """Files that were left out."""
-    copies: Sequence[tuple[str, str]]
-    """Pairs (held out, training) of equal files, once all shards are there."""
-
-
-def finish(out: Path, listing: Listing, tasks: Sequence[Task]) -> Made:
+def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str) -> Inventory:
     """Writes the list of unreadable files and, if all shards are there, the manifest.
+
+    `command`: what the manifest says that it was made by.
 
     Raises:
         UserError: all shards are there and no file could be read.
 
     """
-    parts = {task: part for task in tasks if (part := read_part(out, task.name)) is not None}
-    bad = [row for part in parts.values() for row in part.bad]
-    (out / BAD_FILES).write_text("".join(json.dumps(row) + "\n" for row in bad))
-    if len(parts) < len(tasks):
-        return Made(parts, bad, [])
-    splits = {
-        split: tuple(
-            part.shard
-            for task, part in parts.items()
-            if task.split == split and part.shard is not None
-        )
-        for split in listing.splits
-    }
+    reports = {}
+    for plan in plans:
+        report = read_report(out, plan.name)
+        if report is not None:
+            reports[plan] = report
+    bad = [row for report in reports.values() for row in report.bad]
+    files.write_text(out / BAD_FILES, "".join(json.dumps(row) + "\n" for row in bad))
+    if len(reports) < len(plans):
+        return Inventory(reports, bad, [])
+    splits = {split: _shards(reports, split) for split in listing.splits}
     if not any(splits.values()):
         raise UserError(
             f"none of the {len(bad)} files can be read, the first is {bad[0]['id']} "
             f"({bad[0]['reason']})"
         )
     same = copies(out, splits)
-    made = {"by": "omnivore_jax.prepare folder", "bad_files": len(bad), "copies": len(same)}
-    manifest.write(out, Manifest(listing.kind, listing.classes, splits, made))
-    return Made(parts, bad, same)
+    origin = {"by": command, "bad_files": len(bad), "copies": len(same)}
+    manifest.write(out, Manifest(listing.kind, listing.classes, splits, origin))
+    return Inventory(reports, bad, same)
 
 
 def copies(out: Path, splits: Mapping[str, Sequence[Shard]]) -> list[tuple[str, str]]:
-    """Pairs (held out, training) of samples that are the same to the byte.
+    """Finds pairs (validation, training) of samples that are the same to the byte.
 
     What a model has seen tests nothing.
     """
-    held_out = {
+    # Only digests of what is evaluated stay in memory: the training split is the large one.
+    validation = {
         row["sha256"]: row["id"]
         for split in splits
         if split != "train"
         for row in _rows(out, splits[split])
     }
-    if not held_out:
+    if not validation:
         return []
     train = _rows(out, splits.get("train", ()))
-    return [(held_out[row["sha256"]], row["id"]) for row in train if row["sha256"] in held_out]
+    return [(validation[row["sha256"]], row["id"]) for row in train if row["sha256"] in validation]
+
+
+def _shards(reports: Mapping[ShardPlan, ShardReport], split: str) -> tuple[Shard, ...]:
+    shards = [report.shard for plan, report in reports.items() if plan.split == split]
+    return tuple(shard for shard in shards if shard is not None)
 
 
 def _rows(out: Path, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
@@ -171,16 +173,9 @@ def _rows(out: Path, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
             yield from map(json.loads, file)
 
 
-def class_counts(parts: Mapping[Task, Part]) -> dict[str, Counter[int]]:
-    """Samples of every label, by split."""
-    counts: dict[str, Counter[int]] = {}
-    for task, part in parts.items():
-        counts.setdefault(task.split, Counter()).update(part.labels)
-    return counts
-
-
-def _words(plan: Mapping[str, Any]) -> str:
-    splits = " + ".join(f"{count} {split}" for split, count in plan["splits"].items())
+def _words(purpose: Mapping[str, Any]) -> str:
+    splits = " + ".join(f"{count} {split}" for split, count in purpose["splits"].items())
     return (
-        f"{splits} of kind {plan['kind']} in {plan['classes']} classes (list {plan['files'][:8]})"
+        f"{splits} of kind {purpose['kind']} in {purpose['classes']} classes "
+        f"(list {purpose['files'][:8]})"
     )

@@ -7,7 +7,7 @@ One after another, each whole or not at all, and each made again only if need be
     OUT/parts/train-00000.json          written last: what the shard holds and which files were left
                                         out
 
-Any lister of samples may use it: it knows files and labels, not the layout that they were found in.
+It takes the items of any layout and does not know where their bytes come from.
 """
 
 import hashlib
@@ -17,38 +17,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.data import manifest
 from omnivore_jax.data.decode import Clip, DecodeError, decode_image
+from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.manifest import Kind, Shard
 from omnivore_jax.data.records import Record, pack
 from omnivore_jax.data.transforms import decode_rgbd
+from omnivore_jax.ingest.layouts.base import Item
 
-PARTS = "parts"
+REPORTS = "parts"
+"""Folder of the reports."""
 AHEAD = 64
 """Files that are read ahead of the one being written."""
-
-
-class Item(NamedTuple):
-    """A sample that is to be stored."""
-
-    id: str
-    label: int
-    media: Path
-    depth: Path | None = None
-    fx: float = 0.0
-    baseline: float = 0.0
-    scale: float = 0.0
-    rotated: bool = False
+NO_DEPTH = Intrinsics(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardReport:
     """What became of one shard's items; `shard` is None where none of them could be read."""
 
-    plan: str
+    digest: str
+    """Of the items (`digest_of`); `plan` in the file."""
     shard: Shard | None
     labels: Mapping[int, int]
     """Samples of every label."""
@@ -64,12 +56,10 @@ def read_item(item: Item, kind: Kind) -> Record:
         first and last frame. OSError: they cannot be read.
 
     """
-    media = item.media.read_bytes()
-    depth = item.depth.read_bytes() if item.depth else None
+    media = item.media.read()
+    depth = item.depth.media.read() if item.depth else None
     sha256 = hashlib.sha256(media + (depth or b"")).hexdigest()
-    record = Record(
-        item.id, item.label, media, sha256, depth, item.fx, item.baseline, item.scale, item.rotated
-    )
+    record = Record(item.id, item.label, media, sha256, depth, *_intrinsics(item))
     if kind == "image":
         decode_image(media)
     elif kind == "rgbd":
@@ -87,7 +77,7 @@ def write_shard(
     kind: Kind,
     pool: Executor,
     advance: Callable[[], None],
-) -> Part:
+) -> ShardReport:
     """Writes one shard, or keeps it where it was made of the same items before.
 
     Calls `advance` after every item.
@@ -96,75 +86,68 @@ def write_shard(
         UserError: the folder cannot be written to.
 
     """
-    plan = plan_digest(kind, items)
-    old = read_part(folder, name)
-    if old is not None and old.plan == plan and _is_whole(folder, old) and not _mended(old, items):
+    digest, old = digest_of(kind, items), read_report(folder, name)
+    if old is not None and old.digest == digest and _is_good(folder, old, items):
         for _ in items:
             advance()
         return old
     try:
-        part = _write(folder, name, _records(items, kind, pool, advance), plan)
-        manifest.write_json(_part_path(folder, name), asdict(part))
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # RuntimeError: ArrayRecord's word for what the system refused
+        report = _write(folder, name, _records(items, kind, pool, advance), digest)
+    # RuntimeError: ArrayRecord's word for what the system refused
+    except (OSError, RuntimeError) as error:
         raise UserError(
             f"{folder / name}.arrayrecord cannot be written ({_line(error)}); make room or choose "
-            "another --out, then "
-            "run the same command again: what is done is kept"
+            "another --out, then run the same command again: what is done is kept"
         ) from error
-    return part
+    content = asdict(report)
+    files.write_json(_report_path(folder, name), {"plan": content.pop("digest"), **content})
+    return report
 
 
-def plan_digest(kind: Kind, items: Iterable[Item]) -> str:
-    """A digest of what a shard is to hold."""
+def digest_of(kind: Kind, items: Iterable[Item]) -> str:
+    """Digests what a shard is to hold.
+
+    Not where its bytes lie: a dataset that has moved, or is packed otherwise, is the same.
+    """
     digest = hashlib.sha256(kind.encode())
     for item in items:
-        digest.update(
-            repr((item.id, *item[1:2], *item[4:], item.depth is not None)).encode(
-                errors="surrogateescape"
-            )
-        )
+        content = (item.id, item.label, *_intrinsics(item), item.depth is not None)
+        digest.update(repr(content).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def read_part(folder: Path, name: str) -> Part | None:
-    """What is known of a shard; None where it is not made yet."""
+def read_report(folder: Path, name: str) -> ShardReport | None:
+    """Reads what is known of a shard; None where it is not made yet."""
     try:
-        held = json.loads(_part_path(folder, name).read_text())
-        shard = None if held["shard"] is None else Shard(**held["shard"])
-        return Part(
-            held["plan"], shard, {int(label): n for label, n in held["labels"].items()}, held["bad"]
-        )
+        content = json.loads(_report_path(folder, name).read_text())
+        shard = None if content["shard"] is None else Shard(**content["shard"])
+        labels = {int(label): count for label, count in content["labels"].items()}
+        return ShardReport(content["plan"], shard, labels, content["bad"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # made again
 
 
-def _part_path(folder: Path, name: str) -> Path:
-    return folder / PARTS / f"{name}.json"
+def _report_path(folder: Path, name: str) -> Path:
+    return folder / REPORTS / f"{name}.json"
 
 
-def _is_whole(folder: Path, part: Part) -> bool:
-    if part.shard is None:
-        return True
-    path = folder / part.shard.file
-    return (
-        path.exists()
-        and path.stat().st_size == part.shard.bytes
-        and path.with_suffix(".jsonl").exists()
-    )
+def _intrinsics(item: Item) -> Intrinsics:
+    return item.depth.intrinsics if item.depth else NO_DEPTH
 
 
-def _mended(part: Part, items: Sequence[Item]) -> bool:
-    """Whether a file that was left out has changed since."""
+def _is_good(folder: Path, report: ShardReport, items: Sequence[Item]) -> bool:
+    """Whether a shard is there as it was written, and no file that it lacks has changed since."""
+    if report.shard is not None:
+        path = folder / report.shard.file
+        whole = path.exists() and path.stat().st_size == report.shard.bytes
+        if not whole or not path.with_suffix(".jsonl").exists():
+            return False
     media = {item.id: item for item in items}
-    return any(_size(media[row["id"]]) != row["bytes"] for row in part.bad)
+    return all(_size(media[row["id"]]) == row["bytes"] for row in report.bad)
 
 
 def _size(item: Item) -> int:
-    paths = [path for path in (item.media, item.depth) if path is not None and path.exists()]
-    return sum(path.stat().st_size for path in paths)
+    return item.media.size() + (item.depth.media.size() if item.depth else 0)
 
 
 def _records(
@@ -190,15 +173,15 @@ def _records(
 
 
 def _write(
-    folder: Path, name: str, records: Iterable[Record | Mapping[str, Any]], plan: str
-) -> Part:
+    folder: Path, name: str, records: Iterable[Record | Mapping[str, Any]], digest: str
+) -> ShardReport:
     from array_record.python.array_record_module import ArrayRecordWriter
 
     data, rows = folder / f"{name}.arrayrecord", folder / f"{name}.jsonl"
     draft, draft_rows = folder / f".{name}.arrayrecord.tmp", folder / f".{name}.jsonl.tmp"
     labels: Counter[int] = Counter()
     bad: list[Mapping[str, Any]] = []
-    # Every record is found and checked by itself; pictures and clips do not get any smaller.
+    # Every record is looked up and checked by itself; pictures and clips do not get any smaller.
     writer = ArrayRecordWriter(str(draft), "group_size:1,uncompressed")
     with draft_rows.open("w") as file:
         for record in records:
@@ -219,11 +202,11 @@ def _write(
     if not labels:
         for path in (draft, draft_rows, data, rows):
             path.unlink(missing_ok=True)
-        return Part(plan, None, {}, bad)
-    shard = Shard(data.name, sum(labels.values()), draft.stat().st_size, manifest.digest(draft))
+        return ShardReport(digest, None, {}, bad)
+    shard = Shard(data.name, sum(labels.values()), draft.stat().st_size, files.sha256(draft))
     draft_rows.replace(rows)
     draft.replace(data)
-    return Part(plan, shard, dict(sorted(labels.items())), bad)
+    return ShardReport(digest, shard, dict(sorted(labels.items())), bad)
 
 
 def _line(error: Exception) -> str:

@@ -78,3 +78,13 @@ def test_a_reader_that_has_had_enough_is_no_traceback(tmp_path):
         f'{sys.executable} -c "{program}" | head -c 10', shell=True, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("x" * 10, "")
+
+
+def test_a_command_may_open_as_many_files_as_the_system_allows():
+    program = (
+        "import resource; from omnivore_jax.core.command import run; "
+        "run(lambda argv: print(resource.getrlimit(resource.RLIMIT_NOFILE)))"
+    )
+    call = f"ulimit -Sn 100; ulimit -Hn 500; exec {sys.executable} -c '{program}'"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(500, 500)\n", "")

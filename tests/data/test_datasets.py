@@ -18,7 +18,7 @@ from omnivore_jax.data.transforms import (
     TrainTransform,
     ViewsTransform,
 )
-from omnivore_jax.prepare import Options, prepare_folder
+from omnivore_jax.prepare import Options, prepare
 from tests.media import clip, depth_map, jpeg, part, png
 
 FRAMES = 4
@@ -54,9 +54,8 @@ def root(tmp_path_factory):
         (source / name).write_bytes(data)
     for name in PUBLIC:
         val = 0.0 if name == "imagenet21k" else 0.3
-        prepare_folder(
-            Options(str(source / name), str(root / name), val=val, rows=5, threads=2, fx=518.86)
-        )
+        folders = str(source / name), str(root / name)
+        prepare("folder", Options(*folders, val=val, rows=5, threads=2, fx=518.86))
     return root
 
 

@@ -12,32 +12,39 @@ SHARD = Shard(
     5,
     "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
 )
-HELD = Manifest("image", ("cat", "dog"), {"train": (SHARD, SHARD), "val": ()}, {"bad_files": 0})
+CONTENT = Manifest("image", ("cat", "dog"), {"train": (SHARD, SHARD), "val": ()}, {"bad_files": 0})
 
 
 @pytest.fixture
 def folder(tmp_path):
-    manifest.write(tmp_path, HELD)
+    manifest.write(tmp_path, CONTENT)
     (tmp_path / SHARD.file).write_text("hello")  # whose sha256 the shard has
     return tmp_path
 
 
 def test_a_manifest_comes_back_as_it_was(folder):
-    held = manifest.read(folder)
-    assert held == HELD and [held.count(split) for split in ("train", "val", "test")] == [6, 0, 0]
+    content = manifest.read(folder)
+    assert content == CONTENT and [content.count(split) for split in ("train", "val", "test")] == [
+        6,
+        0,
+        0,
+    ]
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", SHARD.file]
-    manifest.check_files(folder, held, "train", content=True)
+    manifest.check_files(folder, content, "train", content=True)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda held: held | {"format": 2}, "format 2"),
-        (lambda held: held | {"kind": "sound"}, "kind 'sound'; use one of image, video, rgbd"),
-        (lambda held: held | {"classes": ["cat", "cat"]}, "one twice"),
-        (lambda held: {k: v for k, v in held.items() if k != "splits"}, "splits"),
-        (lambda held: held | {"splits": {"train": [{"file": "x"}]}}, "damaged"),
-        (lambda held: [held], "format 'list'"),
+        (lambda content: content | {"format": 2}, "format 2"),
+        (
+            lambda content: content | {"kind": "sound"},
+            "kind 'sound'; use one of image, video, rgbd",
+        ),
+        (lambda content: content | {"classes": ["cat", "cat"]}, "one twice"),
+        (lambda content: {k: v for k, v in content.items() if k != "splits"}, "splits"),
+        (lambda content: content | {"splits": {"train": [{"file": "x"}]}}, "damaged"),
+        (lambda content: [content], "format 'list'"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_named(folder, change, says):
@@ -63,5 +70,5 @@ def test_a_shard_that_is_short_changed_or_missing_is_named(folder, text, content
     path = folder / SHARD.file
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError, match="damaged|missing") as error:
-        manifest.check_files(folder, HELD, "train", content=content)
+        manifest.check_files(folder, CONTENT, "train", content=content)
     assert str(path) in str(error.value)

@@ -13,17 +13,23 @@ SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import cast
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
+from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 CLIPS = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv .gif".split()
+    (
+        ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv "
+        ".gif"
+    ).split()
 )
 NO_MEDIA = frozenset(
     ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz".split()
@@ -31,25 +37,34 @@ NO_MEDIA = frozenset(
 SPLITS = ("train", "val", "test")
 
 
+class ClassFolders:
+    """The layout that this module describes (base.Layout)."""
+
+    def list(self, source: Path, options: LayoutOptions) -> Listing:
+        names = list_names(source, options.kind, options.val)
+        item = _maker(source, names, options.intrinsics)
+        return Listing(names.kind, names.classes, names.splits, item, names.ignored)
+
+
 @dataclass(frozen=True)
-class Listing:
-    """The samples of a folder; the id of a sample is its path below the folder, with slashes."""
+class Names:
+    """The files of a folder; the id of a sample is its path below the folder, with slashes."""
 
     kind: Kind
     classes: tuple[str, ...]
     splits: dict[str, list[str]]
     depth: dict[str, str]
     """The depth map of every RGB-D picture."""
-    is_split: bool
+    has_splits: bool
     """Whether the first part of an id is the split, and the class the second."""
     ignored: Counter[str]
     """Files that are no samples, by suffix."""
 
     def class_of(self, id: str) -> str:
-        return id.split("/")[int(self.is_split)]
+        return id.split("/")[int(self.has_splits)]
 
 
-def list_folder(source: Path, asked: str = "auto", val: float = 0.0) -> Listing:
+def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
     """Lists the class folders of a source.
 
     `asked`: the kind of file to take, "auto" for what there is. `val`: the share of every class
@@ -65,53 +80,62 @@ def list_folder(source: Path, asked: str = "auto", val: float = 0.0) -> Listing:
             f"--src={source} is not a folder; give the folder that holds the class folders"
         )
     top = _folders(source)
-    is_split = "train" in top and set(top) <= set(SPLITS)
-    if is_split and val:
+    has_splits = "train" in top and set(top) <= set(SPLITS)
+    if has_splits and val:
         raise UserError(
             f"--val={val}, but {source} has splits of its own ({', '.join(top)}); leave --val out"
         )
-    roots = {split: f"{split}/" for split in SPLITS if split in top} if is_split else {"train": ""}
-    found = {split: _files(source, root) for split, root in roots.items()}
-    kind = (
-        _kind([id for ids in found.values() for id in ids], source)
-        if asked == "auto"
-        else cast(Kind, asked)
-    )
-    depth = _pairs(id for ids in found.values() for id in ids) if kind == "rgbd" else {}
-    ignored = Counter(
-        _suffix(id) or id.rpartition("/")[2]
-        for ids in found.values()
-        for id in ids
-        if not _is_sample(id, kind)
-    )
+    roots = {"train": ""}
+    if has_splits:
+        roots = {split: f"{split}/" for split in SPLITS if split in top}
+    files = {split: _files(source, root) for split, root in roots.items()}
+    every = [id for ids in files.values() for id in ids]
+    kind = _kind(every, source) if asked == "auto" else cast(Kind, asked)
+    depth = _pairs(every) if kind == "rgbd" else {}
+    others = [id for id in every if not _is_sample(id, kind)]
+    ignored = Counter(_suffix(id) or id.rpartition("/")[2] for id in others)
     ignored -= Counter(map(_suffix, depth.values()))
-    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in found.items()}
+    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in files.items()}
     classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
-    listing = Listing(kind, classes, splits, depth, is_split, ignored)
-    _check(listing, source)
-    return _with_val(listing, val) if val else listing
+    names = Names(kind, classes, splits, depth, has_splits, ignored)
+    _check(names, source)
+    return _with_val(names, val) if val else names
 
 
-def _check(listing: Listing, source: Path) -> None:
-    if not listing.classes:
+def _maker(source: Path, names: Names, defaults: Intrinsics) -> Callable[[str], Item]:
+    labels = {name: label for label, name in enumerate(names.classes)}
+    # Of a folder, not of a picture: files are looked for on every level up to the source.
+    intrinsics = cache(lambda folder: read_intrinsics(source, folder, defaults))
+
+    def item(id: str) -> Item:
+        media, depth = source / id, None
+        if names.kind == "rgbd":
+            depth = DepthMap(FileBytes(source / names.depth[id]), intrinsics(media.parent))
+        return Item(id, labels[names.class_of(id)], FileBytes(media), depth)
+
+    return item
+
+
+def _check(names: Names, source: Path) -> None:
+    if not names.classes:
         raise UserError(
             f"--src={source} has no class folders; put the files of every class into a folder of "
             "its name"
         )
-    filled = {listing.class_of(id) for ids in listing.splits.values() for id in ids}
+    filled = {names.class_of(id) for ids in names.splits.values() for id in ids}
     if not filled:
         raise UserError(
-            f"--src={source} has no files of kind {listing.kind!r} in its class folders; see --help"
+            f"--src={source} has no files of kind {names.kind!r} in its class folders; see --help"
         )
-    empty = set(listing.classes) - filled
+    empty = set(names.classes) - filled
     if empty:
         raise UserError(
-            f"--src={source} has {len(empty)} folders without files of kind {listing.kind!r}, one "
+            f"--src={source} has {len(empty)} folders without files of kind {names.kind!r}, one "
             f"is {min(empty)}: "
             "every folder is a class; fill or remove them"
         )
-    alone = [id for ids in listing.splits.values() for id in ids if id not in listing.depth]
-    if listing.kind == "rgbd" and alone:
+    alone = [id for ids in names.splits.values() for id in ids if id not in names.depth]
+    if names.kind == "rgbd" and alone:
         raise UserError(
             f"{len(alone)} pictures have no depth map, the first is {alone[0]}; put it at "
             f"{os.path.splitext(alone[0])[0]}.depth.png (more ways in docs/data.md), or leave "
@@ -211,36 +235,29 @@ def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
     ):
         if candidate in beside:
             return beside[candidate]
-    if folder.lower().endswith("/image"):
-        there = next(
-            (maps[f"{scene}/{name}"] for name in ("depth", "Depth") if f"{scene}/{name}" in maps),
-            {},
-        )
-        return there.get(f"{stem}.png") or (next(iter(there.values())) if len(there) == 1 else None)
-    return None
+    if not folder.lower().endswith("/image"):
+        return None
+    other = f"{scene}/depth" if f"{scene}/depth" in maps else f"{scene}/Depth"
+    there = maps.get(other, {})
+    if f"{stem}.png" in there or len(there) != 1:  # of several, none is taken by chance
+        return there.get(f"{stem}.png")
+    return next(iter(there.values()))
 
 
-def _with_val(listing: Listing, val: float) -> Listing:
+def _with_val(names: Names, val: float) -> Names:
     by_class: dict[str, list[str]] = defaultdict(list)
-    for id in listing.splits["train"]:
-        by_class[listing.class_of(id)].append(id)
+    for id in names.splits["train"]:
+        by_class[names.class_of(id)].append(id)
     chosen: set[str] = set()
     for ids in by_class.values():
         if len(ids) > 1:  # at least one to learn from and one to test with
             count = min(max(round(val * len(ids)), 1), len(ids) - 1)
-            chosen.update(
-                sorted(
-                    ids,
-                    key=lambda id: hashlib.blake2b(id.encode(errors="surrogateescape")).digest(),
-                )[:count]
-            )
-    train = [id for id in listing.splits["train"] if id not in chosen]
-    held_out = [id for id in listing.splits["train"] if id in chosen]
-    return Listing(
-        listing.kind,
-        listing.classes,
-        {"train": train, "val": held_out},
-        listing.depth,
-        False,
-        listing.ignored,
-    )
+            chosen.update(sorted(ids, key=_hash)[:count])
+    train = [id for id in names.splits["train"] if id not in chosen]
+    validation = [id for id in names.splits["train"] if id in chosen]
+    return replace(names, splits={"train": train, "val": validation})
+
+
+def _hash(id: str) -> bytes:
+    # Of the name alone, so that a sample keeps its split when others are added.
+    return hashlib.blake2b(id.encode(errors="surrogateescape")).digest()

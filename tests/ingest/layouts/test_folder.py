@@ -3,7 +3,7 @@ import os
 import pytest
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.ingest.layouts.folder import list_folder
+from omnivore_jax.ingest.layouts.folder import list_names
 
 
 def lay(root, *files):
@@ -23,40 +23,40 @@ def test_classes_are_folders_in_the_order_of_their_names_and_samples_lie_at_any_
         "cat/.hidden.jpg",
         "cat/Thumbs",
     )
-    listing = list_folder(tmp_path)
-    assert (listing.kind, listing.classes) == ("image", ("cat", "dog"))
-    assert listing.splits == {"train": ["cat/x/y/c.jpeg", "dog/a.png", "dog/b.JPG"]}
-    assert [listing.class_of(id) for id in listing.splits["train"]] == ["cat", "dog", "dog"]
-    assert listing.ignored == {".txt": 1, "Thumbs": 1}
+    names = list_names(tmp_path)
+    assert (names.kind, names.classes) == ("image", ("cat", "dog"))
+    assert names.splits == {"train": ["cat/x/y/c.jpeg", "dog/a.png", "dog/b.JPG"]}
+    assert [names.class_of(id) for id in names.splits["train"]] == ["cat", "dog", "dog"]
+    assert names.ignored == {".txt": 1, "Thumbs": 1}
 
 
 def test_folders_train_and_val_are_splits(tmp_path):
     lay(tmp_path, "train/cat/1.mp4", "train/dog/1.webm", "val/dog/2.avi")
-    listing = list_folder(tmp_path)
-    assert (listing.kind, listing.classes) == ("video", ("cat", "dog"))
-    assert listing.splits == {
+    names = list_names(tmp_path)
+    assert (names.kind, names.classes) == ("video", ("cat", "dog"))
+    assert names.splits == {
         "train": ["train/cat/1.mp4", "train/dog/1.webm"],
         "val": ["val/dog/2.avi"],
     }
-    assert listing.class_of("val/dog/2.avi") == "dog"
+    assert names.class_of("val/dog/2.avi") == "dog"
     with pytest.raises(UserError, match="has splits of its own"):
-        list_folder(tmp_path, val=0.1)
+        list_names(tmp_path, val=0.1)
 
 
 def test_a_share_of_every_class_is_held_out_the_same_however_many_files_come(tmp_path):
     lay(tmp_path, *(f"{name}/{k}.jpg" for name in ("a", "b") for k in range(40)), "one/1.jpg")
-    splits = list_folder(tmp_path, val=0.25).splits
+    splits = list_names(tmp_path, val=0.25).splits
     assert [sum(id.startswith(f"{c}/") for id in splits["val"]) for c in ("a", "b", "one")] == [
         10,
         10,
         0,
     ]
-    assert sorted(splits["train"] + splits["val"]) == sorted(list_folder(tmp_path).splits["train"])
+    assert sorted(splits["train"] + splits["val"]) == sorted(list_names(tmp_path).splits["train"])
     assert [id[2:] for id in splits["val"] if id[0] == "a"] != [
         id[2:] for id in splits["val"] if id[0] == "b"
     ]
     lay(tmp_path, *(f"b/{k}.jpg" for k in range(40, 80)))
-    more = list_folder(tmp_path, val=0.25).splits
+    more = list_names(tmp_path, val=0.25).splits
     assert [id for id in more["val"] if id[0] == "a"] == [
         id for id in splits["val"] if id[0] == "a"
     ]
@@ -65,8 +65,8 @@ def test_a_share_of_every_class_is_held_out_the_same_however_many_files_come(tmp
 def test_every_class_of_two_files_or_more_has_one_in_each_split(tmp_path):
     lay(tmp_path, *(f"{c}/{k}.jpg" for c in "abc" for k in range(2)))
     assert (
-        len(list_folder(tmp_path, val=0.01).splits["val"])
-        == len(list_folder(tmp_path, val=0.9).splits["val"])
+        len(list_names(tmp_path, val=0.01).splits["val"])
+        == len(list_names(tmp_path, val=0.9).splits["val"])
         == 3
     )
 
@@ -84,31 +84,31 @@ def test_every_class_of_two_files_or_more_has_one_in_each_split(tmp_path):
 )
 def test_a_picture_finds_its_depth_map(tmp_path, picture, depth):
     lay(tmp_path, picture, depth)
-    listing = list_folder(tmp_path)
-    assert (listing.kind, listing.splits, listing.depth) == (
+    names = list_names(tmp_path)
+    assert (names.kind, names.splits, names.depth) == (
         "rgbd",
         {"train": [picture]},
         {picture: depth},
     )
-    assert not listing.ignored
-    assert list_folder(tmp_path, "image").splits == {"train": [picture]}
+    assert not names.ignored
+    assert list_names(tmp_path, "image").splits == {"train": [picture]}
 
 
 def test_many_pictures_in_one_scene_are_paired_by_name_not_by_chance(tmp_path):
     lay(tmp_path, *(f"office/s/{folder}/{k}.png" for folder in ("image", "depth") for k in (1, 2)))
-    assert list_folder(tmp_path).depth == {
+    assert list_names(tmp_path).depth == {
         f"office/s/image/{k}.png": f"office/s/depth/{k}.png" for k in (1, 2)
     }
     lay(tmp_path, "office/s/image/3.png")
     with pytest.raises(
         UserError, match=r"1 pictures have no depth map, the first is office/s/image/3.png"
     ):
-        list_folder(tmp_path)
+        list_names(tmp_path)
 
 
 def test_a_class_called_depth_is_a_class(tmp_path):
     lay(tmp_path, "depth/1.png", "width/1.png")
-    assert (list_folder(tmp_path).kind, list_folder(tmp_path).classes) == (
+    assert (list_names(tmp_path).kind, list_names(tmp_path).classes) == (
         "image",
         ("depth", "width"),
     )
@@ -116,8 +116,8 @@ def test_a_class_called_depth_is_a_class(tmp_path):
 
 def test_files_of_another_kind_are_left_out_when_a_kind_is_asked_for(tmp_path):
     lay(tmp_path, "a/1.jpg", "a/2.mp4", "a/3.unknown", "a/4.csv")
-    assert list_folder(tmp_path, "image").splits["train"] == ["a/1.jpg"]
-    assert list_folder(tmp_path, "video").splits["train"] == [
+    assert list_names(tmp_path, "image").splits["train"] == ["a/1.jpg"]
+    assert list_names(tmp_path, "video").splits["train"] == [
         "a/2.mp4",
         "a/3.unknown",
     ]  # PyAV will tell
@@ -146,7 +146,7 @@ def test_files_of_another_kind_are_left_out_when_a_kind_is_asked_for(tmp_path):
 def test_folders_that_hold_no_dataset_are_explained_in_one_line(tmp_path, files, kind, says):
     lay(tmp_path, *files)
     with pytest.raises(UserError, match=says) as error:
-        list_folder(tmp_path, kind)
+        list_names(tmp_path, kind)
     assert "\n" not in str(error.value)
 
 
@@ -161,9 +161,9 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_not_left_out(tmp_path, m
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(PermissionError):
-        list_folder(tmp_path)
+        list_names(tmp_path)
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere is not a folder"):
-        list_folder(tmp_path / "nowhere")
+        list_names(tmp_path / "nowhere")

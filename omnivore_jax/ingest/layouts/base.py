@@ -1,0 +1,138 @@
+"""What a layout of downloads tells: which samples there are and how to get at their bytes.
+
+Preparation knows no more than this, so a layout may keep media in files, archives or long videos.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from omnivore_jax.data.depth import BASELINES, Intrinsics
+from omnivore_jax.data.manifest import Kind
+
+
+@runtime_checkable
+class Media(Protocol):
+    """One encoded picture, depth map or clip, wherever its bytes come from.
+
+    Files and members of a tar are here. An array of an HDF5 file encodes its values in `read`, a
+    time span of a long video cuts it out; both then need nothing else in the package.
+    """
+
+    @property
+    def name(self) -> str:
+        """Says in a message where the bytes are."""
+        ...
+
+    def read(self) -> bytes:
+        """Reads all bytes; OSError where they are not there."""
+        ...
+
+    def size(self) -> int:
+        """Counts the bytes that are there now, without reading them; 0 where there are none."""
+        ...
+
+
+class FileBytes(NamedTuple):
+    """A file of its own (Media)."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def read(self) -> bytes:
+        return self.path.read_bytes()
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+
+class TarMember(NamedTuple):
+    """A span of an archive that is not compressed, `TarInfo.offset_data` and `.size` (Media)."""
+
+    path: Path
+    offset: int
+    length: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.path} at byte {self.offset}"
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.length)
+        if len(data) < self.length:
+            raise OSError(f"{self.name} is cut short: {len(data)} of {self.length} bytes")
+        return data
+
+    def size(self) -> int:
+        # What is there, not what the archive claims: a copy that was ended later is told by it.
+        there = self.path.stat().st_size - self.offset if self.path.exists() else 0
+        return min(max(there, 0), self.length)
+
+
+class DepthMap(NamedTuple):
+    """The depth map of a picture: a 16-bit PNG, and what turns its values into disparity."""
+
+    media: Media
+    intrinsics: Intrinsics
+
+
+class Item(NamedTuple):
+    """A sample that is to be stored.
+
+    A map of labels would stand beside `depth`, once a task reads one.
+    """
+
+    id: str
+    label: int
+    media: Media
+    depth: DepthMap | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The samples of a download.
+
+    `item` makes a sample of its id when its shard is due: a listing of 14 million keeps names only.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    """Names, in the order of the labels."""
+    splits: Mapping[str, Sequence[str]]
+    """Ids of every split, each once, in the order in which they are stored."""
+    item: Callable[[str], Item]
+    ignored: Counter[str]
+    """Files that are no samples, by suffix."""
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """What a user may ask of a layout."""
+
+    kind: str = "auto"
+    """The kind of file to take; "auto" for what there is."""
+    val: float = 0.0
+    """The share of every class that becomes the validation split, where there is none."""
+    intrinsics: Intrinsics = Intrinsics(0.0, BASELINES["kv2"], 0.001)
+    """Of depth maps of which no file says them; fx 0 is unknown."""
+
+
+@runtime_checkable
+class Layout(Protocol):
+    """Knows how the files of a download are laid out."""
+
+    def list(self, source: Path, options: LayoutOptions) -> Listing:
+        """Lists the samples in the folder `source`, alike on every machine.
+
+        Raises:
+            UserError: the folder does not hold this layout, or an option does not fit it.
+
+        """
+        ...
