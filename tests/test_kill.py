@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 6 MiB, which has room for two checkpoints of the demo, and the means to make it larger."""
+    """A disk of 6 MiB, with room for two checkpoints of the demo, and what makes it larger."""
     mounted = tmp_path / "disk"
     mounted.mkdir()
 

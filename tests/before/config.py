@@ -1,4 +1,4 @@
-"""The demo with a model of 9,000 parameters, in batches of eight: the run that `run/` was stopped in."""
+"""The demo with a model of 6,736 parameters, in batches of eight: the run that `run/` is of."""
 
 from configs import demo
 

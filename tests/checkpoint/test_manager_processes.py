@@ -58,7 +58,8 @@ with CheckpointManager(directory, CheckpointConfig(keep_last=3)) as manager:
     manager.save(3, state(3), {})
     manager.wait()
     if process == 0:
-        victim = max((directory / "3/state/ocdbt.process_1/d").iterdir(), key=lambda file: file.stat().st_size)
+        written = (directory / "3/state/ocdbt.process_1/d").iterdir()
+        victim = max(written, key=lambda file: file.stat().st_size)
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
         victim.write_bytes(content)

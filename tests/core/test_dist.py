@@ -39,11 +39,14 @@ port, process = sys.argv[1], int(sys.argv[2])
 dist.initialize(f"127.0.0.1:{port}", 2, process)
 assert dist.broadcast({"from": process, "text": "ä" * 300}) == {"from": 0, "text": "ä" * 300}
 assert dist.is_primary() == (process == 0)
-tables = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
+tables = []
+for name in ("tcp", "tcp6"):
+    tables += [line.split() for line in open(f"/proc/net/{name}").readlines()[1:]]
 listening = [row[1] for row in tables if row[3] == "0A" and row[1].endswith(f":{int(port):04X}")]
 assert len(listening) == 1 and listening[0].endswith("0100007F" + f":{int(port):04X}"), listening
 mesh = jax.make_mesh((2, 1), ("data", "tensor"))
-along = [jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axis)) for axis in ("data", "tensor")]
+Spec = jax.sharding.PartitionSpec
+along = [jax.sharding.NamedSharding(mesh, Spec(axis)) for axis in ("data", "tensor")]
 assert dist.batch_part(along[0], 2) == (process, 2)
 assert dist.batch_part(along[1], 1) == (0, 1)
 dist.barrier("end")
@@ -57,7 +60,7 @@ def free_port() -> int:
 
 
 def words_after(first: str, process: subprocess.Popen) -> list[str]:
-    """Reads what a process says until a line that begins with the word `first` (Gloo prints lines of its own)."""
+    """Reads what a process says until a line begins with `first`; Gloo prints lines of its own."""
     lines = iter(process.stdout.readline, "")
     return next(line for line in lines if line.startswith(first)).split()
 

@@ -10,7 +10,7 @@ PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BIC
 
 
 def weights(source: int, target: int, kernel: str) -> np.ndarray:
-    """The matrix of torch's interpolate along one axis (align_corners false, a = -.75), from coordinates."""
+    """The matrix of torch's interpolate along one axis (a = -.75), from coordinates."""
     matrix = np.zeros((target, source))
     for i in range(target):
         x = (i + 0.5) * source / target - 0.5

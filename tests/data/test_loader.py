@@ -336,12 +336,14 @@ mesh = Mesh(np.array(jax.devices())[[0, 2, 1, 3]], ("data",), axis_types=(AxisTy
 sharding = NamedSharding(mesh, PartitionSpec("data"))
 rows = host_rows(sharding, 8)
 assert rows.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]][jax.process_index()], rows
-local = Batch(rows[:, None] * np.ones((1, 3), np.uint8), None, rows.astype(np.int32), np.ones(4, bool))
+rgb = rows[:, None] * np.ones((1, 3), np.uint8)
+local = Batch(rgb, None, rows.astype(np.int32), np.ones(4, bool))
 batch = on_devices(sharding, {"a": 8})({"a": local})["a"]
 assert batch.rgb.shape == (8, 3) and batch.label.shape == (8,)
 for shard in batch.label.addressable_shards:
     assert np.array_equal(shard.data, np.arange(8)[shard.index]), shard
-weighted = jax.jit(lambda x: (x * np.arange(8)).sum(), out_shardings=NamedSharding(mesh, PartitionSpec()))(batch.label)
+whole = NamedSharding(mesh, PartitionSpec())
+weighted = jax.jit(lambda x: (x * np.arange(8)).sum(), out_shardings=whole)(batch.label)
 assert int(weighted.addressable_data(0)) == 140
 """
 

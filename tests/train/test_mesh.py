@@ -28,11 +28,11 @@ def test_minus_one_takes_the_devices_that_are_left(config, sizes):
     [
         (
             MeshConfig(fsdp=3),
-            r"mesh.data=-1 x mesh.fsdp=3 x mesh.tensor=1 does not fit the 8 devices; use a product that",
+            r"mesh.data=-1 x mesh.fsdp=3 x mesh.tensor=1 does not fit the 8 devices; use a product",
         ),
         (
             MeshConfig(2, 2, 1),
-            r"mesh.data=2 .* does not fit the 8 devices; use a product of 8 \(mesh.data=-1: the rest\)",
+            r"mesh.data=2 .* fit the 8 devices; use a product of 8 \(mesh.data=-1: the rest\)",
         ),
         (MeshConfig(4, 4, 1), r"does not fit the 8 devices"),
     ],
