@@ -32,7 +32,9 @@ CLIPS = frozenset(
     ).split()
 )
 NO_MEDIA = frozenset(
-    ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz".split()
+    (
+        ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz"
+    ).split()
 )
 SPLITS = ("train", "val", "test")
 
