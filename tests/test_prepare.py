@@ -68,12 +68,12 @@ def test_files_are_stored_as_they_are_with_their_labels(pictures, tmp_path, caps
             for shard in parts
             for line in (out / shard.file).with_suffix(".jsonl").read_text().splitlines()
         ]
-        listed_rows = [json.loads(line) for line in lines]
-        assert [(row["id"], row["label"], row["sha256"]) for row in listed_rows] == [
+        of_split = [json.loads(line) for line in lines]
+        assert [(row["id"], row["label"], row["sha256"]) for row in of_split] == [
             (r.id, r.label, r.sha256) for r in records
         ]
         assert split in ("train", "val")
-        rows += listed_rows
+        rows += of_split
     assert len({row["id"] for row in rows}) == 18 and (out / "bad_files.jsonl").read_text() == ""
 
 
