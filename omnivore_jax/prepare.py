@@ -31,8 +31,8 @@ from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
+from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
-from omnivore_jax.ingest.summary import class_table, figures, sentences
 from omnivore_jax.ingest.verify import check_shards
 
 EVERY = 10.0

@@ -5,10 +5,10 @@ from rich.console import Console
 
 from omnivore_jax.data.manifest import Shard
 from omnivore_jax.ingest.layouts.base import Item, Listing
+from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.plan import Inventory, ShardPlan
 from omnivore_jax.ingest.preparation import Preparation
 from omnivore_jax.ingest.shards import ShardReport
-from omnivore_jax.ingest.summary import class_table, figures, sentences
 
 
 def preparation(classes, copies=()):
