@@ -1,11 +1,12 @@
 """What the TPU compiler reserves for a training step, beside what the dry run estimates.
 
-    python -m benchmarks.memory --config=configs/swin_b.py --dataset=kinetics400
+    JAX_PLATFORMS=cpu python -m benchmarks.memory --config=configs/swin_b.py --dataset=kinetics400
         [--topology=v5e:2x2] [--chips=1] [--depths=2,1,1,1] [--microbatch=2] [--remat=block]
         [--rounds=2] [--json]
 
 Compiles for a machine that need not be there, on this one's CPU: minutes for a whole model, so give
-shallow depths. A device's batch is `rounds` micro-batches.
+shallow depths; fewer depths than the model has stages leave the last ones out. A device's batch is
+`rounds` micro-batches. Two compilers at once need ALLOW_MULTIPLE_LIBTPU_LOAD=true.
 """
 
 import json
@@ -25,16 +26,22 @@ from ml_collections import config_flags
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
+from omnivore_jax.data.loader import BATCHES_ON_DEVICE
 from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment import dry
 from omnivore_jax.experiment.settings import Settings, resolve
+from omnivore_jax.model.params import abstract_model
+from omnivore_jax.train import estimate
 from omnivore_jax.train.mesh import batch_sharding, batch_shards, make_mesh
 from omnivore_jax.train.microbatch import Split, split_batch
 from omnivore_jax.train.state import abstract_state
 from omnivore_jax.train.step import Trainer, make_train_step
 
-GIB = 2**30
-INSTALL = "pip install --target DIR --no-deps 'libtpu==0.0.42.*' and set TPU_LIBRARY_PATH=DIR/libtpu/libtpu.so"
+MIB = 2**20
+INSTALL = (
+    "pip install --target DIR --no-deps 'libtpu==0.0.42.*' and set "
+    "TPU_LIBRARY_PATH=DIR/libtpu/libtpu.so"
+)
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config of the run.")
 DATASET = flags.DEFINE_string("dataset", None, "Dataset of the step.", required=True)
@@ -49,6 +56,8 @@ DUMP = flags.DEFINE_string("dump", None, "File for the compiled program.")
 
 
 def main(argv: Sequence[str]) -> int:
+    if CONFIG.value is None:
+        raise UserError("--config is missing; name one, --config=configs/swin_b.py for example")
     settings, name = changed(resolve(CONFIG.value.to_dict())), DATASET.value
     mesh = make_mesh(settings.mesh, devices())
     micro = settings.training[name].recipe.microbatch
@@ -57,9 +66,52 @@ def main(argv: Sequence[str]) -> int:
     compiled = compile_step(settings, name, split, mesh)
     if DUMP.value:
         Path(DUMP.value).write_text(compiled.as_text())
-    stats = compiled.memory_analysis()
-    print(stats)
+    figures = compared(compiled.memory_analysis(), estimated(settings, name, split, mesh))
+    told = {"model": settings.model.name, "depths": settings.model.depths, "dataset": name}
+    told |= {"remat": settings.training[name].recipe.remat, "microbatch": split.micro}
+    told |= {"topology": TOPOLOGY.value, "chips": mesh.size, "bytes": figures}
+    print(json.dumps(told, indent=1) if JSON.value else text(told))
     return 0
+
+
+def estimated(
+    settings: Settings, name: str, split: Split, mesh: jax.sharding.Mesh
+) -> estimate.Memory:
+    """What the dry run says of this step."""
+    _, params = abstract_model(settings.model, settings.heads)
+    return dry.device_memory(settings, name, split, mesh.shape, params)
+
+
+def compared(stats: Any, memory: estimate.Memory) -> dict[str, dict[str, int]]:
+    """Bytes of a device by the compiler and by the estimate.
+
+    The compiler sees one batch, those that wait are none of its business; outputs that take the
+    place of arguments count once.
+    """
+    batch = memory.batch // BATCHES_ON_DEVICE
+    state = memory.moments + memory.moments // 2 + memory.average  # parameters are as large
+    arguments, temporaries = stats.argument_size_in_bytes, stats.temp_size_in_bytes
+    output = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    total = memory.total - memory.batch + batch
+    return {
+        "arguments": {"compiler": arguments, "estimate": batch + state},
+        "temporaries": {"compiler": temporaries, "estimate": total - batch - state},
+        "output": {"compiler": output, "estimate": 0},
+        "total": {"compiler": arguments + temporaries + output, "estimate": total},
+    }
+
+
+def text(told: dict[str, Any]) -> str:
+    lines = [
+        f"{told['model']} {told['depths']}, {told['dataset']}, remat {told['remat']}, micro-batch "
+        f"{told['microbatch']}, {told['chips']} of {told['topology']}: MiB of a device",
+        f"  {'':<12} {'compiler':>10} {'estimate':>10}",
+    ]
+    for name, row in told["bytes"].items():
+        sides = " ".join(f"{size / MIB:>10,.0f}" for size in row.values())
+        lines.append(f"  {name:<12} {sides}")
+    total = told["bytes"]["total"]
+    return "\n".join([*lines, f"  estimate / compiler {total['estimate'] / total['compiler']:.3f}"])
 
 
 def devices() -> list[Any]:
