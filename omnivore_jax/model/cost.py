@@ -138,7 +138,9 @@ def activation_bytes(
         kept += stage.blocks * (2 * tokens + attention + mlp - recomputed)  # 2: a block's inputs
         kept += tokens if index == 0 else 0  # the embedding, before it is normalized
         # Computed again, exponentials lie as their gradient does, in whole tiles.
-        fresh = recomputed + (gradients - maps if recomputed else 0)
+        # The compiler also copies masked logits to another layout before it computes on.
+        copy = 4 * gradients // (4 + width)
+        fresh = recomputed + (gradients - maps + copy if recomputed else 0)
         # The gradients of the maps are gone when those of q, k and v stand there in float32.
         largest = max(largest, fresh + max(gradients, 4 * qkv // width))
     return kept + largest
