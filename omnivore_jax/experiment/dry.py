@@ -190,7 +190,7 @@ def device_memory(
         mesh,
         split,
         activation_bytes=cost.activation_bytes(settings.model, size, compute, tiled=tiled),
-        batch_bytes=BATCHES_ON_DEVICE * split.local * _sample_bytes(dataset, tiled),
+        batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset, tiled),
         narrow=compute.dtype == "bfloat16",
     )
 

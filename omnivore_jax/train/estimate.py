@@ -106,17 +106,17 @@ def memory(
     An upper bound where groups are not trained.
 
     `activation_bytes` is what one sample takes during a step (`cost.activation_bytes`),
-    `batch_bytes` what all batches on the device take as the host sends them, `narrow` whether the
-    model computes in bfloat16, of which a copy of the parameters is made once a step.
+    `batch_bytes` what one has in all batches on the device, in use or waiting, as the host sends
+    them, `narrow` whether the model computes in bfloat16, of which parameters have a copy.
     """
-    held = elements_per_device(params, mesh)
+    elements = elements_per_device(params, mesh)
     return Memory(
-        parameters=(6 if narrow else 4) * held,
-        gradients=(4 if split.count == 1 else 8) * held,
-        moments=8 * held,
-        average=4 * held,
+        parameters=(6 if narrow else 4) * elements,
+        gradients=(4 if split.count == 1 else 8) * elements,
+        moments=8 * elements,
+        average=4 * elements,
         activations=split.micro * activation_bytes,
-        batch=batch_bytes,
+        batch=split.local * batch_bytes,
     )
 
 

@@ -33,9 +33,9 @@ def test_the_estimate_divides_parameters_as_the_shardings_do(config):
 def test_memory_of_swin_t_on_one_device_is_twenty_bytes_a_parameter_and_what_its_samples_keep():
     params = abstract_model(SWIN_T, HEADS)[1]
     one = {"data": 1, "fsdp": 1, "tensor": 1}
-    estimate = partial(memory, params, one, activation_bytes=10**6, batch_bytes=3 * 64 * 150_528)
+    estimate = partial(memory, params, one, activation_bytes=10**6, batch_bytes=3 * 150_528)
     once = estimate(Split(1, 64, 64))
-    assert once.total == 20 * PARAMETERS + 64 * 10**6 + 3 * 64 * 150_528
+    assert once.total == 20 * PARAMETERS + 64 * 10**6 + 64 * 3 * 150_528
     accumulated = estimate(Split(1, 64, 16))
     assert accumulated.total == once.total + 4 * PARAMETERS - 48 * 10**6
     narrow = estimate(Split(1, 64, 64), narrow=True)
