@@ -141,22 +141,14 @@ def _dataset(
     split: Split,
     params: Any,
 ) -> dict[str, Any]:
-    dataset, (task, recipe, _) = settings.datasets[name], settings.training[name]
+    dataset, task = settings.datasets[name], settings.training[name].task
     classes = task.spec if isinstance(task.spec, int) else 0
     size, channels = (
         (dataset.frames, dataset.size, dataset.size),
         4 if dataset.kind == "rgbd" else 3,
     )
     batches = mixture.batches_before(mixture.total_steps)[name]
-    memory = estimate.memory(
-        params,
-        mesh,
-        split,
-        activation_bytes=cost.activation_bytes(
-            settings.model, size, replace(settings.compute, remat=recipe.remat)
-        ),
-        batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset),
-    )
+    memory = device_memory(settings, name, split, mesh, params)
     return {
         "kind": dataset.kind,
         "head": task.head,
@@ -185,9 +177,28 @@ def _steps_per_epoch(dataset: DatasetConfig, mixture: Mixture, name: str) -> flo
     return dataset.ratio * dataset.num_train / mixture.batch_sizes[name]
 
 
-def _sample_bytes(dataset: DatasetConfig) -> int:
-    pixels = dataset.frames * dataset.size**2
-    return pixels * (3 + 4 * (dataset.kind == "rgbd"))
+def device_memory(
+    settings: Settings, name: str, split: Split, mesh: Mapping[str, int], params: Any
+) -> estimate.Memory:
+    """Estimates the memory of a device during a step of one dataset."""
+    dataset, recipe = settings.datasets[name], settings.training[name].recipe
+    tiled = settings.hardware.platform == "tpu"
+    compute = replace(settings.compute, remat=recipe.remat)
+    size = (dataset.frames, dataset.size, dataset.size)
+    return estimate.memory(
+        params,
+        mesh,
+        split,
+        activation_bytes=cost.activation_bytes(settings.model, size, compute, tiled=tiled),
+        batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset, tiled),
+        narrow=compute.dtype == "bfloat16",
+    )
+
+
+def _sample_bytes(dataset: DatasetConfig, tiled: bool) -> int:
+    """Bytes of a sample on the device; on a TPU rows of pixels lie along whole lanes."""
+    row = -(-dataset.size // cost.LANES) * cost.LANES if tiled else dataset.size
+    return dataset.frames * dataset.size * row * (3 + 4 * (dataset.kind == "rgbd"))
 
 
 def render(plan: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ multiply-add as 2.
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,8 +15,7 @@ import jax
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.heads import Heads
-from omnivore_jax.model.params import Params, abstract_model
+from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.window import WindowGrid, window_grid
 
 
@@ -51,17 +51,17 @@ class StageLayout(NamedTuple):
         return math.prod(self.window)
 
 
-def parameter_count(config: ModelConfig, heads: Heads | None = None) -> dict[str, int]:
+def parameter_count(config: ModelConfig, heads: Mapping[str, int] | None = None) -> dict[str, int]:
     """Counts parameters: {"trunk": ..., "heads.image": ..., "total": ...}."""
     _, params = abstract_model(config, heads or {})
-    parts = {"trunk": params["trunk"]}
-    parts |= {f"heads.{name}": head for name, head in params.get("heads", {}).items()}
-    counts = {name: _elements(part) for name, part in parts.items()}
+    parts = {"trunk": params["trunk"]} | {
+        f"heads.{name}": head for name, head in params.get("heads", {}).items()
+    }
+    counts = {
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part))
+        for name, part in parts.items()
+    }
     return counts | {"total": sum(counts.values())}
-
-
-def _elements(params: Params) -> int:
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 def layout(config: ModelConfig, size: Size) -> list[StageLayout]:
@@ -113,26 +113,55 @@ def _embedded(config: ModelConfig, channels: int) -> int:
     return channels
 
 
-def activation_bytes(config: ModelConfig, size: Size, compute: Compute = Compute()) -> int:
-    """Estimates what one sample holds at the height of a training step, with unfused attention.
+LANES, ROWS = 128, 8
+"""A TPU stores arrays in tiles of ROWS x LANES over their last two axes."""
 
-    A block keeps, per token and in units of C values: its two inputs (2), two normalised maps (2),
-    q, k, v (3), the output of attention (1), both sides of the GELU (8); and float32 attention
-    weights, heads x window tokens. Recomputed attention keeps its input alone, a recomputed block
-    both inputs; the largest stands there once in full. While the largest block is differentiated,
-    the gradients of its attention weights and logits stand beside them in float32, and the weights
-    once more in the type of the computation.
+
+def activation_bytes(
+    config: ModelConfig, size: Size, compute: Compute = Compute(), *, tiled: bool = True
+) -> int:
+    """Estimates what one sample takes at the fullest moment of a step, with unfused attention.
+
+    That is the backward pass through the last block of the widest stage: what all blocks have kept,
+    what that block computes again, and the gradient inside it. `tiled` counts the tiles of a TPU.
     """
     width = 2 if compute.dtype == "bfloat16" else 4
-    kept, largest, differentiated = 0, 0, 0
-    for stage in layout(config, size):
-        pairs = stage.padded_tokens * stage.heads * stage.window_tokens
-        tokens = 2 * stage.tokens + 3 * stage.padded_tokens
-        attention = width * stage.channels * tokens + 4 * pairs
-        mlp = width * stage.channels * stage.tokens * (1 + 2 * config.mlp_ratio)
-        inputs = 2 * width * stage.channels * stage.tokens
+    kept, largest = 0, 0
+    for index, stage in enumerate(layout(config, size)):
+        tokens = width * stage.tokens * _tiles(1, stage.channels, tiled)
+        qkv, maps, gradients = _attention_bytes(stage, width, tiled)
+        # Normalized input and output; the exponentials, from which all gradients follow.
+        attention = 2 * tokens + qkv + maps
+        # Normalized input, and both sides of the GELU.
+        mlp = (1 + 2 * config.mlp_ratio) * tokens
         recomputed = {"none": 0, "attention": attention, "block": attention + mlp}[compute.remat]
-        kept += stage.blocks * (inputs + attention + mlp - recomputed)
-        largest = max(largest, recomputed)
-        differentiated = max(differentiated, (4 + 4 + width) * pairs)
-    return kept + largest + differentiated
+        kept += stage.blocks * (2 * tokens + attention + mlp - recomputed)  # 2: a block's inputs
+        kept += tokens if index == 0 else 0  # the embedding, before it is normalized
+        # Computed again, exponentials lie as their gradient does, in whole tiles.
+        # The compiler also copies masked logits to another layout before it computes on.
+        copy = 4 * gradients // (4 + width)
+        fresh = recomputed + (gradients - maps + copy if recomputed else 0)
+        # The gradients of the maps are gone when those of q, k and v stand there in float32.
+        largest = max(largest, fresh + max(gradients, 4 * qkv // width))
+    return kept + largest
+
+
+def _attention_bytes(stage: StageLayout, width: int, tiled: bool) -> tuple[int, int, int]:
+    """Bytes of q, k and v; of the n x n maps that a block keeps; and of their gradients.
+
+    Maps stand there twice, in float32 for the softmax and in the type of the products.
+    """
+    n, heads = stage.window_tokens, stage.windows * stage.heads
+    whole = _tiles(n, n, tiled)
+    # Where n fills no row of lanes, the compiler lays windows along the lanes of a float32 map.
+    dense = min(whole, n * -(-n // ROWS) * ROWS) if n < LANES else whole
+    head_dim = stage.channels // stage.heads
+    qkv = 3 * width * heads * _tiles(head_dim, n, tiled)  # tokens lie along the lanes
+    return qkv, heads * (4 * dense + width * whole), heads * (4 + width) * whole
+
+
+def _tiles(rows: int, columns: int, tiled: bool) -> int:
+    """Elements of a matrix, in whole tiles; a single row shares its tile with others."""
+    if not tiled:
+        return rows * columns
+    return (rows if rows == 1 else -(-rows // ROWS) * ROWS) * -(-columns // LANES) * LANES

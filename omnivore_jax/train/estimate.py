@@ -17,9 +17,10 @@ from omnivore_jax.train.microbatch import Split
 
 MEMORY_FORMULA = (
     "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 "
-    "when accumulated) "
-    "+ micro-batch x bytes that a sample holds at the height of the step + batches on the device x "
-    "samples of the device x bytes of a sample"
+    "when accumulated, + 2 in bfloat16) + micro-batch x what a sample takes in the backward pass "
+    "through the largest block: what all blocks keep, what this one computes again and its "
+    "gradient, n x n attention maps in float32 and in the type of the products, in tiles of "
+    "8 x 128 on a TPU + batches on the device x samples of a batch x bytes of a sample"
 )
 HOURS_FORMULA = (
     "hours = samples with padding x forward FLOPs x (3, and 1 more where blocks are computed "
@@ -82,7 +83,7 @@ class Work(NamedTuple):
 
 
 def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
-    """Counts the parameters that a device holds, from their shapes and `mesh.mesh_shape`."""
+    """Counts the parameters of a device, from their shapes and the mesh (`mesh.mesh_shape`)."""
 
     def share(path: str, shape: tuple[int, ...]) -> int:
         axes = [axis for axis in partition_spec(tuple(path.split(".")), shape, mesh) if axis]
@@ -98,17 +99,19 @@ def memory(
     *,
     activation_bytes: int,
     batch_bytes: int,
+    narrow: bool = False,
 ) -> Memory:
     """Estimates the memory of a device during a step, by `MEMORY_FORMULA`.
 
     An upper bound where groups are not trained.
 
-    `activation_bytes` is what one sample holds at the height of the step, `batch_bytes` what one
-    has in all batches on the device, in use or waiting, as the host sends them.
+    `activation_bytes` is what one sample takes during a step (`cost.activation_bytes`),
+    `batch_bytes` what one has in all batches on the device, in use or waiting, as the host sends
+    them, `narrow` whether the model computes in bfloat16, of which parameters have a copy.
     """
     elements = elements_per_device(params, mesh)
     return Memory(
-        parameters=4 * elements,
+        parameters=(6 if narrow else 4) * elements,
         gradients=(4 if split.count == 1 else 8) * elements,
         moments=8 * elements,
         average=4 * elements,

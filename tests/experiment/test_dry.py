@@ -103,7 +103,7 @@ def test_windows_and_shifts_are_those_of_the_paper(plans):
 @pytest.mark.parametrize("name", TRUNKS)
 def test_the_micro_batches_of_the_configs_fit_the_memory_of_a_chip(name, plans):
     for row in plans[name]["datasets"].values():
-        assert row["memory_gib"]["total"] <= plans[name]["hardware"]["memory_gib"]
+        assert row["memory_gib"]["total"] <= 0.9 * plans[name]["hardware"]["memory_gib"]
 
 
 def test_the_text_fits_a_terminal_and_says_how_its_figures_come_about(plans):

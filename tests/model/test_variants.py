@@ -102,6 +102,20 @@ def test_recomputing_keeps_less():
     assert kept[0] > kept[1] > kept[2] > 0
 
 
+def test_the_tiles_of_a_tpu_take_more_and_bfloat16_less():
+    config, size = model_config("omnivore_swin_t"), (1, 224, 224)
+    whole, plain = (activation_bytes(config, size, tiled=tiled) for tiled in (True, False))
+    assert whole > plain > activation_bytes(config, size, Compute(dtype="bfloat16"), tiled=False)
+
+
+def test_activations_of_one_block_without_tiles_by_hand():
+    """One window of 4 tokens, 8 channels, 2 heads, float32, one block, nothing computed again."""
+    config = ModelConfig("one", 8, (1,), (2,), (1, 2, 2), patch=(1, 1, 1))
+    tokens, maps = 4 * 4 * 8, 2 * 4 * 2 * 16  # maps stand there twice
+    kept = (2 + 2 + 3 + 9 + 1) * tokens + maps
+    assert activation_bytes(config, (1, 2, 2), tiled=False) == kept + max(maps, 3 * tokens)
+
+
 def test_names_of_the_hub_are_accepted_and_unknown_ones_named():
     for name, (variant, _) in HUB_NAMES.items():
         assert model_config(name).name == variant
