@@ -19,7 +19,7 @@ from omnivore_jax.core.types import Batch
 from omnivore_jax.data.mixture import Draw, Mixture
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
 
-MOST_REPLACEMENTS = 20
+MAX_REPLACEMENTS = 20
 """Damaged records that one slot may meet before the dataset counts as unreadable."""
 
 
@@ -99,7 +99,7 @@ class StepSource:
         With the damaged records that were met on the way.
         """
         index, bad = int(draw.indices[slot]), []
-        for attempt in range(MOST_REPLACEMENTS):
+        for attempt in range(MAX_REPLACEMENTS):
             try:
                 return self.datasets[draw.dataset].load(index, int(draw.seeds[slot])), bad
             except BadRecord as record:
@@ -114,7 +114,7 @@ class StepSource:
 
 def _first_bytes(dataset: Dataset) -> int:
     """Bytes of a sample; 0 where none can be read, which the first step will tell."""
-    for index in range(min(len(dataset), MOST_REPLACEMENTS)):
+    for index in range(min(len(dataset), MAX_REPLACEMENTS)):
         try:
             rgb, disparity, _, _ = dataset.load(index, 0)
         except BadRecord:

@@ -57,7 +57,7 @@ PUBLIC: Mapping[str, PublicDataset] = {
         240_000,
         20_000,
         1.0,
-        {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5},
+        {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5, "views": "4x3"},
     ),
     "sunrgbd": PublicDataset(
         "rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}

@@ -13,7 +13,7 @@ from absl import logging
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
 from omnivore_jax.data import manifest
-from omnivore_jax.data.batches import MOST_REPLACEMENTS
+from omnivore_jax.data.batches import MAX_REPLACEMENTS
 from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
@@ -56,7 +56,7 @@ class Readable:
         return len(self.whole)
 
     def load(self, index: int, seed: int) -> Sample:
-        for further in range(MOST_REPLACEMENTS):
+        for further in range(MAX_REPLACEMENTS):
             try:
                 return self.whole.load((index + further) % len(self), seed)
             except BadRecord as record:
@@ -64,7 +64,7 @@ class Readable:
                     "%s cannot be read (%s): the next record is taken", record.id, record.reason
                 )
         raise UserError(
-            f"{MOST_REPLACEMENTS} records one after another cannot be read; prepare the dataset "
+            f"{MAX_REPLACEMENTS} records one after another cannot be read; prepare the dataset "
             "again"
         )
 

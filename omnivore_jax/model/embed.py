@@ -4,7 +4,6 @@ One linear map of non-overlapping patches, and the three ways to embed the depth
 """
 
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omnivore_jax.core.types import Size
+from omnivore_jax.model.config import DepthEmbed
 from omnivore_jax.model.layers import LayerNorm, dense
 
 
@@ -75,9 +75,6 @@ class PatchEmbed(nnx.Module):
         if self.var_proj is None or x.shape[-1] == 3:
             return self.norm(self.proj(x))
         return self.norm(self.proj(x[..., :3]) + self.var_proj[0](x[..., 3:]))
-
-
-DepthEmbed = Literal["summed", "separate", "shared", "none"]
 
 
 def depth_patch_embed(
