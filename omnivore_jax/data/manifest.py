@@ -11,14 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import Kind
 
 FILE, PLAN = "manifest.json", "plan.json"
 FORMAT = 1
-Kind = Literal["image", "video", "rgbd"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 

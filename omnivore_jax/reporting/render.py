@@ -21,10 +21,10 @@ from omnivore_jax.reporting.runs import Run, config_lines, read_run, relation, s
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "report.html"
 KINDS = {"image": "images", "video": "videos", "rgbd": "RGB-D"}
-MOST_LABELLED = 40
+MAX_LABELLED = 40
 """More classes are not drawn as a matrix: only the pairs that are confused most are listed."""
-MOST_PAIRS = 8
-MOST_BAD = 20
+MAX_PAIRS = 8
+MAX_BAD = 20
 LARGE = 64
 """Rows from which on a picture is a photograph.
 
@@ -86,8 +86,8 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         uncertainty=uncertainty,
         noise=lambda results: 100 * math.sqrt(2) * max(map(uncertainty, results)),
         confused=confused,
-        most_labelled=MOST_LABELLED,
-        most_bad=MOST_BAD,
+        most_labelled=MAX_LABELLED,
+        most_bad=MAX_BAD,
         **_comparison(run, others),
     )
 
@@ -157,7 +157,7 @@ def uncertainty(result: DatasetResult) -> float:
     return z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
 
 
-def confused(result: DatasetResult, most: int = MOST_PAIRS) -> list[Confused]:
+def confused(result: DatasetResult, most: int = MAX_PAIRS) -> list[Confused]:
     """The pairs of classes that are confused most often."""
     matrix = result.confusion
     return list(_confused(matrix, result.classes, most)) if matrix is not None else []

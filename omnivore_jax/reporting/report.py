@@ -27,7 +27,7 @@ from omnivore_jax.tasks.classification import Classification
 
 FOLDER, DATA, ARRAYS = "report", "data.json", "arrays.npz"
 FORMAT = 1
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 """More have no confusion matrix: nobody could look at it."""
 
 
@@ -165,7 +165,7 @@ def dataset_result(
         top5=result.top5,
         depth_only=None if depth is None else depth.score,
         rgb_only=None if rgb is None else rgb.score,
-        confusion=result.confusion if result.classes <= MOST_CLASSES else None,
+        confusion=result.confusion if result.classes <= MAX_CLASSES else None,
     )
 
 
