@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
+# A module stays with one worker, so that what it compiles and shares is made once.
+SHARE := --dist loadfile --no-loadscope-reorder
 STEPS ?=
 DEMO := $(if $(STEPS),--config.train.steps=$(STEPS) --workdir=runs/demo-$(STEPS))
 
@@ -36,10 +38,10 @@ compare: demo
 	$(RUN) -m omnivore_jax.report runs/demo
 
 test: env
-	$(RUN) -m pytest -n $(JOBS) --dist loadgroup tests
+	$(RUN) -m pytest -n $(JOBS) $(SHARE) tests
 
 test-slow: env
-	$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m slow tests
+	$(RUN) -m pytest -n $(JOBS) $(SHARE) -m slow tests
 
 test-all: test test-slow
 

@@ -9,6 +9,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get
     "XLA_FLAGS", ""
 )  # compiles 3 x faster
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait in loops where cores lack
 install_import_hook("omnivore_jax", "beartype.beartype")
 
 import jax  # noqa: E402  (after the environment is set)
@@ -18,3 +19,23 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+HEAVY = (
+    "train/test_trajectory",
+    "train/test_step",
+    "tasks/test_another_task",
+    "model/test_omnivore",
+    "weights/torch/test_file",
+    "golden/test_golden",
+    "weights/test_conversion",
+    "train/test_update",
+)
+"""Modules that compile most: with `--dist loadfile` the last one must not be one of them."""
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        path = item.path.with_suffix("").as_posix()
+        return next((i for i, name in enumerate(HEAVY) if path.endswith(name)), len(HEAVY))
+
+    items.sort(key=rank)  # stable: the others keep their order

@@ -101,7 +101,7 @@ def test_the_forms_for_cpus_change_no_gradient(monkeypatch):
 
 
 def test_a_head_that_is_not_asked_and_the_depth_embedding_of_rgb_get_no_gradient():
-    grads = flatten(gradient(PARAMS, CLIP, None, "none"))
+    grads = flatten(gradient(PARAMS, CLIP, KEYS, "none"))
     for path, leaf in grads.items():
         silent = path.startswith(("heads.image", "trunk.depth_patch_embed"))
         assert bool((leaf == 0).all()) is silent, path
@@ -169,10 +169,21 @@ def test_depth_embeddings_are_what_their_names_say(depth_embed):
 
 
 def test_maps_by_name_are_one_pass_read_at_different_places():
-    model = merge(GRAPH, PARAMS)
-    maps = model.features(
-        CLIP, ("last", "stage0", "stage1", "interim0", "interim1", "premerge0", "premerge1")
-    )
+    stages = ("last", "stage0", "stage1", "interim0", "interim1", "premerge0", "premerge1")
+
+    @jax.jit  # one program: called one by one, every operation of the model is one of its own
+    def read(params):
+        model = merge(GRAPH, params)
+        maps = model.features(CLIP, stages)
+        norm, merging = model.trunk.norm, model.trunk.layers[0].downsample
+        by_hand = {
+            "stage0": norm(maps["interim0"]),
+            "interim0": merging(maps["premerge0"]),
+            "last": norm(maps["interim1"]),
+        }
+        return maps, by_hand, model.features(CLIP)
+
+    maps, by_hand, pooled = read(PARAMS)
     shapes = {name: value.shape[1:] for name, value in maps.items()}
     assert shapes["premerge0"] == (2, 5, 7, 8) and shapes["interim0"] == shapes["stage0"] == (
         2,
@@ -180,13 +191,11 @@ def test_maps_by_name_are_one_pass_read_at_different_places():
         4,
         16,
     )
-    norm, merging = model.trunk.norm, model.trunk.layers[0].downsample
-    np.testing.assert_array_equal(maps["stage0"], norm(maps["interim0"]))
-    np.testing.assert_array_equal(maps["interim0"], merging(maps["premerge0"]))
-    np.testing.assert_array_equal(maps["last"], norm(maps["interim1"]))
+    for name, value in by_hand.items():
+        np.testing.assert_array_equal(maps[name], value, err_msg=name)
     np.testing.assert_array_equal(maps["last"], maps["stage1"])
     np.testing.assert_array_equal(maps["premerge1"], maps["interim1"])
-    np.testing.assert_allclose(model.features(CLIP), maps["last"].mean((1, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(pooled, maps["last"].mean((1, 2, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +229,7 @@ def test_maps_by_name_are_one_pass_read_at_different_places():
 )
 def test_wrong_uses_are_named_with_their_remedy(use, says):
     with pytest.raises(ValueError, match=says):
-        use(merge(GRAPH, PARAMS))
+        jax.eval_shape(lambda params: use(merge(GRAPH, params)), PARAMS)  # traced: nothing compiles
 
 
 def test_bfloat16_is_within_a_hundredth():
@@ -246,8 +255,8 @@ def test_tables_do_not_depend_on_the_length_of_the_clip():
 
 def test_lists_of_more_than_ten_blocks_keep_their_order():
     config = ModelConfig("deep", 4, (12,), (1,), (1, 2, 2))
-    params = init_params(config, {}, jax.random.key(0))
-    model = merge(abstract_model(config, {})[0], params)
+    params = random_params(config)
+    model = merge(abstract_model(config, {"image": 5})[0], params)
     for i, block in enumerate(model.trunk.layers[0].blocks):
         want = params["trunk"]["layers"]["0"]["blocks"][str(i)]["mlp"]["fc1"]["kernel"]
         assert jnp.array_equal(block.mlp.fc1.kernel[...], want) and block.shifted is bool(i % 2)
@@ -271,7 +280,8 @@ def test_on_eight_devices_samples_stay_where_they_are_and_scores_are_the_same():
         found = compiled(jax.tree.map(place, PARAMS), jax.device_put(x, where))
     assert found.sharding.is_equivalent_to(where, 2)
     assert "sharding_constraint" in step.as_text() or "@Sharding" in step.as_text()
-    np.testing.assert_allclose(found, scores(PARAMS, x), atol=1e-5)
+    alone = np.concatenate([scores(PARAMS, CLIP), scores(PARAMS, CLIP + 1)])  # a shape of before
+    np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_the_model_imports_where_only_jax_flax_optax_einops_and_jaxtyping_are():

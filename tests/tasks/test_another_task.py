@@ -131,10 +131,11 @@ def trained(mesh):
     before = jax.device_get(state.params["heads"]["map"])
     step, losses = make_train_step(trainer), []
     host, sharding = batch(trainer.mesh)
-    for number in range(5):
-        placed = {"maps": jax.device_put(host, sharding)}
-        if number == 2:  # a mixed step, together with a classification
-            placed["pictures"] = miniature.batch("pictures", mesh)
+    placed = {  # every step is a mixed one, so that one program serves them all
+        "maps": jax.device_put(host, sharding),
+        "pictures": miniature.batch("pictures", mesh),
+    }
+    for _ in range(5):
         state, metrics = step(state, placed)
         losses.append(TASK.means(jax.device_get(metrics["datasets"]["maps"]))["loss"])
     return trainer, state, losses, before

@@ -17,6 +17,12 @@ from omnivore_jax.train.photometric import Jitter, apply_jitter, draw_erasing, d
 from omnivore_jax.train.recipe import Recipe
 
 KEYS = jax.random.split(jax.random.key(0), 600)
+# Each is one program: called one by one, every operation of a draw is one of its own.
+colour = jax.jit(photometric.colour, static_argnums=2)
+erase = jax.jit(photometric.erase, static_argnums=2)
+erase_with_noise = jax.jit(photometric.erase_with_noise, static_argnums=2)
+drop_rgb = jax.jit(photometric.drop_rgb, static_argnums=2)
+jitter_once = jax.jit(apply_jitter)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +75,11 @@ def test_jitter_applies_the_four_in_the_order_drawn(clip, order, after):
     for step in steps:
         expected = step(expected)
     jitter = Jitter(jnp.array(factors), jnp.float32(turn), jnp.array(order), jnp.int32(after))
-    np.testing.assert_allclose(
-        jax.jit(apply_jitter)(jnp.asarray(clip), jitter), expected, atol=5e-6
-    )
+    np.testing.assert_allclose(jitter_once(jnp.asarray(clip), jitter), expected, atol=5e-6)
 
 
 def test_jitter_is_drawn_from_its_ranges_and_every_order_comes_up():
-    jitter = jax.vmap(lambda key: draw_jitter(key, (0.4, 1.5, 0.0, 0.1)))(KEYS)
+    jitter = jax.jit(jax.vmap(lambda key: draw_jitter(key, (0.4, 1.5, 0.0, 0.1))))(KEYS)
     factors = np.asarray(jitter.factors)
     low, high = factors.min(0), factors.max(0)
     np.testing.assert_allclose(low, [0.6, 0, 1], atol=0.02)
@@ -92,7 +96,7 @@ def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
     recipe = Recipe(jitter=(0.4, 0.0, 0.4, 0.4), channel_shuffle=True, gain=0.2)
     frame = np.concatenate([clip[:1], np.full((1, 24, 32, 1), 0.3, np.float32)], -1)
     x = jnp.asarray(np.broadcast_to(np.concatenate([frame, frame]), (6, 2, 24, 32, 4)))
-    changed = np.asarray(photometric.colour(x, KEYS[:6], recipe))
+    changed = np.asarray(colour(x, KEYS[:6], recipe))
     np.testing.assert_array_equal(changed[:, 0], changed[:, 1])
     np.testing.assert_array_equal(changed[..., 3], np.float32(0.3))
     assert all(np.abs(a - b).max() > 0.01 for a, b in zip(changed[1:], changed[:-1], strict=True))
@@ -101,7 +105,7 @@ def test_colours_change_alike_in_all_frames_and_never_the_depth(clip):
 
 def test_shuffle_permutes_the_channels_and_gain_multiplies_them(clip):
     x = jnp.asarray(np.broadcast_to(clip * 0.5, (40, *clip.shape)))
-    shuffled = np.asarray(photometric.colour(x, KEYS[:40], Recipe(channel_shuffle=True)))
+    shuffled = np.asarray(colour(x, KEYS[:40], Recipe(channel_shuffle=True)))
     orders = [
         p
         for s in shuffled
@@ -109,14 +113,14 @@ def test_shuffle_permutes_the_channels_and_gain_multiplies_them(clip):
         if np.array_equal(s, np.asarray(x[0])[..., list(p)])
     ]
     assert len(orders) == 40 and len(set(orders)) == 6
-    gained = np.asarray(photometric.colour(x, KEYS[:40], Recipe(gain=0.2)))
+    gained = np.asarray(colour(x, KEYS[:40], Recipe(gain=0.2)))
     factors = gained.sum((1, 2, 3)) / np.asarray(x).sum((1, 2, 3))
     np.testing.assert_allclose(gained, np.asarray(x) * factors[:, None, None, None], atol=1e-5)
     assert 0.8 <= factors.min() < 0.83 and 1.17 < factors.max() <= 1.2
 
 
 def test_erased_boxes_have_the_area_shape_and_frequency_of_the_recipe():
-    boxes = np.asarray(jax.vmap(lambda key: draw_erasing(key, 0.25, (224, 224)))(KEYS))
+    boxes = np.asarray(jax.jit(jax.vmap(lambda key: draw_erasing(key, 0.25, (224, 224))))(KEYS))
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     erased = height > 0
     assert 0.2 < erased.mean() < 0.3
@@ -128,7 +132,7 @@ def test_erased_boxes_have_the_area_shape_and_frequency_of_the_recipe():
 
 
 def test_erasing_sets_one_box_of_all_frames_and_channels_to_zero():
-    x = np.asarray(photometric.erase(jnp.ones((8, 2, 24, 32, 4)), KEYS[:8], 1.0))
+    x = np.asarray(erase(jnp.ones((8, 2, 24, 32, 4)), KEYS[:8], 1.0))
     assert (x == x[:, :1, :, :, :1]).all(), "the same in all frames and channels"
     for sample in x[:, 0, :, :, 0]:
         rows, columns = (sample == 0).any(1), (sample == 0).any(0)
@@ -138,20 +142,20 @@ def test_erasing_sets_one_box_of_all_frames_and_channels_to_zero():
 def test_noise_fills_the_same_box_anew_in_every_frame_and_channel():
     """Timm's pixel mode: N(0, 1) in a standardised sample."""
     x = jnp.full((8, 2, 24, 32, 4), 7.0)
-    noisy = np.asarray(photometric.erase_with_noise(x, KEYS[:8], 1.0))
-    black = np.asarray(photometric.erase(x, KEYS[:8], 1.0))
+    noisy = np.asarray(erase_with_noise(x, KEYS[:8], 1.0))
+    black = np.asarray(erase(x, KEYS[:8], 1.0))
     assert np.array_equal(noisy != 7, black != 7), "the box that is set to 0 in the other mode"
     noise = noisy[black == 0]
     n = len(noise)
     assert n > 3000 and len(np.unique(noise)) > 0.99 * n
     assert abs(noise.mean()) < 4 / np.sqrt(n) and abs(noise.var() - 1) < 4 * np.sqrt(2 / n)
-    assert np.array_equal(noisy, photometric.erase_with_noise(x, KEYS[:8], 1.0))
+    assert np.array_equal(noisy, erase_with_noise(x, KEYS[:8], 1.0))
     assert photometric.erase_with_noise(x, KEYS[:8], 0.0) is x
 
 
 def test_rgb_is_dropped_from_half_of_the_samples_with_depth_and_from_none_without():
     x = jnp.ones((600, 1, 1, 1, 4))
-    dropped = np.asarray(photometric.drop_rgb(x, KEYS, 0.5))[:, 0, 0, 0]
+    dropped = np.asarray(drop_rgb(x, KEYS, 0.5))[:, 0, 0, 0]
     assert set(map(tuple, dropped.tolist())) == {(1, 1, 1, 1), (0, 0, 0, 1)}
     assert 0.44 < (dropped[:, 0] == 0).mean() < 0.56
     assert photometric.drop_rgb(x[..., :3], KEYS, 0.5).min() == 1

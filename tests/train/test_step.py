@@ -17,17 +17,17 @@ MESHES = {  # and the micro-batch of a device: half a pair, and a whole one
     "2x4x1": (MeshConfig(2, 4, 1), 1),
     "2x2x2": (MeshConfig(2, 2, 2), 2),
 }
+NAMES = ("reliefs", "pictures")
 
 
 def run(mesh=None, microbatch=0):
-    """Takes five steps, of which every other one carries two datasets.
+    """Takes five steps that carry two datasets, so that one program serves them all.
 
     The 13 samples of a dataset are padded to 14 slots on one device, to 16 on more.
     """
     step, state, losses = step_of(mesh, microbatch), state_of(mesh), []
     for number in range(5):
-        names = ("reliefs", "pictures")[: 1 + number % 2]
-        batches = {name: batch(name, mesh, number) for name in names}
+        batches = {name: batch(name, mesh, number) for name in NAMES}
         if mesh is None:
             batches = jax.tree.map(lambda array: array[:14], batches)
         state, metrics = step(state, batches)
@@ -88,7 +88,8 @@ def primitives(jaxpr, inside=False):
 
 def test_how_groups_are_mixed_is_drawn_before_the_loop_over_micro_batches():
     mesh, microbatch = MESHES["2x2x2"]
-    program = step_of(mesh, microbatch).trace(state_of(mesh), {"reliefs": batch("reliefs", mesh)})
+    batches = {name: batch(name, mesh) for name in NAMES}
+    program = step_of(mesh, microbatch).trace(state_of(mesh), batches)
     drawn = [inside for name, inside in primitives(program.jaxpr.jaxpr) if name == "random_gamma"]
     assert any(inside for _, inside in primitives(program.jaxpr.jaxpr))
     assert drawn and not any(drawn)

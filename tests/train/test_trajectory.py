@@ -22,8 +22,6 @@ from omnivore_jax.train.state import state_from
 from omnivore_jax.train.step import Trainer, make_train_step
 from tests.golden.golden import HEADS, fill_array
 
-pytestmark = pytest.mark.xdist_group("trajectory")  # what they share is made once
-
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "tiny_trajectory.npz")
 META = json.loads(str(GOLDEN["__meta__"]))
 LEAVES = {"kernel": "weight", "scale": "weight"}

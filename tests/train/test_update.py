@@ -12,8 +12,6 @@ from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import group_of
 from tests.train.miniature import SAMPLES, batch, state_of, step_of
 
-pytestmark = pytest.mark.xdist_group("update")  # what they share is made once
-
 COMPILED = "/jax/core/compile/backend_compile_duration"
 REAL = SAMPLES - 3  # samples that are not padding
 
