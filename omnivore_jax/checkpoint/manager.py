@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
@@ -283,7 +284,10 @@ class CheckpointManager:
         )
         items = ocp.args.Composite(**{STATE: arrays, METADATA: ocp.args.JsonRestore()})
         read = self._orbax.restore(self._steps.path(step), args=items)
-        return Restored(step, tree.refill(abstract, read[STATE]), read[METADATA])
+        state = tree.refill(abstract, read[STATE])
+        # Orbax casts and pads without a word: what came back is held against what was asked for.
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, abstract)
+        return Restored(step, state, read[METADATA])
 
     def _release(self) -> None:
         self._sealer.shutdown()

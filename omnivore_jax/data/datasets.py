@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local
 from omnivore_jax.data import manifest
 from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.records import RecordReader
@@ -114,7 +115,13 @@ class OpenDataset:
 
 
 def data_root(root: str = "") -> Path:
-    """The folder of the datasets: `data.root`, else $OMNIVORE_DATA, else data/."""
+    """Names the folder of the datasets: `data.root`, else $OMNIVORE_DATA, else data/.
+
+    Raises:
+        UserError: the variable holds a URL.
+
+    """
+    check_local(os.environ.get(ROOT_VARIABLE), f"${ROOT_VARIABLE}")
     return Path(root or os.environ.get(ROOT_VARIABLE) or "data")
 
 

@@ -240,3 +240,9 @@ def test_the_root_is_the_config_key_else_the_environment_else_data(monkeypatch):
     assert [str(data_root("/mine")), str(data_root())] == ["/mine", "/big/disk"]
     monkeypatch.delenv("OMNIVORE_DATA")
     assert str(data_root()) == "data"
+
+
+def test_a_url_in_the_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("OMNIVORE_DATA", "gs://bucket/data")
+    with pytest.raises(UserError, match="OMNIVORE_DATA=gs://bucket/data is a URL"):
+        data_root()

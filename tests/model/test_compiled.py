@@ -1,3 +1,4 @@
+import chex
 import jax
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_how_it_is_run_changes_neither_parameters_nor_what_they_mean():
         compute=Compute(dtype="bfloat16"),
     )  # fmt: skip
     assert narrow.config == MODEL.config
-    assert jax.tree.all(jax.tree.map(np.array_equal, narrow.params, MODEL.params))
+    chex.assert_trees_all_equal(narrow.params, MODEL.params)
     difference = np.abs(narrow.features(X) - MODEL.features(X)).max()
     assert 0 < difference < 0.1
 
