@@ -32,9 +32,8 @@ def test_a_step_is_compiled_once_for_every_dataset_and_nothing_is_transferred_un
     assert {name for row in trained for name in row["train"]} == set(DATASETS)
     assert counts["compiled"]["jit(step)"] == len(DATASETS)
     modes = len(DATASETS) + 2  # every dataset as it is, depth alone, colour alone
-    assert (
-        counts["compiled"]["jit(run)"] == modes
-    )  # of evaluation, in training and for the report alike
+    # Of evaluation, in training and for the report alike.
+    assert counts["compiled"]["jit(_run_judge)"] == modes
     assert counts["guarded"] == {"closed": len(trained)}
 
 
@@ -116,9 +115,9 @@ def test_a_run_begins_from_weights_and_goes_on_with_the_configs_settings_when_th
         code == 42 and f"starting from {weights}" in err and "matched" in err and "fresh" not in err
     )
     shutil.rmtree(weights)
-    changed = DEMO | {"init_from": weights, "model.drop_path": 0.3}
+    changed = DEMO | {"init_from": weights, "model.init_std": 0.3}
     _, err = complete(CONFIG, workdir, changed, "--allow_config_change")
-    assert "resuming from step" in err and open_run(workdir).config.drop_path == 0.3
+    assert "resuming from step" in err and open_run(workdir).config.init_std == 0.3
     first, alone = training_rows(workdir)[0]["train"], training_rows(runs / "demo")[0]["train"]
     assert all(
         figures["loss"] < alone[name]["loss"] for name, figures in first.items()
