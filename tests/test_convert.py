@@ -14,13 +14,13 @@ from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.convert import Options
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
-from omnivore_jax.model.params import init_params
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.card import Origin, make_card
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.safetensors import write_safetensors
 from omnivore_jax.weights.torch.names import to_torch
+from tests.params import random_params
 
 pytestmark = pytest.mark.xdist_group("convert")  # what they share is made once
 
@@ -30,7 +30,7 @@ PLAIN = Options(certificate=False, json=True)
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.tree.map(np.asarray, init_params(CONFIG, HEADS, jax.random.key(0)))
+    return random_params(CONFIG, HEADS)
 
 
 @pytest.fixture

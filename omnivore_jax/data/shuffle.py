@@ -46,9 +46,10 @@ def permute(
     return at.astype(np.int64)
 
 
-def _feistel(
-    at: UInt64[np.ndarray, " n"], side: int, keys: UInt64[np.ndarray, " n"]
-) -> UInt64[np.ndarray, " n"]:
+# Shapes of the two inner functions are not declared: tests would check them a million times.
+
+
+def _feistel(at: np.ndarray, side: int, keys: np.ndarray) -> np.ndarray:
     base = np.uint64(side)
     left, right = at // base, at % base
     for turn in range(ROUNDS):
@@ -56,7 +57,7 @@ def _feistel(
     return left * base + right
 
 
-def _mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def _mix(x: np.ndarray) -> np.ndarray:
     """The output function of SplitMix64 (Steele, Lea and Flood, 2014).
 
     Sums and products wrap around.

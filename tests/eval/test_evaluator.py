@@ -22,9 +22,10 @@ from omnivore_jax.eval import predictor
 from omnivore_jax.eval.evaluator import Evaluator
 from omnivore_jax.eval.predictor import Feed, Predictor
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.model.params import abstract_model, init_params, merge
+from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.model.preprocess import Preprocessing
 from omnivore_jax.tasks.classification import ClassificationTask
+from tests.params import random_params
 
 MODEL = ModelConfig(
     "miniature", embed_dim=16, depths=(1,), num_heads=(2,), window=(1, 4, 4), init_std=0.15
@@ -88,7 +89,7 @@ def fitted():
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(lambda key: init_params(MODEL, HEADS, key))(jax.random.key(0))
+    return jax.device_put(random_params(MODEL, HEADS))
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

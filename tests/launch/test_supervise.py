@@ -19,7 +19,7 @@ if starts < len(codes) - 1:
     sys.exit(int(codes[starts]))
 while not signals:
     time.sleep(0.01)
-time.sleep(0.4)  # saves; a further signal would be counted
+time.sleep(0.25)  # saves; a further signal would be counted
 (folder / "signals").write_text(" ".join(map(str, signals)))
 sys.exit(int(codes[-1]))
 """
@@ -63,7 +63,7 @@ def test_the_child_gets_one_sigterm_however_often_it_is_asked_and_its_code_is_pa
     assert starts_of(tmp_path, 1)
     for _ in range(3):
         to(script.pid, number)
-        time.sleep(0.05)
+        time.sleep(0.03)
     _, err = script.communicate(timeout=10)
     assert (script.returncode, err) == (code, "")
     assert (tmp_path / "signals").read_text() == str(int(signal.SIGTERM))

@@ -6,7 +6,8 @@ import pytest
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.noise import child_keys, drop_path_factors, drop_path_rates, dropout
-from omnivore_jax.model.params import abstract_model, init_params, merge
+from omnivore_jax.model.params import abstract_model, merge
+from tests.params import random_params
 
 KEYS = jax.random.split(jax.random.key(0), 4000)
 
@@ -38,7 +39,7 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean_of_each_sample_by_its_key
 
 def test_a_dropped_branch_leaves_its_sample_and_a_kept_one_is_scaled():
     config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), init_std=0.3)
-    model = merge(abstract_model(config, {})[0], init_params(config, {}, jax.random.key(0)))
+    model = merge(abstract_model(config, {})[0], jax.device_put(random_params(config, {})))
     block = jax.jit(model.trunk.layers[0].blocks[1].__call__)
     x = jax.random.normal(jax.random.key(1), (2, 1, 4, 4, 8))
     out = block(x, drop_path=jnp.array([[0.0, 2.0], [0.0, 0.0]]))
@@ -51,7 +52,7 @@ def test_dropout_acts_at_all_its_places_and_only_in_training(monkeypatch):
     config = ModelConfig("one", 8, (2,), (2,), (1, 2, 2), init_std=0.3)
     model = merge(
         abstract_model(config, {"image": 4})[0],
-        init_params(config, {"image": 4}, jax.random.key(0)),
+        jax.device_put(random_params(config, {"image": 4})),
     )
     x = jax.random.normal(jax.random.key(1), (2, 1, 16, 16, 3))
     shapes, draw = [], jax.random.bernoulli

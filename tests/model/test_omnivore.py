@@ -19,13 +19,14 @@ from omnivore_jax.model.attention.xla import XLA
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.omnivore import Omnivore
-from omnivore_jax.model.params import abstract_model, init_params, merge
+from omnivore_jax.model.params import abstract_model, merge
 from omnivore_jax.model.variants import model_config
+from tests.params import random_params
 
 HEADS = {"image": 5, "video": 3}
 SMALL = ModelConfig("small", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3)
 COMPUTE = Compute(drop_path=0.5)
-PARAMS = jax.jit(partial(init_params, SMALL, HEADS))(jax.random.key(0))
+PARAMS = jax.device_put(random_params(SMALL, HEADS))
 GRAPH = abstract_model(SMALL, HEADS)[0]
 rng = np.random.default_rng(0)
 
@@ -122,17 +123,12 @@ def test_a_still_meets_only_the_first_temporal_slice_of_the_kernel():
     assert not np.allclose(scores(PARAMS, still), scores(PARAMS, before), atol=1e-3)
 
 
-def random_params(config):
-    shapes = flatten(abstract_model(config, {"image": 5})[1])
-    return unflatten({path: 0.3 * normal(*leaf.shape) for path, leaf in shapes.items()})
-
-
 def test_inflated_two_dimensional_weights_see_in_a_static_clip_what_they_saw_in_the_picture():
     flat = ModelConfig(
         "flat", 8, (2, 2), (2, 4), (1, 3, 3), patch=(1, 4, 4), init_std=0.3, position_bias="joint"
     )
     solid = ModelConfig("solid", 8, (2, 2), (2, 4), (2, 3, 3), init_std=0.3, position_bias="joint")
-    params = random_params(flat)
+    params = jax.device_put(random_params(flat, {"image": 5}))
     inflated = {}
     for path, leaf in flatten(params).items():
         if path.endswith(".joint"):
@@ -149,7 +145,7 @@ def test_inflated_two_dimensional_weights_see_in_a_static_clip_what_they_saw_in_
 @pytest.mark.parametrize("depth_embed", ["summed", "separate", "shared"])
 def test_depth_embeddings_are_what_their_names_say(depth_embed):
     config = model_config("demo", depths=(1,), num_heads=(2,), depth_embed=depth_embed)
-    params = jax.jit(partial(init_params, config, {}))(jax.random.key(0))
+    params = jax.device_put(random_params(config, {}))
     trunk = merge(abstract_model(config, {})[0], params).trunk
     rgb, depth = trunk.patch_embed, trunk.depth_patch_embed
     colours, disparity = RGBD[..., :3], RGBD[..., 3:]
@@ -232,13 +228,14 @@ def test_wrong_uses_are_named_with_their_remedy(use, says):
 def test_bfloat16_is_within_a_hundredth():
     config = model_config("demo", position_bias="factored", init_std=0.1)
     graph, _ = abstract_model(config, {"image": 10})
-    params = jax.jit(partial(init_params, config, {"image": 10}))(jax.random.key(0))
+    params = jax.device_put(random_params(config, {"image": 10}))
     x = normal(2, 1, 32, 32, 3)
     computes = Compute(), Compute(dtype="bfloat16")
     wide, small = (
         np.asarray(jax.jit(lambda p, c=c: merge(graph, p)(x, compute=c))(params)) for c in computes
     )
-    assert small.dtype == np.float32 and 0 < np.abs(wide - small).max() < 1e-2
+    assert small.dtype == np.float32
+    assert 0 < np.abs(wide - small).max() < 1e-2 * np.abs(wide).max()
 
 
 def test_tables_do_not_depend_on_the_length_of_the_clip():
@@ -253,7 +250,7 @@ def test_tables_do_not_depend_on_the_length_of_the_clip():
 
 def test_lists_of_more_than_ten_blocks_keep_their_order():
     config = ModelConfig("deep", 4, (12,), (1,), (1, 2, 2))
-    params = random_params(config)
+    params = jax.device_put(random_params(config, {"image": 5}))
     model = merge(abstract_model(config, {"image": 5})[0], params)
     for i, block in enumerate(model.trunk.layers[0].blocks):
         want = params["trunk"]["layers"]["0"]["blocks"][str(i)]["mlp"]["fc1"]["kernel"]

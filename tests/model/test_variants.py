@@ -70,9 +70,10 @@ def test_every_variant_takes_every_modality(variant, modality):
     x = jax.ShapeDtypeStruct(INPUTS[modality], jnp.float32)
     names = ("last", *(f"premerge{i}" for i in range(len(config.depths))))
 
-    def both(params, x):
+    def both(params, x):  # what the model's calls do, in one pass
         model = merge(graphdef, params)
-        return model(x, modality), model.features(x, names)
+        feature, maps = model.trunk(x, stages=names)
+        return model.heads[modality](feature), maps
 
     logits, maps = jax.eval_shape(both, params, x)
     assert (logits.shape, logits.dtype) == ((x.shape[0], HEADS[modality]), jnp.float32)

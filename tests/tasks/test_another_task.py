@@ -124,7 +124,7 @@ def batch(mesh):
 def trained(mesh):
     datasets = {
         "maps": TrainDataset(TASK, Recipe(microbatch=1)),
-        "pictures": miniature.datasets(microbatch=2)["pictures"],
+        "pictures": miniature.datasets(microbatch=2, mix_prob=0.0)["pictures"],
     }
     trainer = miniature.trainer(mesh)._replace(datasets=datasets)
     state = init_state(trainer.model, trainer.heads, 0, trainer.mesh)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_sample_image
 
@@ -16,7 +15,7 @@ from omnivore_jax.train.mesh import MeshConfig, batch_sharding, make_mesh
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
 from omnivore_jax.train.recipe import Recipe, TrainDataset
-from omnivore_jax.train.state import init_state
+from omnivore_jax.train.state import abstract_state, init_state
 from omnivore_jax.train.step import Trainer, make_train_step
 
 MODEL = ModelConfig(
@@ -64,9 +63,18 @@ def step_of(mesh: MeshConfig | None = None, microbatch: int = 0):
     return make_train_step(trainer(mesh, microbatch=microbatch))
 
 
+@cache
+def initial():
+    """The initial state, on the host."""
+    ours = trainer()
+    return jax.device_get(init_state(MODEL, ours.heads, ours.seed, ours.mesh))
+
+
 def state_of(mesh: MeshConfig | None = None):
+    """A copy of the initial state on the devices of a mesh, for a step to consume."""
     ours = trainer(mesh)
-    return init_state(MODEL, ours.heads, ours.seed, ours.mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(MODEL, ours.heads, ours.mesh))
+    return jax.device_put(initial(), places)
 
 
 def batch(name: str, mesh: MeshConfig | None = None, number: int = 0) -> Batch:
@@ -86,4 +94,7 @@ def batch(name: str, mesh: MeshConfig | None = None, number: int = 0) -> Batch:
 
 
 def norm(tree) -> float:
-    return float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))))
+    squares = [
+        np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(jax.device_get(tree))
+    ]
+    return float(np.sqrt(sum(squares)))

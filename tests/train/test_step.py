@@ -9,8 +9,8 @@ from jax.extend.core import jaxprs_in_params
 
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
-from omnivore_jax.train.state import abstract_state
-from tests.train.miniature import batch, norm, state_of, step_of
+from omnivore_jax.train.state import abstract_state, init_state
+from tests.train.miniature import MODEL, batch, norm, state_of, step_of, trainer
 
 MESHES = {  # and the micro-batch of a device: half a pair, and a whole one
     "8x1x1": (MeshConfig(8, 1, 1), 1),
@@ -52,7 +52,8 @@ def test_a_mesh_with_micro_batches_and_padding_gives_the_losses_of_one_device(on
 
 @pytest.mark.parametrize("mesh", ["2x4x1", "2x2x2"])
 def test_a_run_is_born_divided_over_the_devices(mesh):
-    state = state_of(MESHES[mesh][0])
+    ours = trainer(MESHES[mesh][0])
+    state = init_state(MODEL, ours.heads, ours.seed, ours.mesh)
     for part in (state.params, state.opt_state["trunk"].mu, state.opt_state["trunk"].nu, state.ema):
         kernel = part["trunk"]["layers"]["1"]["blocks"]["0"]["mlp"]["fc1"]["kernel"]
         assert {shard.data.nbytes for shard in kernel.addressable_shards} == {kernel.nbytes // 4}

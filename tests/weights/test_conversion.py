@@ -18,6 +18,7 @@ from omnivore_jax.weights.initial import plan_initial, read_initial
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.opening import open_weights
 from omnivore_jax.weights.safetensors import write_safetensors
+from tests.params import random_params
 from tests.weights.torch import layout_files
 from tests.weights.torch.layout_files import CONFIG, PLAIN, arrays, channels_last, golden, weights
 
@@ -158,14 +159,11 @@ def test_what_is_permitted_is_drawn_afresh_or_left_out_and_said(tmp_path):
     }
     job = converted(source, **permit, seed=3)
     assert counts(job) == {"matched": 125, "transformed": 0, "fresh": 4, "unused": 1}
-    drawn = flatten(init_params(CONFIG, golden.HEADS, jax.random.key(3)))[
-        "trunk.depth_patch_embed.proj.kernel"
-    ]
-    found = (
-        open_weights(tmp_path / "w.safetensors")
-        .arrays["trunk.depth_patch_embed.proj.kernel"]
-        .read()
+    name = "trunk.depth_patch_embed.proj.kernel"
+    drawn = jax.jit(lambda key: flatten(init_params(CONFIG, golden.HEADS, key))[name])(
+        jax.random.key(3)
     )
+    found = open_weights(tmp_path / "w.safetensors").arrays[name].read()
     np.testing.assert_array_equal(found, drawn)
     assert sum("fresh" in line for line in lines(job.rows)) == 4 and "extra" in lines(job.rows)[-1]
 
@@ -208,7 +206,7 @@ def test_a_2d_swin_is_inflated(tmp_path, layout):
 def test_the_factored_bias_becomes_joint_without_a_change_of_what_is_computed(tmp_path):
     config = replace(model_config("demo"), position_bias="factored", window_index="geometric")
     heads = {"image": 10}
-    params = init_params(config, heads, jax.random.key(0))
+    params = random_params(config, heads)
     source = tmp_path / "source"
     write_safetensors(
         source,

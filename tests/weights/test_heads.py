@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,13 +11,13 @@ from omnivore_jax.convert import Options
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.model import heads as kinds
-from omnivore_jax.model.params import init_params
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.weights.card import make_card, read_card
 from omnivore_jax.weights.initial import plan_initial, read_initial
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.opening import open_weights
 from omnivore_jax.weights.safetensors import write_safetensors
+from tests.params import random_params
 from tests.tasks.test_another_task import MapSpec
 
 CONFIG = model_config("demo", depths=(1, 1), num_heads=(1, 1))
@@ -29,7 +28,7 @@ SAID = {"kind": "MapSpec", "classes": 3}
 
 @pytest.fixture(scope="module")
 def params():
-    return flatten(jax.tree.map(np.asarray, init_params(CONFIG, HEADS, jax.random.key(0))))
+    return flatten(random_params(CONFIG, HEADS))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from omnivore_jax.core.tree import flatten, unflatten  # noqa: E402
+from omnivore_jax.core.tree import flatten  # noqa: E402
 from omnivore_jax.model.params import abstract_model, merge  # noqa: E402
 from omnivore_jax.model.trunk import stage_names  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
@@ -19,6 +19,7 @@ from omnivore_jax.weights.lazy import lazy  # noqa: E402
 from omnivore_jax.weights.torch.certificate import compare, lines, run_torch  # noqa: E402  (needs torch)
 from omnivore_jax.weights.torch.hub.omnivore import Omnivore  # noqa: E402
 from omnivore_jax.weights.torch.state_dict import torch_state  # noqa: E402
+from tests.params import random_params  # noqa: E402
 
 HEADS = {"video": 5, "image": 4, "birds_2": 3}
 SMALL = {"embed_dim": 8, "num_heads": (1, 2, 2), "depths": (2, 2, 1), "window": (2, 3, 3)}
@@ -34,20 +35,8 @@ FORMS = {
 
 
 def make(**changes):
-    """A model all of whose parameters count.
-
-    None is 0 or 1, as initialisation leaves norms and biases.
-    """
     config = model_config("tiny", **SMALL | changes)
-    rng = np.random.default_rng(7)
-
-    def fill(path, leaf):
-        noise = rng.standard_normal(leaf.shape, np.float32)
-        fan_in = np.prod(leaf.shape[:-1]) if path.endswith("kernel") else 4
-        return np.float32(path.endswith("scale")) + noise / np.float32(np.sqrt(fan_in))
-
-    flat = flatten(abstract_model(config, HEADS)[1])
-    return config, unflatten({path: fill(path, leaf) for path, leaf in flat.items()})
+    return config, random_params(config, HEADS)
 
 
 def state_of(params):

@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
@@ -22,7 +21,7 @@ import omnivore_jax as ov  # noqa: E402
 from omnivore_jax import convert as convert_command  # noqa: E402
 from omnivore_jax.core.errors import UserError  # noqa: E402
 from omnivore_jax.core.tree import flatten  # noqa: E402
-from omnivore_jax.model.params import abstract_model, init_params  # noqa: E402
+from omnivore_jax.model.params import abstract_model  # noqa: E402
 from omnivore_jax.model.preprocess import Preprocessing  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights import bias_forms  # noqa: E402
@@ -37,6 +36,7 @@ from omnivore_jax.weights.safetensors import write_safetensors  # noqa: E402
 from omnivore_jax.weights.torch import certificate  # noqa: E402
 from omnivore_jax.weights.torch.names import to_torch  # noqa: E402
 from omnivore_jax.weights.torch.released import write_hub_folder, write_released  # noqa: E402
+from tests.params import random_params  # noqa: E402
 
 
 def nested(state):
@@ -87,7 +87,7 @@ def test_into_jax_and_out_again_not_a_bit_changes(source, tmp_path):
 
 def test_what_the_released_layout_cannot_say_is_on_the_certificate(tmp_path):
     config = model_config("demo", position_bias="factored")
-    params = flatten(init_params(config, {"image": 10, "mine": 3}, jax.random.key(0)))
+    params = flatten(random_params(config, {"image": 10, "mine": 3}))
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     write_safetensors(tmp_path / "w", held, make_card(config, {"image": 10, "mine": 3}, {}))
     write_released(tmp_path / "w", tmp_path / "f.torch", PLAIN)
@@ -214,7 +214,7 @@ def test_a_folder_is_not_written_over_the_file_in_it_that_it_is_made_from(tmp_pa
 
 def test_a_file_for_pytorch_comes_back_with_its_card(tmp_path):
     config, heads = model_config("demo", window_index="geometric"), {"epic": 3}
-    params = flatten(init_params(config, heads, jax.random.key(0)))
+    params = flatten(random_params(config, heads))
     held = {path: lazy(np.asarray(array)) for path, array in params.items()}
     specs = {"epic": Preprocessing(mean=(0.1, 0.2, 0.3))}
     card = make_card(

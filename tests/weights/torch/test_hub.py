@@ -21,7 +21,7 @@ from omnivore_jax.core.errors import UserError  # noqa: E402
 from omnivore_jax.core.tree import flatten, unflatten  # noqa: E402
 from omnivore_jax.core.types import Batch  # noqa: E402
 from omnivore_jax.data.demo import class_names, draw  # noqa: E402
-from omnivore_jax.model.params import abstract_model, init_params, merge  # noqa: E402
+from omnivore_jax.model.params import abstract_model, merge  # noqa: E402
 from omnivore_jax.model.preprocess import Preprocessing, preprocess  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 from omnivore_jax.weights.card import make_card, read_card  # noqa: E402
@@ -32,6 +32,7 @@ from omnivore_jax.weights.torch import file as torch_file  # noqa: E402  (needs 
 from omnivore_jax.weights.torch.hub import FILES, WEIGHTS, new_hub, write_texts  # noqa: E402
 from omnivore_jax.weights.torch.released import write_hub_folder  # noqa: E402
 from omnivore_jax.weights.torch.state_dict import torch_state  # noqa: E402
+from tests.params import random_params  # noqa: E402
 
 HEADS = {"image": 10, "video": 30, "rgbd": 10}
 DATASETS = {head: f"demo_{head}" for head in HEADS}
@@ -116,7 +117,7 @@ def write(folder, params, card):
 
 @pytest.fixture(scope="module")
 def params():
-    return init_params(CONFIG, HEADS, jax.random.key(0))
+    return jax.device_put(random_params(CONFIG, HEADS))
 
 
 @pytest.fixture(scope="module")
