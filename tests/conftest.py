@@ -1,5 +1,6 @@
 """Tests run with shapes checked, on 8 simulated devices, and keep what they compile."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import jax  # noqa: E402  (after the environment is set)
 
 CACHE = Path(__file__).parent.parent / ".cache" / "jax"
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads where an operation was made
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -36,6 +38,13 @@ HEAVY = (
     "train/test_update",
 )
 """Modules that compile most: with `--dist loadfile` the last one must not be one of them."""
+
+
+def pytest_collection_finish():
+    """What imports have made stays: the collector need not look through it thousands of times."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items):
