@@ -79,7 +79,8 @@ def estimated(
 ) -> estimate.Memory:
     """What the dry run says of this step."""
     _, params = abstract_model(settings.model, settings.heads)
-    return dry.device_memory(settings, name, split, mesh.shape, params)
+    elements = estimate.elements_per_device(params, mesh.shape)
+    return dry.device_memory(settings, name, split, elements)
 
 
 def compared(stats: Any, memory: estimate.Memory) -> dict[str, dict[str, int]]:

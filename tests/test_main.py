@@ -48,6 +48,7 @@ WRONG = {
         ["--config.mesh.data=3", "--config.mesh.fsdp=3"],
         "mesh.data=3 x mesh.fsdp=3 x mesh.tensor=1 does not fit the 8 devices; use",
     ),
+    "a URL for the workdir": (["--workdir=gs://bucket/run"], "gs://bucket/run is a URL"),
     "a workdir that cannot be made": (
         ["--workdir={tmp}/file/run"],
         "file/run cannot be made: Not a directory",
@@ -66,6 +67,9 @@ WRONG = {
         "dataset 'demo_image' is not in {tmp}/demo_image; make it with: python -m "
         "omnivore_jax.prepare",
     ),
+    "a URL for the config": (["--config=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for the data": (["--config.data.root=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for weights": (["--config.init_from=gs://bucket/run"], "gs://bucket/run is a URL"),
     "no such backend": (
         ["--config.attention.backend=magic"],
         "attention.backend='magic' is not known; use one of auto, ",

@@ -1,16 +1,14 @@
-"""No command takes a URL for a path: it would make a local folder called `gs:`."""
+"""No command takes a URL for a path: it would make a local folder called `gs:`.
+
+Tests/test_main.py has the uses of `main`.
+"""
 
 import subprocess
 import sys
 
 import pytest
 
-DEMO = "--config=configs/demo.py"
 USES = {
-    "main --workdir": ["main", DEMO, "--workdir={}"],
-    "main --config": ["main", "--config={}"],
-    "main data.root": ["main", DEMO, "--config.data.root={}"],
-    "main init_from": ["main", DEMO, "--config.init_from={}"],
     "prepare --src": ["prepare", "folder", "--src={}", "--out=/tmp/nowhere"],
     "prepare --out": ["prepare", "folder", "--src=/tmp", "--out={}"],
     "verify --out": ["prepare", "verify", "--out={}"],

@@ -52,8 +52,9 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(str(error)) from error
     _, params = abstract_model(settings.model, settings.heads)
+    elements = estimate.elements_per_device(params, mesh)
     rows = {
-        name: _dataset(name, settings, mixture, mesh, splits[name], params)
+        name: _dataset(name, settings, mixture, splits[name], elements)
         for name in settings.datasets
     }
     work = [  # padding is computed too
@@ -137,9 +138,8 @@ def _dataset(
     name: str,
     settings: Settings,
     mixture: Mixture,
-    mesh: Mapping[str, int],
     split: Split,
-    params: Any,
+    elements: int,
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.training[name].task
     classes = task.spec if isinstance(task.spec, int) else 0
@@ -148,7 +148,7 @@ def _dataset(
         4 if dataset.kind == "rgbd" else 3,
     )
     batches = mixture.batches_before(mixture.total_steps)[name]
-    memory = device_memory(settings, name, split, mesh, params)
+    memory = device_memory(settings, name, split, elements)
     return {
         "kind": dataset.kind,
         "head": task.head,
@@ -177,17 +177,14 @@ def _steps_per_epoch(dataset: DatasetConfig, mixture: Mixture, name: str) -> flo
     return dataset.ratio * dataset.num_train / mixture.batch_sizes[name]
 
 
-def device_memory(
-    settings: Settings, name: str, split: Split, mesh: Mapping[str, int], params: Any
-) -> estimate.Memory:
-    """Estimates the memory of a device during a step of one dataset."""
+def device_memory(settings: Settings, name: str, split: Split, elements: int) -> estimate.Memory:
+    """Estimates the memory of a device with so many parameters in a step of one dataset."""
     dataset, recipe = settings.datasets[name], settings.training[name].recipe
     tiled = settings.hardware.platform == "tpu"
     compute = replace(settings.compute, remat=recipe.remat)
     size = (dataset.frames, dataset.size, dataset.size)
     return estimate.memory(
-        params,
-        mesh,
+        elements,
         split,
         activation_bytes=cost.activation_bytes(settings.model, size, compute, tiled=tiled),
         batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset, tiled),

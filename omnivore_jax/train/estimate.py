@@ -93,8 +93,7 @@ def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
 
 
 def memory(
-    params: PyTree,
-    mesh: Mapping[str, int],
+    elements: int,
     split: Split,
     *,
     activation_bytes: int,
@@ -105,11 +104,11 @@ def memory(
 
     An upper bound where groups are not trained.
 
-    `activation_bytes` is what one sample takes during a step (`cost.activation_bytes`),
+    `elements` is how many parameters the device has (`elements_per_device`),
+    `activation_bytes` what one sample takes during a step (`cost.activation_bytes`),
     `batch_bytes` what one has in all batches on the device, in use or waiting, as the host sends
     them, `narrow` whether the model computes in bfloat16, of which parameters have a copy.
     """
-    elements = elements_per_device(params, mesh)
     return Memory(
         parameters=(6 if narrow else 4) * elements,
         gradients=(4 if split.count == 1 else 8) * elements,

@@ -44,10 +44,13 @@ def test_windows_attend_as_brute_force_from_coordinates_says(backend):
     x = rng.standard_normal((2, *size, 3 * HEADS * HEAD_DIM)).astype(np.float32)
     bias = rng.standard_normal((HEADS, n, n)).astype(np.float32)
     whole = window_grid(size, GRID.window, shifted=True)
-    windows = window_attention(
-        partition(jnp.asarray(x), whole), jnp.asarray(bias), shift_masks(whole), backend=backend
-    )
-    out = np.asarray(merge(windows, whole)).reshape(2, -1, HEADS * HEAD_DIM)
+
+    @jax.jit
+    def attend(x, bias):
+        masks = shift_masks(whole)
+        return merge(window_attention(partition(x, whole), bias, masks, backend=backend), whole)
+
+    out = np.asarray(attend(x, bias)).reshape(2, -1, HEADS * HEAD_DIM)
     for sample in range(2):
         want = brute_force(
             x[sample], bias, np.array(size), np.array(whole.window), np.array(whole.shift)
@@ -78,7 +81,7 @@ def test_the_gradient_by_hand_is_that_of_automatic_differentiation(masked, dropo
             out = window_attention(qkv, bias, masks, keep=keep, backend=backend)
             return jnp.square(out).sum()
 
-        return jax.grad(loss, (0, 1))(qkv, bias)
+        return jax.jit(jax.grad(loss, (0, 1)))(qkv, bias)
 
     for by_hand, automatic in zip(gradients("cpu"), gradients("xla"), strict=True):
         np.testing.assert_allclose(
@@ -90,6 +93,7 @@ def test_the_gradient_by_hand_is_that_of_automatic_differentiation(masked, dropo
 def test_the_gradient_of_the_shared_bias_is_the_sum_over_windows(backend):
     qkv, bias, (masks, ids), _ = arguments()
 
+    @jax.jit
     def gradient(bias, windows, ids):
         def loss(bias):
             out = window_attention(windows, bias, (masks, ids), backend=backend)

@@ -67,9 +67,11 @@ def test_values_and_gradients_by_hand_are_those_of_automatic_differentiation(
 
     def both(by_hand):
         form(by_hand)
-        return jax.value_and_grad(
-            lambda x, p: jnp.sin(function(x, p).astype(jnp.float32)).sum(), (0, 1)
-        )(x, params)
+
+        def loss(x, p):
+            return jnp.sin(function(x, p).astype(jnp.float32)).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(x, params)
 
     pairs = zip(jax.tree.leaves(both(True)), jax.tree.leaves(both(False)), strict=True)
     for by_hand, plain in pairs:

@@ -136,12 +136,13 @@ def test_the_demo_is_as_small_as_reported():
     )
 
 
+def drawn(config, heads):
+    return jax.jit(lambda key: init_params(config, heads, key))(jax.random.key(0))
+
+
 def test_initial_distributions_are_those_of_the_released_code():
     config = ModelConfig("wide", 96, (1, 1), (3, 6), (8, 7, 7), position_bias="joint")
-    flat = {
-        p: np.asarray(v)
-        for p, v in flatten(init_params(config, {"image": 400}, jax.random.key(0))).items()
-    }
+    flat = {p: np.asarray(v) for p, v in flatten(drawn(config, {"image": 400})).items()}
     for path, bound in (("trunk.patch_embed", 0.10206), ("trunk.depth_patch_embed", 0.17678)):
         for leaf in ("kernel", "bias"):
             values = flat.pop(f"{path}.proj.{leaf}")
@@ -159,7 +160,7 @@ def test_initial_distributions_are_those_of_the_released_code():
 
 
 def test_weights_of_the_demo_start_wider():
-    flat = flatten(init_params(model_config("demo"), {"image": 10}, jax.random.key(0)))
+    flat = flatten(drawn(model_config("demo"), {"image": 10}))
     for layer in (
         "layers.0.blocks.1.attn.qkv.kernel",
         "layers.0.blocks.1.attn.relative_position_bias_table.joint",

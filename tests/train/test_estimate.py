@@ -31,9 +31,7 @@ def test_the_estimate_divides_parameters_as_the_shardings_do(config):
 
 
 def test_memory_of_swin_t_on_one_device_is_twenty_bytes_a_parameter_and_what_its_samples_keep():
-    params = abstract_model(SWIN_T, HEADS)[1]
-    one = {"data": 1, "fsdp": 1, "tensor": 1}
-    estimate = partial(memory, params, one, activation_bytes=10**6, batch_bytes=3 * 150_528)
+    estimate = partial(memory, PARAMETERS, activation_bytes=10**6, batch_bytes=3 * 150_528)
     once = estimate(Split(1, 64, 64))
     assert once.total == 20 * PARAMETERS + 64 * 10**6 + 64 * 3 * 150_528
     accumulated = estimate(Split(1, 64, 16))
@@ -59,12 +57,12 @@ def test_the_estimate_is_at_most_5_percent_below_and_20_above_what_the_tpu_compi
     config = model_config(f"omnivore_swin_{variant}", depths=depths, num_heads=heads)
     compute = Compute(dtype="bfloat16", remat=remat)
     _, params = abstract_model(config, HEADS)
-    one = {"data": 1, "fsdp": 1, "tensor": 1}
     sample = activation_bytes(config, (frames, 224, 224), compute)
     split = Split(1, 2 * micro, micro)
-    ours = memory(params, one, split, activation_bytes=sample, batch_bytes=0, narrow=True)
+    elements = elements_per_device(params, {"data": 1, "fsdp": 1, "tensor": 1})
+    ours = memory(elements, split, activation_bytes=sample, batch_bytes=0, narrow=True)
     # The compiler counts parameters, moments and average among the arguments of the step.
-    temporaries = ours.total - 16 * elements_per_device(params, one)
+    temporaries = ours.total - 16 * elements
     assert 0.95 <= temporaries / compiled <= 1.2
 
 

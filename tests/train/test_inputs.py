@@ -82,8 +82,9 @@ def test_a_sample_is_mixed_with_its_neighbour_by_the_blend_of_its_group_but_neve
 ):
     plain, one_hot, _, mask = inputs_of(changed(dataset, smoothing=0.0, **OFF))
     x, targets, _, _ = inputs_of(changed(dataset, smoothing=0.0, **OFF | {"mixup": 0.8}))
-    blend = draw_blend(
-        group_keys(KEY, jnp.arange(3)), replace(dataset.recipe, cutmix=0.0), (SIDE, SIDE)
+    recipe = replace(dataset.recipe, cutmix=0.0)
+    blend = jax.jit(lambda keys: draw_blend(keys, recipe, (SIDE, SIDE)))(
+        group_keys(KEY, jnp.arange(3))
     )
     own = np.asarray(blend.own, np.float64)
     assert not mask[13] and mask[12], "the last sample has padding for a neighbour"

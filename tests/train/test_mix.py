@@ -21,8 +21,8 @@ KEY = keys.dataset_key(0, jnp.int32(3), "imagenet")
 
 def draw(groups=GROUPS, **settings):
     """Blends of some groups under the paper's settings, but for those that are given."""
-    recipe = Recipe(**settings)
-    return jax.device_get(draw_blend(keys.group_keys(KEY, jnp.arange(groups)), recipe, SIZE))
+    drawn = jax.jit(draw_blend, static_argnums=(1, 2))
+    return jax.device_get(drawn(keys.group_keys(KEY, jnp.arange(groups)), Recipe(**settings), SIZE))
 
 
 @pytest.fixture(scope="module")

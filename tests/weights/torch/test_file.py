@@ -202,7 +202,7 @@ def test_an_inflation_that_is_wrong_is_not_certified(tmp_path, monkeypatch):
         bias_forms, "resize_table", lambda *given: np.ascontiguousarray(right(*given)[::-1])
     )
     with pytest.raises(UserError, match=r"is not certified: failed \(.* of static"):
-        convert(path, tmp_path / "v.safetensors", Request(certify=True))
+        convert(path, tmp_path / "v.safetensors", Request(heads=["mine=image"], certify=True))
 
 
 def test_a_folder_is_not_written_over_the_file_in_it_that_it_is_made_from(tmp_path, source):
