@@ -57,15 +57,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         name: _dataset(name, settings, mixture, splits[name], elements)
         for name in settings.datasets
     }
-    work = [  # padding is computed too
-        estimate.Work(
-            row["steps"] * row["slots"],
-            row["gflops_forward"] * 1e9,
-            settings.training[name].recipe.remat,
-        )
-        for name, row in rows.items()
-    ]
-    hours = estimate.hours(work, settings.hardware)
+    hours = _hours(settings, rows)
     counts = cost.parameter_count(settings.model, settings.heads)
     heads = {head: counts[f"heads.{head}"] for head in settings.heads}
     return {
@@ -134,12 +126,24 @@ def _begin(settings: Settings) -> tuple[Settings, list[str]]:
     ]
 
 
+def _hours(settings: Settings, rows: Mapping[str, Mapping[str, Any]]) -> float:
+    work = [  # padding is computed too
+        estimate.Work(
+            row["steps"] * row["slots"],
+            row["gflops_forward"] * 1e9,
+            settings.training[name].recipe.remat,
+        )
+        for name, row in rows.items()
+    ]
+    return estimate.hours(work, settings.hardware)
+
+
 def _dataset(
     name: str,
     settings: Settings,
     mixture: Mixture,
     split: Split,
-    elements: int,
+    elements: estimate.Elements,
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.training[name].task
     classes = task.spec if isinstance(task.spec, int) else 0
@@ -177,8 +181,10 @@ def _steps_per_epoch(dataset: DatasetConfig, mixture: Mixture, name: str) -> flo
     return dataset.ratio * dataset.num_train / mixture.batch_sizes[name]
 
 
-def device_memory(settings: Settings, name: str, split: Split, elements: int) -> estimate.Memory:
-    """Estimates the memory of a device with so many parameters in a step of one dataset."""
+def device_memory(
+    settings: Settings, name: str, split: Split, elements: estimate.Elements
+) -> estimate.Memory:
+    """Estimates the memory of a device with these parameters in a step of one dataset."""
     dataset, recipe = settings.datasets[name], settings.training[name].recipe
     tiled = settings.hardware.platform == "tpu"
     compute = replace(settings.compute, remat=recipe.remat)

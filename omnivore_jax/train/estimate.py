@@ -16,8 +16,9 @@ from omnivore_jax.train.mesh import partition_spec
 from omnivore_jax.train.microbatch import Split
 
 MEMORY_FORMULA = (
-    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average + 4 gradient, 8 "
-    "when accumulated, + 2 in bfloat16) + micro-batch x what a sample takes in the backward pass "
+    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average) + parameters "
+    "that it uses x (4 gradient, 8 when accumulated, + 2 in bfloat16, + 4 where they are gathered "
+    "along fsdp) + micro-batch x what a sample takes in the backward pass "
     "through the largest block: what all blocks keep, what this one computes again and its "
     "gradient, n x n attention maps in float32 and in the type of the products, in tiles of "
     "8 x 128 on a TPU + batches on the device x samples of a batch x bytes of a sample"
@@ -72,6 +73,14 @@ class Memory(NamedTuple):
         return sum(self)
 
 
+class Elements(NamedTuple):
+    """Parameters of one device."""
+
+    stored: int
+    used: int
+    """In a step, which gathers them along fsdp."""
+
+
 class Work(NamedTuple):
     """What a whole run does with one dataset."""
 
@@ -82,18 +91,23 @@ class Work(NamedTuple):
     remat: Remat
 
 
-def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> int:
+def elements_per_device(params: PyTree, mesh: Mapping[str, int]) -> Elements:
     """Counts the parameters of a device, from their shapes and the mesh (`mesh.mesh_shape`)."""
+    shapes = {tuple(path.split(".")): leaf.shape for path, leaf in flatten(params).items()}
 
-    def share(path: str, shape: tuple[int, ...]) -> int:
-        axes = [axis for axis in partition_spec(tuple(path.split(".")), shape, mesh) if axis]
-        return prod(shape) // prod(mesh[axis] for axis in axes)
+    def count(mesh: Mapping[str, int]) -> int:
+        return sum(_share(path, shape, mesh) for path, shape in shapes.items())
 
-    return sum(share(path, leaf.shape) for path, leaf in flatten(params).items())
+    return Elements(count(mesh), count({**mesh, "fsdp": 1}))
+
+
+def _share(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mapping[str, int]) -> int:
+    axes = [axis for axis in partition_spec(path, shape, mesh) if axis]
+    return prod(shape) // prod(mesh[axis] for axis in axes)
 
 
 def memory(
-    elements: int,
+    elements: Elements,
     split: Split,
     *,
     activation_bytes: int,
@@ -104,16 +118,17 @@ def memory(
 
     An upper bound where groups are not trained.
 
-    `elements` is how many parameters the device has (`elements_per_device`),
-    `activation_bytes` what one sample takes during a step (`cost.activation_bytes`),
-    `batch_bytes` what one has in all batches on the device, in use or waiting, as the host sends
-    them, `narrow` whether the model computes in bfloat16, of which parameters have a copy.
+    `elements` are the parameters of the device (`elements_per_device`), `activation_bytes` is what
+    one sample takes during a step (`cost.activation_bytes`), `batch_bytes` what one has in all
+    batches on the device, in use or waiting, as the host sends them, `narrow` whether the model
+    computes in bfloat16, of which parameters have a copy.
     """
+    copies = (2 if narrow else 0) + (4 if elements.used > elements.stored else 0)
     return Memory(
-        parameters=(6 if narrow else 4) * elements,
-        gradients=(4 if split.count == 1 else 8) * elements,
-        moments=8 * elements,
-        average=4 * elements,
+        parameters=4 * elements.stored + copies * elements.used,
+        gradients=(4 if split.count == 1 else 8) * elements.used,
+        moments=8 * elements.stored,
+        average=4 * elements.stored,
         activations=split.micro * activation_bytes,
         batch=split.local * batch_bytes,
     )

@@ -2,9 +2,9 @@
 
 Rules over paths and shapes, no annotations in the model.
 
-Three axes: `data` and `fsdp` both divide the batch, `fsdp` also the parameters, `tensor` columns
-and rows of layers. XLA inserts the communication (GSPMD: what used to be called pjit is `jax.jit`
-with these shardings).
+Three axes: `data` and `fsdp` both divide the batch, `fsdp` also what lasts (parameters, moments,
+EMA; a step gathers the parameters once), `tensor` columns and rows of layers. XLA inserts the
+communication (GSPMD: what used to be called pjit is `jax.jit` with these shardings).
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,9 +116,17 @@ def partition_spec(path: tuple[str, ...], shape: tuple[int, ...], mesh: Mapping[
 
 def shardings(tree: Tree, mesh: Mesh) -> Tree:
     """Sharding of every array of a tree of arrays or shapes."""
+    return _shardings(tree, mesh, mesh.shape)
 
+
+def gathered(tree: Tree, mesh: Mesh) -> Tree:
+    """Sharding of every parameter while a step uses it: whole along fsdp."""
+    return _shardings(tree, mesh, dict(mesh.shape) | {"fsdp": 1})
+
+
+def _shardings(tree: Tree, mesh: Mesh, sizes: Mapping[str, int]) -> Tree:
     def place(path, leaf):
         keys = tuple(str(getattr(entry, "key", getattr(entry, "name", entry))) for entry in path)
-        return NamedSharding(mesh, partition_spec(keys, leaf.shape, mesh.shape))
+        return NamedSharding(mesh, partition_spec(keys, leaf.shape, sizes))
 
     return jax.tree_util.tree_map_with_path(place, tree)

@@ -5,13 +5,13 @@ import re
 from typing import NamedTuple
 
 import jax
+import pytest
 
-from omnivore_jax.train.mesh import MeshConfig
+from omnivore_jax.train.mesh import SMALLEST_SHARDED, MeshConfig
 from omnivore_jax.train.state import abstract_state
 from tests.train.miniature import MODEL, batch, step_of, trainer
 
 KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-DATA = MeshConfig(8, 1, 1)
 
 
 class Collective(NamedTuple):
@@ -62,18 +62,24 @@ def collectives(text: str) -> list[Collective]:
     return result
 
 
-def test_gradients_meet_once_after_the_last_micro_batch_in_float32():
-    ours = trainer(DATA, microbatch=1)
+@pytest.mark.parametrize("mesh", [MeshConfig(8, 1, 1), MeshConfig(2, 4, 1)], ids=str)
+def test_gradients_meet_once_after_the_last_micro_batch_in_float32(mesh):
+    ours = trainer(mesh, microbatch=1)
     state = abstract_state(MODEL, ours.heads, ours.mesh)
-    step = step_of(DATA, 1)
-    text = step.lower(state, {"reliefs": batch("reliefs", DATA)}).compile().as_text()
+    step = step_of(mesh, 1)
+    text = step.lower(state, {"reliefs": batch("reliefs", mesh)}).compile().as_text()
     every = collectives(text)
     assert " while(" in text
     assert [c for c in every if c.in_loop] == []
-    outside = [c for c in every if not c.in_loop]
-    assert {c.kind for c in outside} == {"all-reduce"}
-    assert {c.types for c in outside} <= {frozenset({"f32"}), frozenset({"s32"})}
+    assert {c.types for c in every} <= {frozenset({"f32"}), frozenset({"s32"})}
     params = dict(state.params, heads={"reliefs": state.params["heads"]["reliefs"]})
     trained = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    floats = sum(c.elements for c in outside if "f32" in c.types)
-    assert trained <= floats + 10 and floats <= trained + 10  # and a few figures
+    reduced, collected = (
+        sum(c.elements for c in every if c.kind == kind and "f32" in c.types)
+        for kind in ("all-reduce", "all-gather")
+    )
+    assert {c.kind for c in every} <= {"all-reduce", "all-gather"}
+    assert trained <= reduced <= trained + 10  # and a few figures
+    # What fsdp divides is gathered once.
+    large = sum(n for leaf in jax.tree.leaves(params) if (n := leaf.size) >= SMALLEST_SHARDED)
+    assert collected == (large if mesh.fsdp > 1 else 0)

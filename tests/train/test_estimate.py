@@ -8,8 +8,15 @@ from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.cost import activation_bytes
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.variants import model_config
-from omnivore_jax.train.estimate import HardwareConfig, Work, elements_per_device, hours, memory
-from omnivore_jax.train.mesh import MeshConfig, make_mesh, mesh_shape
+from omnivore_jax.train.estimate import (
+    Elements,
+    HardwareConfig,
+    Work,
+    elements_per_device,
+    hours,
+    memory,
+)
+from omnivore_jax.train.mesh import MeshConfig, gathered, make_mesh, mesh_shape
 from omnivore_jax.train.microbatch import Split
 from omnivore_jax.train.state import abstract_state
 
@@ -27,11 +34,24 @@ def test_the_estimate_divides_parameters_as_the_shardings_do(config):
     held = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(state.params)
     )
-    assert elements_per_device(state.params, mesh_shape(config, 8)) == held
+    elements = elements_per_device(state.params, mesh_shape(config, 8))
+    assert elements.stored == held
+    places = jax.tree.leaves(gathered(state.params, mesh))
+    leaves = zip(jax.tree.leaves(state.params), places, strict=True)
+    used = sum(math.prod(place.shard_shape(leaf.shape)) for leaf, place in leaves)
+    assert elements.used == used
+
+
+def test_a_device_that_stores_a_fourth_has_room_for_the_parameters_that_a_step_gathers():
+    estimate = partial(memory, split=Split(1, 8, 8), activation_bytes=0, batch_bytes=0)
+    assert estimate(Elements(4000, 4000)).total == 20 * 4000
+    assert estimate(Elements(1000, 4000)).total == 16 * 1000 + (4 + 4) * 4000
 
 
 def test_memory_of_swin_t_on_one_device_is_twenty_bytes_a_parameter_and_what_its_samples_keep():
-    estimate = partial(memory, PARAMETERS, activation_bytes=10**6, batch_bytes=3 * 150_528)
+    estimate = partial(
+        memory, Elements(PARAMETERS, PARAMETERS), activation_bytes=10**6, batch_bytes=3 * 150_528
+    )
     once = estimate(Split(1, 64, 64))
     assert once.total == 20 * PARAMETERS + 64 * 10**6 + 64 * 3 * 150_528
     accumulated = estimate(Split(1, 64, 16))
@@ -62,7 +82,7 @@ def test_the_estimate_is_at_most_5_percent_below_and_20_above_what_the_tpu_compi
     elements = elements_per_device(params, {"data": 1, "fsdp": 1, "tensor": 1})
     ours = memory(elements, split, activation_bytes=sample, batch_bytes=0, narrow=True)
     # The compiler counts parameters, moments and average among the arguments of the step.
-    temporaries = ours.total - 16 * elements
+    temporaries = ours.total - 16 * elements.stored
     assert 0.95 <= temporaries / compiled <= 1.2
 
 
