@@ -35,7 +35,7 @@ from omnivore_jax.train import estimate
 from omnivore_jax.train.mesh import batch_sharding, batch_shards, make_mesh
 from omnivore_jax.train.microbatch import Split, split_batch
 from omnivore_jax.train.state import abstract_state
-from omnivore_jax.train.step import Trainer, make_train_step
+from omnivore_jax.train.step import make_train_step
 
 MIB = 2**20
 INSTALL = (
@@ -151,16 +151,7 @@ def changed(settings: Settings) -> Settings:
 
 def compile_step(settings: Settings, name: str, split: Split, mesh: jax.sharding.Mesh):
     """Compiles the training step of a run for a batch of one dataset."""
-    trainer = Trainer(
-        settings.model,
-        settings.compute,
-        settings.training,
-        settings.optimizer,
-        settings.mix,
-        mesh,
-        total_steps=1000,
-        seed=settings.train.seed,
-    )
+    trainer = settings.trainer(mesh, total_steps=1000)
     state = abstract_state(settings.model, settings.heads, mesh)
     batch = abstract_batch(settings.datasets[name], split, mesh)
     return make_train_step(trainer).lower(state, {name: batch}).compile()

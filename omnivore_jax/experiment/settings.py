@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jax.sharding import Mesh
+
 from omnivore_jax.checkpoint.manager import CheckpointConfig
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
@@ -28,6 +30,7 @@ from omnivore_jax.train.mesh import MeshConfig
 from omnivore_jax.train.mix import MixConfig
 from omnivore_jax.train.optimizer import OptimizerConfig
 from omnivore_jax.train.recipe import Recipe, TrainDataset
+from omnivore_jax.train.step import Trainer
 from omnivore_jax.weights.fit import Plan
 from omnivore_jax.weights.initial import plan_initial
 
@@ -145,6 +148,19 @@ class Settings:
             batching=self.train.batching,
             batch_size=self.train.batch_size,
             quantum=2 if mixes else 1,  # partners stay together
+        )
+
+    def trainer(self, mesh: Mesh, total_steps: int) -> Trainer:
+        """What stays the same over all steps of the run."""
+        return Trainer(
+            self.model,
+            self.compute,
+            self.training,
+            self.optimizer,
+            self.mix,
+            mesh,
+            total_steps,
+            self.train.seed,
         )
 
 

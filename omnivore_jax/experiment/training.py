@@ -27,7 +27,7 @@ from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import Split, split_batch
 from omnivore_jax.train.state import TrainState, abstract_state, init_state, state_from
-from omnivore_jax.train.step import Trainer, make_train_step
+from omnivore_jax.train.step import make_train_step
 from omnivore_jax.weights.card import make_card
 
 
@@ -190,17 +190,7 @@ def plan(settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
         mixture = settings.mixture(data.sizes)
     except ValueError as error:
         raise UserError(str(error)) from error
-    trainer = Trainer(
-        settings.model,
-        settings.compute,
-        settings.training,
-        settings.optimizer,
-        settings.mix,
-        mesh,
-        mixture.total_steps,
-        settings.train.seed,
-    )
-    return mixture, make_train_step(trainer)
+    return mixture, make_train_step(settings.trainer(mesh, mixture.total_steps))
 
 
 def _card(settings: Settings, data: RunData) -> dict[str, Any]:
