@@ -39,9 +39,16 @@ def supervise(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_heed_signals,
         )
 
     return start
+
+
+def _heed_signals():
+    """Undoes what tests that run behind nohup or & inherit: bash cannot trap what is ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def starts_of(folder, number):
