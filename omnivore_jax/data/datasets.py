@@ -7,10 +7,11 @@ from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
-from omnivore_jax.data import manifest
+from omnivore_jax.data import manifest, tfds
 from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
+from omnivore_jax.data.tfds import TfdsReader
 from omnivore_jax.data.transforms import (
     SHIFT,
     DatasetConfig,
@@ -70,7 +71,7 @@ PUBLIC: Mapping[str, PublicDataset] = {
 class RecordDataset:
     """One split of a prepared dataset (sample.Dataset)."""
 
-    records: RecordReader
+    records: RecordReader | TfdsReader
     transform: Transform
 
     def __len__(self) -> int:
@@ -139,6 +140,9 @@ def open_dataset(
     """
     if config.source == "embedded":
         return _open_embedded(name, config, split, transform)
+    if config.source == "tfds":
+        reader, classes = tfds.open_split(name, config.tfds, data_root(str(root)), split)
+        return OpenDataset(RecordDataset(reader, transform), config.kind, classes)
     folder = data_root(str(root)) / name
     prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
@@ -163,6 +167,32 @@ def open_dataset(
     manifest.check_files(folder, content, split)
     records = RecordReader(folder, content.splits[split])
     return OpenDataset(RecordDataset(records, transform), content.kind, content.classes)
+
+
+def count_samples(name: str, config: DatasetConfig, root: str | Path, split: str) -> int:
+    """Counts the samples of a split ("train", "val") by what describes the dataset; opens no shard.
+
+    Raises:
+        UserError: there is no such dataset.
+
+    """
+    if config.source == "embedded":
+        from omnivore_jax.data.demo import SAMPLES
+
+        return SAMPLES["train" if split == "train" else "test"]
+    if config.source == "tfds":
+        return tfds.count_samples(name, config.tfds, data_root(str(root)), split)
+    return manifest.read(data_root(str(root)) / name).count(split)
+
+
+def description(name: str, config: DatasetConfig, root: str | Path) -> Path | None:
+    """Names the file that says what a dataset holds; None for one that the packages ship."""
+    if config.source == "embedded":
+        return None
+    folder = data_root(str(root))
+    if config.source == "tfds":
+        return tfds.find_version(name, config.tfds, folder) / tfds.INFO
+    return folder / name / manifest.FILE
 
 
 def _open_embedded(

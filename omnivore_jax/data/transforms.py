@@ -37,8 +37,10 @@ class DatasetConfig:
 
     kind: Kind
     batch_size: int
-    source: Literal["records", "embedded"] = "records"
-    """Prepared files under `data.root`, or the demo's pictures."""
+    source: Literal["records", "tfds", "embedded"] = "records"
+    """Prepared files under `data.root`, what TFDS prepared there, or the demo's pictures."""
+    tfds: str = ""
+    """NAME/CONFIG:VERSION as TFDS has it; empty: that of the dataset (tfds.py), the newest."""
     ratio: float = 1.0
     """Passes over the dataset in an epoch."""
     num_train: int = 0
@@ -85,6 +87,10 @@ class DatasetConfig:
                 raise ValueError(f"{key}={getattr(self, key)}; use 0 or more")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip={self.flip}; use a probability")
+        if self.tfds and self.source != "tfds":
+            raise ValueError(f"tfds={self.tfds!r}, but source={self.source!r}; use source='tfds'")
+        if self.source == "tfds" and self.kind != "image":
+            raise ValueError(f"source='tfds' has pictures, not kind {self.kind!r}; prepare it")
         if self.kind != "video" and self.frames != 1:
             raise ValueError(f"frames={self.frames}; a dataset of kind {self.kind!r} has 1")
         if self.views and self.kind != "video":

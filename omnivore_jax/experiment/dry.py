@@ -1,4 +1,4 @@
-"""What a config would run, from its figures alone: no data is opened, no device is asked for."""
+"""What a config would run, from figures alone: no samples are read, no device is asked for."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.datasets import count_samples
 from omnivore_jax.data.feeding import feeding
 from omnivore_jax.data.loader import BATCHES_ON_DEVICE
 from omnivore_jax.data.mixture import Mixture
@@ -37,12 +38,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         UserError: names the key, the value and the remedy.
 
     """
-    settings, beginning = _begin(resolve(config))
-    for name, dataset in settings.datasets.items():
-        if dataset.num_train < 1:
-            raise UserError(
-                f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples"
-            )
+    settings, beginning = _begin(_with_counts(resolve(config)))
     try:
         mixture = settings.mixture(
             {name: dataset.num_train for name, dataset in settings.datasets.items()}
@@ -124,6 +120,25 @@ def _begin(settings: Settings) -> tuple[Settings, list[str]]:
         f"init_from: {path}, {form}",
         *accounts.lines(plan.rows),
     ]
+
+
+def _with_counts(settings: Settings) -> Settings:
+    """Fills in numbers of samples that the config leaves to the prepared datasets."""
+    datasets = {
+        name: dataset if dataset.num_train else _counted(name, dataset, settings.store.root)
+        for name, dataset in settings.datasets.items()
+    }
+    return replace(settings, datasets=datasets)
+
+
+def _counted(name: str, dataset: DatasetConfig, root: str) -> DatasetConfig:
+    try:
+        return replace(dataset, num_train=count_samples(name, dataset, root, "train"))
+    except UserError as error:
+        raise UserError(
+            f"data.{name}.num_train={dataset.num_train}; a dry run needs the number of samples, "
+            f"and {error}"
+        ) from error
 
 
 def _hours(settings: Settings, rows: Mapping[str, Mapping[str, Any]]) -> float:

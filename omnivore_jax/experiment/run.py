@@ -66,7 +66,7 @@ def run(
             raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
         if settings.init_from and not (workdir / "checkpoints").is_dir():
             settings.plan_initial()  # a mistake in it must not be remembered by the folder
-        open_workdir(workdir, config, allow_config_change)
+        open_workdir(workdir, config, allow_config_change, read_only=evaluate_only)
         place = Run(settings, data, mesh, workdir)
         summary = _train_and_evaluate(place, peers, source, None if evaluate_only else began)
         logging.info("%s", cache())
@@ -76,8 +76,9 @@ def run(
 def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None) -> Summary:
     """`began` is when the process began to train; None: evaluates only."""
     settings, data, mesh, workdir = run.settings, run.data, run.mesh, run.workdir
+    folder, read_only = workdir / "checkpoints", began is None
     with (
-        CheckpointManager(workdir / "checkpoints", settings.checkpoint) as manager,
+        CheckpointManager(folder, settings.checkpoint, read_only) as manager,
         Preemption(peers) as preemption,
         peers.fails_early(),
     ):

@@ -12,9 +12,14 @@ from absl import logging
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
-from omnivore_jax.data import manifest
 from omnivore_jax.data.batches import MAX_REPLACEMENTS
-from omnivore_jax.data.datasets import OpenDataset, data_root, open_dataset
+from omnivore_jax.data.datasets import (
+    OpenDataset,
+    count_samples,
+    data_root,
+    description,
+    open_dataset,
+)
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import BadRecord, Dataset, Sample
 from omnivore_jax.data.transforms import EvalTransform, TrainTransform, ViewsTransform
@@ -86,7 +91,7 @@ def open_datasets(settings: Settings) -> RunData:
         except UserError as mistake:
             mistakes.append(str(mistake))
             continue
-        if _has_validation(name, settings):
+        if count_samples(name, config, settings.store.root, "val"):
             root, single = settings.store.root, eval_transform(name, settings)
             val[name] = last[name] = open_dataset(name, config, root, "val", single)
             protocol = last_protocol(name, settings)
@@ -126,7 +131,7 @@ def manifest_facts(settings: Settings, data: RunData) -> dict[str, str | int]:
     """Digest of every prepared dataset's manifest and its number of samples, by config key."""
     facts: dict[str, str | int] = {f"data.{n} samples": size for n, size in data.sizes.items()}
     for name in data.train:
-        path = _manifest_path(settings, name)
+        path = description(name, settings.datasets[name], settings.store.root)
         if path is not None:
             facts[f"data.{name} {path.name}"] = sha256(path)[:16]
     return facts
@@ -141,7 +146,7 @@ def check_validation(settings: Settings, data: RunData, workdir: Path) -> None:
     """
     mistakes = []
     for name, dataset in data.val.items():
-        path = _manifest_path(settings, name)
+        path = description(name, settings.datasets[name], settings.store.root)
         if not settings.store.check_val or path is None:
             continue
         shard = jax.process_index(), jax.process_count()
@@ -176,19 +181,6 @@ class _Count:
                 self._told = time.monotonic()
                 done = f"{self._done:,}/{self.total:,}"
                 logging.info("checking the validation records of data.%s: %s", self._name, done)
-
-
-def _manifest_path(settings: Settings, name: str) -> Path | None:
-    """The manifest of a prepared dataset; None for one that the packages ship."""
-    if settings.datasets[name].source == "embedded":
-        return None
-    return data_root(settings.store.root) / name / manifest.FILE
-
-
-def _has_validation(name: str, settings: Settings) -> bool:
-    if settings.datasets[name].source == "embedded":
-        return True
-    return manifest.read(data_root(settings.store.root) / name).count("val") > 0
 
 
 def _check_classes(name: str, settings: Settings, dataset: OpenDataset) -> None:

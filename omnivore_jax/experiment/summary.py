@@ -4,6 +4,7 @@ The best EMA is evaluated in full, the report is written, the figures are return
 """
 
 import dataclasses
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +30,24 @@ from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, RunI
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.train.state import abstract_state, init_state
 
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a system says where one may not write."""
+
 
 @dataclass(frozen=True)
 class Summary:
     """What a run found."""
 
     report: Report
-    page: Path
+    page: Path | None
+    """None where the folder of the run may only be read."""
     step: int
     """Of the checkpoint whose EMA was evaluated."""
 
     def json(self) -> dict[str, Any]:
         """The figures, without pictures."""
         return {
-            "page": str(self.page),
+            "page": None if self.page is None else str(self.page),
             "step": self.step,
             "datasets": [_figures(result) for result in self.report.datasets],
             "knn": [_figures(result) for result in self.report.knn],
@@ -50,7 +55,7 @@ class Summary:
 
     def text(self) -> str:
         """A table for a terminal, and where the page is."""
-        return f"{summary_table(self.report)}\n\n{self.page}"
+        return f"{summary_table(self.report)}\n\n{self.page or 'no page: see the warning above'}"
 
 
 def summarise(
@@ -83,11 +88,20 @@ def summarise(
         retrieval=pictures.retrieval_sheet([found for found, _ in neighbours], data),
         parameters=parameter_account(settings.model, settings.heads, _with_depth(settings)),
     )
-    page = run.workdir / "report.html"
-    if dist.is_primary():
-        reports.save(report, run.workdir)
-        page = write_page(run.workdir)
+    page = _write(report, run.workdir) if dist.is_primary() else run.workdir / "report.html"
     return Summary(report, page, step)
+
+
+def _write(report: Report, workdir: Path) -> Path | None:
+    try:
+        reports.save(report, workdir)
+        return write_page(workdir)
+    except (UserError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, UserError) else error
+        if getattr(cause, "errno", None) not in READ_ONLY:
+            raise
+        logging.warning("%s may only be read: the figures are not stored there", workdir)
+        return None
 
 
 def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[int, Any]:

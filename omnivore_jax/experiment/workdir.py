@@ -37,8 +37,12 @@ FREE = (
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 
-def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -> None:
+def open_workdir(
+    workdir: Path, config: Mapping[str, Any], allow_change: bool, *, read_only: bool = False
+) -> None:
     """Makes the folder, or checks that the run in it has the same config; writes `config.json`.
+
+    `read_only` only checks, for a folder that somebody else's run is in.
 
     Raises:
         UserError: it cannot be made, hosts do not share it, or the config differs (lists the
@@ -48,7 +52,7 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -
     error = None
     if dist.is_primary():
         try:
-            _open(workdir, json.loads(json.dumps(config)), allow_change)
+            _open(workdir, json.loads(json.dumps(config)), allow_change, read_only)
         except UserError as mistake:
             error = str(mistake)
     error = dist.broadcast(error)
@@ -60,9 +64,10 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], allow_change: bool) -
         )
 
 
-def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
+def _open(workdir: Path, config: dict[str, Any], allow_change: bool, read_only: bool) -> None:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder"
@@ -77,8 +82,9 @@ def _open(workdir: Path, config: dict[str, Any], allow_change: bool) -> None:
             )
         for difference in differences:
             logging.warning("config changed: %s", difference)
-    stored = {"config": config, "versions": versions(), "command": command()}
-    write_json(path, stored, sort_keys=True)
+    if not read_only:
+        stored = {"config": config, "versions": versions(), "command": command()}
+        write_json(path, stored, sort_keys=True)
 
 
 def _stored(path: Path) -> dict[str, Any]:

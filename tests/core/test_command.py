@@ -80,6 +80,16 @@ def test_a_reader_that_has_had_enough_is_no_traceback(tmp_path):
     assert (done.stdout, done.stderr) == ("x" * 10, "")
 
 
+def test_types_are_the_configs_whatever_the_shell_says(monkeypatch):
+    program = (
+        "import sys, jax.numpy as jnp; from omnivore_jax.core.command import run; "
+        "run(lambda argv: print(jnp.ones(2).dtype, jnp.arange(2).dtype))"
+    )
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("float32 int32\n", "")
+
+
 def test_a_command_may_open_as_many_files_as_the_system_allows():
     program = (
         "import resource; from omnivore_jax.core.command import run; "

@@ -262,15 +262,13 @@ from omnivore_jax.data.loader import eval_batches, on_devices
 from omnivore_jax.eval.evaluator import Evaluator
 from omnivore_jax.eval.predictor import Feed, Predictor
 from tests.eval.test_evaluator import HEADS, MODEL, N, SPEC, TASK, Digits
-from omnivore_jax.model.params import init_params
+from tests.params import random_params
 
 jax.config.update("jax_num_cpu_devices", 2)
 dist.initialize(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
 mesh = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
-init = jax.jit(
-    lambda key: init_params(MODEL, HEADS, key), out_shardings=NamedSharding(mesh, P())
-)
-params = init(jax.random.key(0))
+place_whole = jax.jit(lambda params: params, out_shardings=NamedSharding(mesh, P()))
+params = place_whole(random_params(MODEL, HEADS))
 put = on_devices(NamedSharding(mesh, P(("data", "fsdp"))), {"digits": 32})
 place = lambda batch: put({"digits": batch})["digits"]
 shard = jax.process_index(), jax.process_count()

@@ -15,6 +15,8 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.data import manifest
+from omnivore_jax.data.manifest import Manifest, Shard
 from omnivore_jax.experiment import dry
 from omnivore_jax.experiment.settings import resolve
 from omnivore_jax.model.params import abstract_model
@@ -134,13 +136,23 @@ def test_no_device_is_asked_for(monkeypatch):
     assert dry.plan(config_of("swin_t"))["mesh"] == {"data": 64, "fsdp": 1, "tensor": 1}
 
 
-def test_a_plan_without_the_number_of_samples_is_one_line():
+def test_a_plan_without_the_number_of_samples_is_one_line(tmp_path):
     config = config_of("swin_t")
     config["data"]["imagenet"]["num_train"] = 0
-    with pytest.raises(
-        UserError, match="data.imagenet.num_train=0; a dry run needs the number of samples"
-    ):
+    config["data"]["root"] = str(tmp_path)
+    with pytest.raises(UserError, match="data.imagenet.num_train=0; .*manifest.json is not there"):
         dry.plan(config)
+
+
+def test_numbers_that_the_config_leaves_to_prepared_datasets_are_those_of_the_manifest(tmp_path):
+    config = config_of("swin_t")
+    config["data"]["root"], config["data"]["imagenet"]["num_train"] = str(tmp_path), 0
+    (tmp_path / "imagenet").mkdir()
+    shards = (Shard("a", 1_000_000, 1, ""), Shard("b", 281_167, 1, ""))
+    classes = tuple(f"n{i:08}" for i in range(1000))
+    manifest.write(tmp_path / "imagenet", Manifest("image", classes, {"train": shards}, {}))
+    plan = dry.plan(config)
+    assert plan["datasets"] == dry.plan(config_of("swin_t"))["datasets"]
 
 
 CONFIGS = [
