@@ -23,6 +23,7 @@ from omnivore_jax.data.bad_records import BadRecords
 from omnivore_jax.data.batches import EvalSource, HostStep, StepSource
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.sample import Dataset
+from omnivore_jax.data.workers import explain
 
 Place = Callable[[dict[str, Batch]], dict[str, Batch]]
 """Puts a host's part of a step (numpy) on its devices."""
@@ -116,6 +117,7 @@ class TrainLoader:
         self._parts = len(parts)
         source = StepSource(mixture, datasets, parts, config.reading_threads())
         ahead = config.parts_ahead(len(parts), source.part_bytes())
+        self._workers = config.workers
         self._elements = _read_ahead(source, config.workers, ahead, start * len(parts))
         self._thread = ThreadPoolExecutor(1, "place")
         self._ahead: collections.deque[Future] = collections.deque()
@@ -144,11 +146,11 @@ class TrainLoader:
 
     def _take(self) -> tuple[HostStep, dict[str, Batch]]:
         if not isinstance(self._place, DevicePlace):
-            read = next(self._elements, NOTHING)
+            read = self._next()
             return read, self._place(read.batches)
         whole, pieces = NOTHING, []
         for number in range(self._parts):
-            part = next(self._elements, NOTHING)
+            part = self._next()
             if number and part.step != whole.step:  # a reader has failed: `__next__` says so
                 return NOTHING, {}
             pieces.append(self._place.put(part.batches, number))
@@ -156,6 +158,15 @@ class TrainLoader:
             whole = HostStep(part.step, {}, ids, whole.bad + part.bad)
             del part  # before the next one is asked for
         return whole, self._place.join(pieces)
+
+    def _next(self) -> HostStep:
+        try:
+            return next(self._elements, NOTHING)
+        except RuntimeError as error:
+            mistake = explain(error, self._workers)
+            if mistake is None:
+                raise
+            raise mistake from error
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
