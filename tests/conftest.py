@@ -6,14 +6,9 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# Tests compile much and compute little. On one gradient of the golden model: 7.6 core-seconds of
-# compilation by default, 3.3 unoptimized, 1.1 without the fusion emitters (MLIR), .9 in one part.
-FLAGS = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
-os.environ["XLA_FLAGS"] = " ".join((*FLAGS, os.environ.get("XLA_FLAGS", "")))
+from tests.xla import FLAGS
+
+os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's threads wait in loops where cores lack
 install_import_hook("omnivore_jax", "beartype.beartype")

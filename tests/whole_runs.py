@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from omnivore_jax.checkpoint.manager import CheckpointManager
+from tests.xla import FLAGS
 
 CACHE = Path(__file__).parent.parent / ".cache" / "whole_runs"
 """Programs of other flags than those of this process: a folder of their own."""
@@ -44,8 +45,7 @@ def start(config, workdir, changes, *flags, devices=1, program=("-m", "omnivore_
     changed = [f"--config.{key}={value}" for key, value in changes.items()]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(CACHE),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
