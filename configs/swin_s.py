@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
         "swin_s",
         model="omnivore_swin_s",
         drop_path=0.2,  # App. A
-        in21k=False,
+        mixture="in1k",
         microbatch={"image": 64, "video": 8},  # fits 16 GiB by the estimate, 10 % to spare
     )

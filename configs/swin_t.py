@@ -15,6 +15,6 @@ def get_config() -> ConfigDict:
         "swin_t",
         model="omnivore_swin_t",
         drop_path=0.1,  # App. A
-        in21k=False,
+        mixture="in1k",
         microbatch={"image": 128, "video": 8},  # fits 16 GiB by the estimate, 10 % to spare
     )

@@ -2,11 +2,13 @@
 
 import importlib
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import jax
 import pytest
 
+from configs.ablation.ratios import ROWS
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.settings import SECTIONS, resolve
 from omnivore_jax.model.params import abstract_model
@@ -17,10 +19,15 @@ ARGUMENTS = {
     "demo": ("", "joint", "mixed", "image", "video", "rgbd"),
     "swin_t": ("",),
     "swin_s": ("",),
-    "swin_b": ("", "in1k", "in21k"),
-    "swin_l": ("", "in1k", "in21k"),
+    "swin_b": ("", "in1k", "in21k", "in21k_alone"),
+    "swin_l": ("", "in1k", "in21k", "in21k_alone"),
+    "ablation.baseline": ("",),
+    "ablation.ratios": ROWS,
+    "ablation.batching": ("",),
+    "ablation.patch_embedding": ("",),
+    "ablation.finetuned": ("",),
 }
-LIBRARIES = {"joint"}
+LIBRARIES = {"joint", "ablation.base"}
 """Files in configs/ that others import."""
 FACTORED = {  # trunk + 3 heads (FACTS 1.5)
     "swin_t": 28_620_603,
@@ -37,9 +44,9 @@ def config_of(name, argument=""):
 
 
 def test_no_config_is_left_out():
-    assert {path.stem for path in Path("configs").glob("*.py")} - {
-        "__init__"
-    } == ARGUMENTS.keys() | LIBRARIES
+    files = [path for path in Path("configs").rglob("*.py") if path.stem != "__init__"]
+    names = {".".join(path.relative_to("configs").with_suffix("").parts) for path in files}
+    assert names == ARGUMENTS.keys() | LIBRARIES
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_every_config_resolves_and_so_does_its_model(name, argument):
     settings = resolve(config_of(name, argument))
     _, params = abstract_model(settings.model, settings.heads)
     assert params["heads"].keys() == settings.heads.keys()
-    if name in FACTORED:
+    if name in FACTORED and argument != "in21k_alone":
         large = settings.heads.get("image21k", 0)
         assert large in (0, IN21K)
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
@@ -137,3 +144,32 @@ def test_the_folder_of_compiled_programs_is_no_url():
     config["log"]["compile_cache"] = "gs://bucket/cache"
     with pytest.raises(UserError, match=r"^log.compile_cache=gs://bucket/cache is a URL"):
         resolve(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "epochs", "ratios"),
+    [
+        ("ablation.baseline", "", 300, (0.1, 1, 1, 50)),
+        *(("ablation.ratios", row, 300, tuple(map(float, row.split("-")))) for row in ROWS),
+        ("ablation.batching", "", 300, (0.1, 1, 1, 50)),
+        ("ablation.patch_embedding", "", 300, (0.1, 1, 1, 50)),
+        ("ablation.finetuned", "", 100, (0, 1, 1, 50)),
+        ("swin_b", "in21k_alone", 90, (1, 0, 0, 0)),
+    ],
+)
+def test_ablations_have_exactly_the_steps_of_their_ratios(name, argument, epochs, ratios):
+    """Table 8: samples an epoch by hand, in batches of 4,096."""
+    settings = resolve(config_of(name, argument))
+    sizes = {name: dataset.num_train for name, dataset in settings.datasets.items()}
+    every = (14_197_122, 1_281_167, 240_000, 4_845)
+    samples = [
+        Fraction(str(ratio)) * size * epochs for ratio, size in zip(ratios, every, strict=True)
+    ]
+    steps = settings.mixture(sizes).total_steps
+    if settings.train.batching == "mixed":
+        assert steps == sum(samples) // 4096
+    else:
+        assert steps == sum(part // 4096 for part in samples)
+    assert settings.model.name == "omnivore_swin_b"
+    separate = name == "ablation.patch_embedding"
+    assert settings.model.depth_embed == ("separate" if separate else "summed")

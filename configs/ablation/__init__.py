@@ -1,0 +1,1 @@
+"""Table 8 of the paper: one choice changed at a time."""
