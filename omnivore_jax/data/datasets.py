@@ -11,6 +11,7 @@ from omnivore_jax.data import manifest, tfds
 from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
+from omnivore_jax.data.subset import Subset, read_labels, stratified
 from omnivore_jax.data.tfds import TfdsReader
 from omnivore_jax.data.transforms import (
     SHIFT,
@@ -165,8 +166,12 @@ def open_dataset(
             f"{prepare} --val=0.1"
         )
     manifest.check_files(folder, content, split)
-    records = RecordReader(folder, content.splits[split])
-    return OpenDataset(RecordDataset(records, transform), content.kind, content.classes)
+    shards = content.splits[split]
+    samples: Dataset = RecordDataset(RecordReader(folder, shards), transform)
+    if config.subset < 1 and split == "train":
+        labels = read_labels(folder, shards)
+        samples = Subset(samples, stratified(labels, config.subset, config.subset_seed))
+    return OpenDataset(samples, content.kind, content.classes)
 
 
 def count_samples(name: str, config: DatasetConfig, root: str | Path, split: str) -> int:

@@ -20,6 +20,7 @@ from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Interpolation
 from omnivore_jax.data.randaugment import RandAugmentConfig, rand_augment
 from omnivore_jax.data.records import Record
 from omnivore_jax.data.sample import BadRecord, Sample
+from omnivore_jax.data.subset import size_of
 from omnivore_jax.data.views import frames_of_clips, views
 
 SHIFT = 16
@@ -49,6 +50,9 @@ class DatasetConfig:
     A prepared dataset's manifest decides a run.
     """
     num_val: int = 0
+    subset: float = 1.0
+    """Share of the training samples that is used, of every class alike (subset.py)."""
+    subset_seed: int = 0
     frames: int = 1
     size: int = 224
     """Height and width in pixels."""
@@ -85,6 +89,10 @@ class DatasetConfig:
         for key in ("num_train", "num_val", "short_side"):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key}={getattr(self, key)}; use 0 or more")
+        if not 0 < self.subset <= 1:
+            raise ValueError(f"subset={self.subset}; use a share above 0, 1 for all")
+        if self.subset < 1 and self.source != "records":
+            raise ValueError(f"subset={self.subset} of source={self.source!r}; prepare the dataset")
         if not 0 <= self.flip <= 1:
             raise ValueError(f"flip={self.flip}; use a probability")
         if self.tfds and self.source != "tfds":
@@ -122,6 +130,10 @@ class DatasetConfig:
             return center
         size = {"frames": self.frames, "short_side": self.size, "size": self.size}
         return replace(PROTOCOLS[self.views], interpolation=self.interpolation, **size)
+
+    def training_samples(self, count: int) -> int:
+        """Counts the samples that are trained on, of so many in the split."""
+        return count if self.subset == 1 else size_of(count, self.subset)
 
     @property
     def antialias(self) -> bool:

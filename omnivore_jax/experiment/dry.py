@@ -123,11 +123,14 @@ def _begin(settings: Settings) -> tuple[Settings, list[str]]:
 
 
 def _with_counts(settings: Settings) -> Settings:
-    """Fills in numbers of samples that the config leaves to the prepared datasets."""
-    datasets = {
-        name: dataset if dataset.num_train else _counted(name, dataset, settings.store.root)
-        for name, dataset in settings.datasets.items()
-    }
+    """Fills in numbers of samples that the config leaves to the prepared datasets.
+
+    Of a subset, its own.
+    """
+    datasets = {}
+    for name, dataset in settings.datasets.items():
+        whole = dataset if dataset.num_train else _counted(name, dataset, settings.store.root)
+        datasets[name] = replace(whole, num_train=whole.training_samples(whole.num_train))
     return replace(settings, datasets=datasets)
 
 

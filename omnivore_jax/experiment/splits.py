@@ -105,7 +105,8 @@ def open_datasets(settings: Settings) -> RunData:
     if mistakes:
         raise UserError(*mistakes)
     for name, dataset in train.items():
-        planned = settings.datasets[name].num_train
+        config = settings.datasets[name]
+        planned = config.training_samples(config.num_train) if config.num_train else 0
         if planned and planned != len(dataset):
             logging.warning(
                 "data.%s has %d samples where the config plans %d", name, len(dataset), planned
