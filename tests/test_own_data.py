@@ -113,6 +113,7 @@ def test_the_missions_command_trains_evaluates_and_reports(whole, miniatures):
     assert [{name: result["n"] for name, result in row.items()} for row in evaluated] == [
         {n: c for n, c in held_out.items() if c}
     ]
+    assert (workdir / "samples.html").read_text().count("<img") == 8 * (len(BATCHES) + 1)
     page = (workdir / "report.html").read_text()
     assert (
         all(name in page for name in (*BATCHES, "kitchen", "dance"))

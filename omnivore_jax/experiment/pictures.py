@@ -2,18 +2,23 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from omnivore_jax.core import dist
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data.batches import stack
 from omnivore_jax.experiment.retrieval import Neighbours, Part
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import Readable, RunData
 from omnivore_jax.reporting import sheets
+from omnivore_jax.reporting.render import SAMPLES as SAMPLES_PAGE
+from omnivore_jax.reporting.render import write_samples
 from omnivore_jax.reporting.report import Found, RetrievalSheet, SampleSheet
 from omnivore_jax.train.inputs import make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
@@ -46,6 +51,19 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     return sheets.sample_sheet(
         name, kind, x, labels, data.train[name].classes, training.preprocessing
     )
+
+
+def show_samples(settings: Settings, data: RunData, mesh: Mesh, workdir: Path) -> None:
+    """Writes the page that shows what a run is about to train on, before it does."""
+    samples = [training_samples(name, settings, data, mesh) for name in data.train]
+    if dist.is_primary():
+        path = workdir / SAMPLES_PAGE
+        lead = (
+            "Training samples as the first step would take them: cropped, augmented and mixed; "
+            "only the standardising was undone. Disparity is in false colours, bright is near."
+        )
+        write_samples(path, settings.name, lead, samples)
+        logging.info("what the model sees: %s", path)
 
 
 def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:

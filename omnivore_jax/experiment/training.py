@@ -21,6 +21,7 @@ from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.eval.metrics import mean_score
 from omnivore_jax.experiment.evaluation import RunEvaluator
+from omnivore_jax.experiment.pictures import show_samples
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData, last_protocol
 from omnivore_jax.train.loop import train
@@ -162,6 +163,8 @@ def run_training(
         callback = RunCallback(
             settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
         )
+        if not start:
+            show_samples(settings, data, mesh, run.workdir)
         with jax.transfer_guard("disallow"):
             if start and callback.evaluates(start) and not _has_scores(run.workdir, start):
                 callback.evaluate(start, state)

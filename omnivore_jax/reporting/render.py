@@ -15,11 +15,11 @@ from PIL import Image
 
 from omnivore_jax.core.files import write_text
 from omnivore_jax.reporting import plots, sheets
-from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report
+from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, SampleSheet
 from omnivore_jax.reporting.runs import Run, config_lines, read_run, relation, siblings, specialists
 
 TEMPLATES = Path(__file__).parent / "templates"
-PAGE = "report.html"
+PAGE, SAMPLES = "report.html", "samples.html"
 KINDS = {"image": "images", "video": "videos", "rgbd": "RGB-D"}
 MAX_LABELLED = 40
 """More classes are not drawn as a matrix: only the pairs that are confused most are listed."""
@@ -58,8 +58,45 @@ def write_page(workdir: Path, compare: Sequence[Path] | None = None) -> Path:
     return path
 
 
+def write_samples(path: Path, title: str, lead: str, samples: Sequence[SampleSheet]) -> None:
+    """Draws a page of samples alone; `lead` says in a sentence where they come from.
+
+    Raises:
+        UserError: the disk does not take the page.
+
+    """
+    template = _environment().get_template("samples.html")
+    page = template.render(
+        title=title, lead=lead, sheets=samples, kinds=KINDS, frames=sheets.FRAMES
+    )
+    write_text(path, page)
+
+
 def render(run: Run, others: Sequence[Run] = ()) -> str:
     """Draws the page."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            run=run,
+            report=run.report,
+            kinds=KINDS,
+            frames=sheets.FRAMES,
+            curves={
+                name: Markup(svg) for name, svg in plots.curves(run.history, run.datasets).items()
+            },
+            config=list(config_lines(run.config)),
+            uncertainty=uncertainty,
+            noise=lambda results: 100 * math.sqrt(2) * max(map(uncertainty, results)),
+            confused=confused,
+            most_labelled=MAX_LABELLED,
+            most_bad=MAX_BAD,
+            **_comparison(run, others),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -76,20 +113,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
         "strip": strip,
         "number": lambda value: f"{value:,}",
     }
-    return environment.get_template("report.html").render(
-        run=run,
-        report=run.report,
-        kinds=KINDS,
-        frames=sheets.FRAMES,
-        curves={name: Markup(svg) for name, svg in plots.curves(run.history, run.datasets).items()},
-        config=list(config_lines(run.config)),
-        uncertainty=uncertainty,
-        noise=lambda results: 100 * math.sqrt(2) * max(map(uncertainty, results)),
-        confused=confused,
-        most_labelled=MAX_LABELLED,
-        most_bad=MAX_BAD,
-        **_comparison(run, others),
-    )
+    return environment
 
 
 def _comparison(run: Run, others: Sequence[Run]) -> dict[str, Any]:

@@ -244,3 +244,14 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(UserError, match=r"report\.html cannot be written"):
         render.write_page(tmp_path)
+
+
+def test_a_page_of_samples_alone_shows_each_with_its_class_and_nothing_from_elsewhere(tmp_path):
+    samples = small_report.make().samples
+    render.write_samples(tmp_path / "x.html", "<mine>", "As stored.", samples)
+    page = (tmp_path / "x.html").read_text()
+    assert "&lt;mine&gt;" in page and "As stored." in page
+    shown = sum(len(sheet.names) * (1 + (sheet.depth is not None)) for sheet in samples)
+    assert page.count("<img") == page.count("data:image/") == shown > 8
+    assert all(f"<figcaption>{name}" in page for sheet in samples for name in sheet.names)
+    assert "http" not in page
