@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import io
 import re
+from html import escape
 from html.parser import HTMLParser
 from statistics import NormalDist
 
@@ -253,5 +254,6 @@ def test_a_page_of_samples_alone_shows_each_with_its_class_and_nothing_from_else
     assert "&lt;mine&gt;" in page and "As stored." in page
     shown = sum(len(sheet.names) * (1 + (sheet.depth is not None)) for sheet in samples)
     assert page.count("<img") == page.count("data:image/") == shown > 8
-    assert all(f"<figcaption>{name}" in page for sheet in samples for name in sheet.names)
+    names = [escape(name) for sheet in samples for name in sheet.names]
+    assert all(f"<figcaption>{name}" in page for name in names)
     assert "http" not in page
