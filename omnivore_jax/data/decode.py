@@ -79,11 +79,13 @@ class Clip:
             if first is None:
                 raise DecodeError("the video has no frames")
             self._size = first.width, first.height
-            times = self._packets.times
-            self._seeks = bool(times) and first.pts == times[0]
-            # where they disagree, the decoder is asked, not the packets, which frames there are
-            self._times = times if self._seeks else [frame.pts for frame in self._packets.decode(0)]
-        self._keys = self._times if self._seeks else range(len(self._times))
+            times = self._packets.times or []
+            self._seeks = times[:1] == [first.pts]
+            self._keys: Sequence[int] = times
+            if not self._seeks:  # the decoder knows, not the packets, which frames there are
+                times = [frame.pts for frame in self._packets.decode(0)]
+                self._keys = range(len(times))
+        self._times = np.asarray(times, float)  # nan where there is none
 
     def __len__(self) -> int:
         return len(self._times)
@@ -91,10 +93,9 @@ class Clip:
     @property
     def times(self) -> Float[np.ndarray, " n"]:
         """Seconds from the first frame to each, in order."""
-        times = np.asarray(self._times, float)  # nan where there is none
-        if not np.all(np.diff(times) > 0) or np.isnan(times[0]):
+        if not np.all(np.diff(self._times) > 0) or np.isnan(self._times[0]):
             return np.arange(len(self)) / self._packets.rate
-        return (times - times[0]) * self._packets.time_base
+        return (self._times - self._times[0]) * self._packets.time_base
 
     def frames(
         self,
@@ -129,9 +130,10 @@ class Clip:
         found: dict[int, np.ndarray] = {}
         with reading():
             for number, frame in enumerate(self._packets.decode(start)):
-                index = wanted.get(frame.pts if self._seeks else number)
-                if index is None:
+                key = frame.pts if self._seeks else number
+                if key is None or key not in wanted:
                     continue
+                index = wanted[key]
                 if frame.is_corrupt:
                     raise DecodeError(f"frame {index} is damaged")
                 found[index] = each(self._convert(frame, *self._size))

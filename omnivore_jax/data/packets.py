@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 import av
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from omnivore_jax.data.damage import DecodeError, reading
 from omnivore_jax.data.h264 import may_hold_fields
@@ -146,6 +146,11 @@ def _readable(data: bytes) -> bytes:
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or not data[20] & 2:
         return data
     file = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as frames:
-        frames.save(file, "PNG", save_all=True, compress_level=1)
+    with Image.open(io.BytesIO(data)) as picture:
+        # a frame's milliseconds are known once it is loaded
+        shown = [frame.copy() for frame in ImageSequence.Iterator(picture)]
+        times = [frame.info.get("duration", 0) for frame in shown]
+        shown[0].save(
+            file, "PNG", save_all=True, append_images=shown[1:], duration=times, compress_level=1
+        )
     return file.getvalue()
