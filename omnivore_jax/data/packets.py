@@ -23,6 +23,9 @@ PICTURES = {"gif", "apng", "ico", "mjpeg"}
 PICTURE_BRANDS = {b"avif", b"heic", b"heim", b"heis", b"heix", b"mif1"}
 """Kinds of ISO media files that hold pictures (HEIF)."""
 
+MULTI_PICTURE, HEAD = b"MPF\0", 1 << 17
+"""What the head of a JPEG file holds that has previews or other views behind it (CIPA DC-007)."""
+
 
 class Packets:
     """The packets of the video stream that a player would choose.
@@ -36,7 +39,9 @@ class Packets:
         with reading():
             # It owns the memory of its stream and packets. Tags play no part, whatever their code.
             file = io.BytesIO(_readable(data))
-            self._container = av.open(file, "r", metadata_errors="ignore")
+            # A list of other files (ffconcat) may open none of them: a file is what it holds.
+            alone = {"protocol_whitelist": "none"}
+            self._container = av.open(file, "r", options=alone, metadata_errors="ignore")
             stream = self._container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise DecodeError("the file holds no video")
@@ -46,11 +51,14 @@ class Packets:
             self._stream = stream
             self._packets = [p for p in self._container.demux(stream) if p.size]
         self._brand = data[8:12] if data[4:8] == b"ftyp" else b""
+        self._is_one_of_several = MULTI_PICTURE in data[:HEAD]
 
     @property
     def is_still(self) -> bool:
         """Whether it is a picture: a file format of pictures, and no more than one of them."""
         name = self._container.format.name
+        if name == "mjpeg" and self._is_one_of_several:
+            return True
         pictures = name.endswith("_pipe") or name in PICTURES or self._brand in PICTURE_BRANDS
         return pictures and len(self._packets) <= 1
 

@@ -156,6 +156,17 @@ def moving(format: str, frames: int) -> bytes:
     return file.getvalue()
 
 
+def test_a_cameras_picture_with_others_behind_it_is_still():
+    assert sniff(moving("MPO", 3)) == "still"
+
+
+def test_a_list_of_other_files_opens_none_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(clip())
+    with pytest.raises(DecodeError):
+        Clip(b"ffconcat version 1.0\nfile a.mp4\n")
+
+
 @pytest.mark.parametrize("format", ["WEBP", "GIF", "PNG", "JPEG", "BMP", "TIFF"])
 def test_one_picture_is_still_whatever_its_file_may_hold(format):
     file = io.BytesIO()

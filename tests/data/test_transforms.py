@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,3 +311,11 @@ def test_what_the_crop_sees_of_a_very_long_picture_is_what_it_saw_uncut(monkeypa
     view = evaluate(record, row).rgb.astype(int)
     monkeypatch.setattr(image_ops, "MAX_ASPECT", 100)
     assert np.abs(view - evaluate(record, row).rgb).mean() < 1
+
+
+@pytest.mark.parametrize("load", [train, evaluate])
+def test_a_clip_that_cannot_be_read_is_a_bad_record_with_its_reason(load):
+    broken = Path(__file__).parent / "cases" / "ts_joined_raw_same.ts"
+    record = Record("a/7.ts", 0, broken.read_bytes(), "")
+    with pytest.raises(BadRecord, match="a/7.ts: data are missing at packet 48"):
+        load(record, config("video", frames=4), 0)
