@@ -3,20 +3,16 @@
 RGB order, never BGR.
 """
 
-import io
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-import av
-import av.error
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
 
-
-class DecodeError(ValueError):
-    """Media that cannot be decoded; the message says why, the caller knows the name."""
+from omnivore_jax.data.damage import DecodeError, reading
+from omnivore_jax.data.packets import Packets
+from omnivore_jax.data.pixels import Converter
 
 
 def use_one_thread() -> None:
@@ -48,44 +44,58 @@ def decode_depth(data: bytes) -> UInt16[np.ndarray, "h w"]:
     return depth
 
 
+def sniff(data: bytes) -> Literal["still", "clip"] | None:
+    """Tells by its content what a file is; None: neither a picture nor a clip.
+
+    A moving GIF, PNG or WebP is a clip, one of a single frame is a still picture.
+    """
+    try:
+        return "still" if Packets(data).is_still else "clip"
+    except DecodeError:
+        return None
+
+
 class Clip:
     """A video file in memory; frame k is the k-th that a player shows.
 
-    The frames are counted and timed by the packets of the file, because headers lie: each shown
-    frame has one packet, and in the order of their times that is the order of display, with
-    B-frames and varying rates too. Frames are decoded from the last key frame before the first one
-    that is wanted. Where a file does not say when its frames are shown (H.264 with B-frames in
-    AVI), all of them are decoded and counted.
+    Frames are counted and timed by the packets of the file where each of them brings one frame to
+    the screen at its time, and decoded from the last key frame before the first one that is wanted.
+    In other files (H.264 of fields, recordings that begin between two key frames or were joined,
+    H.264 with B-frames in AVI) all frames are decoded and counted.
+
+    Raises:
+        DecodeError: the file is no clip, or it is damaged.
+
     """
 
     def __init__(self, data: bytes):
-        try:
-            self._container = av.open(
-                io.BytesIO(data), "r"
-            )  # owns the memory of its stream and packets
-            if not self._container.streams.video:
-                raise DecodeError("the file holds no video")
-            self._stream = self._container.streams.video[0]
-            self._packets = [
-                packet for packet in self._container.demux(self._stream) if packet.size
-            ]
-        except (av.error.FFmpegError, OSError) as error:
-            raise DecodeError(_reason(error)) from error
-        if any(packet.is_corrupt for packet in self._packets):
-            raise DecodeError("the file is cut short")
-        self._stream.codec_context.thread_count = 1
-        if not len(self):
+        self._packets = Packets(data)
+        if not len(self._packets):
             raise DecodeError("the video has no frames")
+        self._packets.check_whole()
+        self._convert = Converter()
+        with reading():
+            first = next(self._packets.decode(0), None)
+            if first is None:
+                raise DecodeError("the video has no frames")
+            self._size = first.width, first.height
+            times = self._packets.times or []
+            self._seeks = times[:1] == [first.pts]
+            self._keys: Sequence[int] = times
+            if not self._seeks:  # the decoder knows, not the packets, which frames there are
+                times = [frame.pts for frame in self._packets.decode(0)]
+                self._keys = range(len(times))
+        self._times = np.asarray(times, float)  # nan where there is none
 
     def __len__(self) -> int:
-        return len(self._pts)
+        return len(self._times)
 
     @property
     def times(self) -> Float[np.ndarray, " n"]:
         """Seconds from the first frame to each, in order."""
-        if not self._is_timed:
-            return np.arange(len(self)) / float(self._stream.average_rate or 25)
-        return (np.asarray(self._pts, float) - self._pts[0]) * float(self._stream.time_base or 1)
+        if not np.all(np.diff(self._times) > 0) or np.isnan(self._times[0]):
+            return np.arange(len(self)) / self._packets.rate
+        return (self._times - self._times[0]) * self._packets.time_base
 
     def frames(
         self,
@@ -95,95 +105,49 @@ class Clip:
         """Decodes the frames with these indices, in this order, repeated where an index is.
 
         `each` is applied to every frame as it comes (a resize: large frames need not be held).
-        Frames are turned upright as the file says.
+        Frames are brought to the size of the video's first, and turned and mirrored as the file
+        says.
 
         Raises:
             DecodeError: a wanted frame cannot be decoded.
 
         """
-        wanted = {self._pts[index]: index for index in indices}
-        found: dict[int, np.ndarray] = {}
+        wanted = {self._keys[index]: int(index) for index in indices}
+        start = self._packets.start(min(wanted)) if self._seeks else 0
         try:
-            for pts, frame in self._decode(self._start(min(wanted))):
-                if pts in wanted:
-                    if frame.is_corrupt:
-                        raise DecodeError(f"frame {wanted[pts]} is damaged")
-                    found[wanted[pts]] = each(_upright(frame))
-                    if len(found) == len(wanted):
-                        return np.stack([found[index] for index in indices])
-        except av.error.FFmpegError as error:
-            raise DecodeError(_reason(error)) from error
+            found = self._find(wanted, start, each)
+        except DecodeError:
+            if not start:
+                raise
+            found = self._find(wanted, 0, each)  # no key frame, whatever the file calls it
+        with reading():
+            return np.stack([found[index] for index in indices])
+
+    def _find(
+        self, wanted: Mapping[int, int], start: int, each: Callable[[np.ndarray], np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """Decodes from packet `start` on until all of `wanted` (index by key) are found."""
+        found: dict[int, np.ndarray] = {}
+        with reading():
+            for number, frame in enumerate(self._packets.decode(start)):
+                key = frame.pts if self._seeks else number
+                if key is None or key not in wanted:
+                    continue
+                index = wanted[key]
+                if frame.is_corrupt:
+                    raise DecodeError(f"frame {index} is damaged")
+                found[index] = each(self._convert(frame, *self._size))
+                if len(found) == len(wanted):
+                    return found
         missing = min(set(wanted.values()) - found.keys())
         raise DecodeError(f"frame {missing} of {len(self)} cannot be decoded")
-
-    @cached_property
-    def _packet_pts(self) -> list[int | None]:
-        return [
-            packet.pts for packet in self._packets if not packet.is_discard and _is_shown(packet)
-        ]
-
-    @cached_property
-    def _is_timed(self) -> bool:
-        """Whether the times of the packets are those at which their frames are shown."""
-        pts = [time for time in self._packet_pts if time is not None]
-        ascending = sorted(set(pts))
-        if len(ascending) < len(self._packet_pts):
-            return False  # some are missing or the same
-        reordered = self._stream.codec_context.has_b_frames and len(pts) > 2
-        return not (reordered and pts == ascending)  # then they only count the packets
-
-    @cached_property
-    def _pts(self) -> list[int]:
-        """The time of every frame, in order; their numbers where there are no times."""
-        if self._is_timed:
-            return sorted(time for time in self._packet_pts if time is not None)
-        try:
-            return list(range(sum(1 for _ in self._decode(0))))
-        except av.error.FFmpegError as error:
-            raise DecodeError(_reason(error)) from error
-
-    def _start(self, pts: int) -> int:
-        """The last packet from which the frame at `pts` and all later ones can be decoded."""
-        if not self._is_timed:
-            return 0
-        keys = (
-            i
-            for i, p in enumerate(self._packets)
-            if p.is_keyframe and p.pts is not None and p.pts <= pts
-        )
-        return max(keys, default=0)
-
-    def _decode(self, start: int) -> Iterator[tuple[int | None, av.VideoFrame]]:
-        decoder = self._stream.codec_context
-        decoder.flush_buffers()
-        packets = itertools.chain(self._packets[start:], [None])
-        for number, frame in enumerate(itertools.chain.from_iterable(map(decoder.decode, packets))):
-            yield frame.pts if self._is_timed else number, frame
-
-
-def _is_shown(packet: av.Packet) -> bool:
-    """Whether a packet brings a frame to the screen.
-
-    VP8 has frames that only others refer to (RFC 6386, 9.1).
-    """
-    return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
-
-
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
 
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray:
     if not data:
         raise DecodeError("the file is empty")
-    try:
+    with reading():  # sizes beyond what OpenCV takes, for example
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:  # sizes beyond what OpenCV takes, for example
-        raise DecodeError(_reason(error)) from error
     if picture is None:
         raise DecodeError("the file is no JPEG or PNG, or it is damaged")
     return picture
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())

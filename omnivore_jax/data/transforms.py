@@ -328,13 +328,17 @@ def _clip_views(record: Record, protocol: Protocol) -> UInt8[np.ndarray, "v t h 
 
 
 def _decode_still(record: Record, kind: Kind, depth: DepthConvention):
-    """The picture as one frame, and its disparity, clamped before a resize mixes values."""
+    """The picture as one frame, and its disparity, clamped before a resize mixes values.
+
+    Very long ones are cut to their middle (`image_ops.bound_aspect`).
+    """
     with _naming(record):
         if kind == "image":
-            return decode_image(record.media)[None], None
+            return image_ops.bound_aspect(decode_image(record.media)[None]), None
         rgb, disparity = decode_rgbd(record, depth.missing)
         low, high = np.float32(depth.disparity_min), np.float32(depth.disparity_max)
-        return rgb[None], np.clip(disparity, low, high)[None, ..., None]
+        disparity = np.clip(disparity, low, high)[None, ..., None]
+        return image_ops.bound_aspect(rgb[None]), image_ops.bound_aspect(disparity)
 
 
 def _shrinking(
@@ -343,8 +347,9 @@ def _shrinking(
     """Makes the resize of a frame as it is decoded, so that large frames need not be kept."""
 
     def shrink(frame: np.ndarray) -> np.ndarray:
-        height, width = image_ops.short_side(frame.shape[0], frame.shape[1], side)
-        return image_ops.resize(frame[None], height, width, interpolation, antialias=antialias)[0]
+        frames = image_ops.bound_aspect(frame[None])
+        size = image_ops.short_side(frames.shape[1], frames.shape[2], side)
+        return image_ops.resize(frames, *size, interpolation, antialias=antialias)[0]
 
     return shrink
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.data.decode import Clip, DecodeError, decode_image
+from omnivore_jax.data.decode import Clip, DecodeError, decode_image, sniff
 from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.manifest import Kind, Shard
 from omnivore_jax.data.records import Record, pack
@@ -53,7 +53,8 @@ def read_item(item: Item, kind: Kind) -> Record:
 
     Raises:
         DecodeError: they cannot be decoded: a picture or a depth map as a whole, a clip at its
-        first and last frame. OSError: they cannot be read.
+        first and last frame, which must be more than a still picture. OSError: they cannot be
+        read.
 
     """
     media = item.media.read()
@@ -65,6 +66,8 @@ def read_item(item: Item, kind: Kind) -> Record:
     elif kind == "rgbd":
         decode_rgbd(record)
     else:
+        if sniff(media) == "still":
+            raise DecodeError("the file is a still picture, whatever its name says, and no clip")
         clip = Clip(media)
         clip.frames([0, len(clip) - 1])
     return record

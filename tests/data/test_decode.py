@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_image
+from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_image, sniff
 from tests.media import CHINA, CLIPS, VARYING, clip, depth_map, jpeg, number, png
 
 SMALL = CHINA[:64, :96]
@@ -42,20 +42,14 @@ def test_alpha_is_dropped_not_blended():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright_as_its_exif_says_unless_told_otherwise(orientation):
+@pytest.mark.parametrize("encode", [png, jpeg])
+def test_a_picture_is_turned_upright_as_its_exif_says_unless_told_otherwise(encode, orientation):
     exif = Image.Exif()
     exif[0x112] = orientation
-    data = png(SMALL, exif=exif)
-    turned = {
-        3: lambda x: x[::-1, ::-1],
-        6: lambda x: np.rot90(x, -1),
-        8: np.rot90,
-        2: lambda x: x[:, ::-1],
-    }
-    turned |= {1: lambda x: x, 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1)}
-    turned |= {7: lambda x: x[::-1, ::-1].swapaxes(0, 1)}
-    assert np.array_equal(decode_image(data), turned[orientation](SMALL))
-    assert np.array_equal(decode_image(data, upright=False), SMALL)
+    data = encode(SMALL, exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode_image(data), np.asarray(turned))
+    assert np.array_equal(decode_image(data, upright=False), pillow(data))
 
 
 def flipped(data: bytes) -> bytes:
@@ -153,3 +147,46 @@ def test_a_clip_that_ends_early_in_a_whole_frame_is_a_shorter_clip_with_the_same
     held = Clip(clip("vp9 without a frame count")[: len(clip("vp9 without a frame count")) // 2])
     assert 10 < len(held) < 50
     assert [number(frame) for frame in held.frames(range(len(held)))] == list(range(len(held)))
+
+
+def moving(format: str, frames: int) -> bytes:
+    first, *others = (Image.fromarray(CHINA[k : k + 48, :64]) for k in range(0, 4 * frames, 4))
+    file = io.BytesIO()
+    first.save(file, format, save_all=True, append_images=others, duration=40, quality=90)
+    return file.getvalue()
+
+
+def test_a_cameras_picture_with_others_behind_it_is_still():
+    assert sniff(moving("MPO", 3)) == "still"
+
+
+def test_a_list_of_other_files_opens_none_of_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(clip())
+    with pytest.raises(DecodeError):
+        Clip(b"ffconcat version 1.0\nfile a.mp4\n")
+
+
+@pytest.mark.parametrize("format", ["WEBP", "GIF", "PNG", "JPEG", "BMP", "TIFF"])
+def test_one_picture_is_still_whatever_its_file_may_hold(format):
+    file = io.BytesIO()
+    Image.fromarray(SMALL).save(file, format)
+    assert sniff(file.getvalue()) == "still"
+
+
+@pytest.mark.parametrize("format", ["WEBP", "GIF", "PNG"])
+def test_a_moving_picture_is_a_clip(format):
+    data = moving(format, 5)
+    held = Clip(data)
+    assert sniff(data) == "clip" and len(held) == 5 and np.allclose(held.times, np.arange(5) / 25)
+    error = held.frames([3])[0].astype(int) - CHINA[12:60, :64]
+    assert np.abs(error).mean() < 12  # a palette of 256 colours
+
+
+@pytest.mark.parametrize("data", [b"", b"words\n" * 99, clip()[:500]])
+def test_what_is_neither_picture_nor_clip_is_nothing(data):
+    assert sniff(data) is None
+
+
+def test_a_clip_of_one_frame_is_no_still_picture():
+    assert sniff(clip(n=1)) == sniff(clip("vp9 without a frame count", 1)) == "clip"

@@ -1,10 +1,12 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from omnivore_jax.core.config import build
+from omnivore_jax.data import image_ops
 from omnivore_jax.data.decode import Clip
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
 from omnivore_jax.data.randaugment import (
@@ -282,3 +284,38 @@ def test_what_cannot_be_decoded_is_a_bad_record_with_its_name(record, kind, says
 def test_settings_that_make_no_sense_are_named(keys, says):
     with pytest.raises(ValueError, match=says):
         config(**keys)
+
+
+@pytest.mark.parametrize("crop", ["random_resized", "center", "shift"])
+@pytest.mark.parametrize("kind", ["image", "rgbd"])
+@pytest.mark.parametrize("shape", [(2, 9000), (9000, 2), (1, 3000)])
+def test_a_very_long_picture_costs_no_more_than_others(monkeypatch, shape, kind, crop):
+    areas = []
+    resize = image_ops.resize
+
+    def measured(frames, height, width, *args, **keys):
+        areas.append(height * width)
+        return resize(frames, height, width, *args, **keys)
+
+    monkeypatch.setattr(image_ops, "resize", measured)
+    depth = png(np.full(shape, 900, np.uint16)) if kind == "rgbd" else None
+    record = Record("x", 0, png(np.full((*shape, 3), 90, np.uint8)), "", depth, 500.0, 0.1, 0.001)
+    for load in (train, evaluate):
+        assert load(record, config(kind, crop=crop), 0).rgb.shape == (1, 64, 64, 3)
+    assert max(areas) <= 18 * 64 * 64
+
+
+def test_what_the_crop_sees_of_a_very_long_picture_is_what_it_saw_uncut(monkeypatch):
+    record = Record("x", 0, png(np.ascontiguousarray(CHINA[200:220])), "")  # 20 x 640
+    row = config(interpolation="bicubic", size=32)
+    view = evaluate(record, row).rgb.astype(int)
+    monkeypatch.setattr(image_ops, "MAX_ASPECT", 100)
+    assert np.abs(view - evaluate(record, row).rgb).mean() < 1
+
+
+@pytest.mark.parametrize("load", [train, evaluate])
+def test_a_clip_that_cannot_be_read_is_a_bad_record_with_its_reason(load):
+    broken = Path(__file__).parent / "cases" / "ts_joined_raw_same.ts"
+    record = Record("a/7.ts", 0, broken.read_bytes(), "")
+    with pytest.raises(BadRecord, match="a/7.ts: data are missing at packet 48"):
+        load(record, config("video", frames=4), 0)

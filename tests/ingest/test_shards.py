@@ -3,8 +3,11 @@ import io
 import json
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import cv2
 import pytest
+from PIL import Image
 
 from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.manifest import Shard
@@ -13,6 +16,7 @@ from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, TarMembe
 from omnivore_jax.ingest.shards import ShardReport, digest_of, read_report, write_shard
 from tests.media import depth_map, jpeg, part, png
 
+CASES = Path(__file__).parent.parent / "data" / "cases"
 KINECT = Intrinsics(570.3, 0.095, 0.001)
 
 
@@ -104,3 +108,28 @@ def test_a_report_of_an_earlier_version_is_read(tmp_path):
     )
     path.write_text(path.read_text()[:-9])
     assert read_report(tmp_path, "train-00000") is None
+
+
+def test_one_odd_file_among_clips_is_named_and_the_others_are_taken_in(tmp_path, pack):
+    still = io.BytesIO()
+    Image.fromarray(part(1)).save(still, "WEBP")
+    cases = ["title_not_utf8.avi", "ts_joined_raw_same.ts", "size_changes_midway.webm"]
+    files = {name: (CASES / name).read_bytes() for name in cases} | {"abc.webp": still.getvalue()}
+    items = [Item(id, 0, media) for id, media in zip(files, pack(**files), strict=True)]
+    report = write(tmp_path / "out", items, "video")
+    assert report.labels == {0: 2}
+    reasons = {row["id"]: row["reason"] for row in report.bad}
+    assert set(reasons) == {"ts_joined_raw_same.ts", "abc.webp"}
+    assert "still picture" in reasons["abc.webp"] and "joined" in reasons["ts_joined_raw_same.ts"]
+
+
+@pytest.mark.parametrize("kind", ["image", "rgbd"])
+def test_whatever_a_library_raises_of_a_picture_is_a_row(tmp_path, pack, monkeypatch, kind):
+    def fail(*_):
+        raise UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad tag")
+
+    media, depth = pack(a=jpeg(part(1)), b=png(depth_map(80, 96)))
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    item = Item("0", 0, media, DepthMap(depth, KINECT) if kind == "rgbd" else None)
+    (row,) = write(tmp_path / "out", [item], kind).bad
+    assert row["id"] == "0" and "bad tag" in row["reason"]
