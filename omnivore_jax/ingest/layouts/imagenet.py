@@ -12,6 +12,7 @@ import io
 import os
 import re
 import tarfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def _devkit(truth: bytes, meta: bytes, place: Path) -> tuple[Sequence[str], Mapp
         leaves = [wnids[int(row["ILSVRC2012_ID"])] for row in synsets if not row["num_children"]]
         lines = truth.decode().split()
         return leaves, {number: wnids[int(id)] for number, id in enumerate(lines, 1)}
-    except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (MatReadError, zlib.error, OSError, LookupError, ValueError, TypeError) as error:
         raise UserError(
             f"{TRUTH} and {META} in {place} do not fit each other or cannot be read ({error!r}); "
             f"download {DEVKIT}.tar.gz again"

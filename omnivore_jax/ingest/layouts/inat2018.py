@@ -7,7 +7,6 @@ SRC/categories.json                             where it is there: the names of 
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ class INat2018:
         return list_pictures(source, name_classes(names, source), splits, source, options.val)
 
 
-def _labels(content: Mapping[str, Any], path: Path) -> Labels:
+def _labels(content: Any, path: Path) -> Labels:
     try:
         files = {image["id"]: image["file_name"] for image in content["images"]}
         rows = [(files[row["image_id"]], int(row["category_id"])) for row in content["annotations"]]
