@@ -113,6 +113,16 @@ def test_a_record_that_cannot_be_decoded_is_a_line_only_when_asked(whole, capsys
     assert "train/a/3.jpg in train: its bytes are not those of its sha256" in second
 
 
+def test_damage_between_the_first_and_the_last_frame_of_a_clip_is_a_line(tmp_path, capsys):
+    data = bytearray(clip())
+    data[len(data) // 2 : len(data) // 2 + 200] = b"\xff" * 200
+    prepare("folder", lay(tmp_path / "src", {"a/1.mp4": bytes(data)}), tmp_path / "out")
+    verify(Options(out=str(tmp_path / "out")))
+    capsys.readouterr()
+    [line] = faults(tmp_path / "out", capsys, deep=True)
+    assert "a/1.mp4 in train: frame 36 is damaged" in line
+
+
 def test_all_frames_of_clips_and_both_files_of_depth_are_decoded(tmp_path, capsys):
     prepare("folder", lay(tmp_path / "src", {"a/1.mp4": clip(n=12)}), tmp_path / "video")
     verify(Options(out=str(tmp_path / "video"), deep=True))

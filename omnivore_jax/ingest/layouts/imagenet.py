@@ -83,14 +83,16 @@ def _train(folder: Path) -> Synsets | None:
 
 
 def _val(folder: Path, source: Path) -> Synsets | None:
-    """The validation split; the archive where it is there, as of the training split."""
+    """The validation split; class folders first, because they need no list of labels."""
     archive, pictures = folder / VAL_TAR, folder / "val"
+    synsets = find_synsets(pictures)
+    if synsets is not None:
+        return synsets
     if archive.exists():
         inside = {name.rpartition("/")[2]: member for name, member in members(Archive(archive))}
         return _label(sorted(inside), inside.__getitem__, archive, source)
-    sorted_already = find_synsets(pictures)
-    if sorted_already is not None or not pictures.is_dir():
-        return sorted_already
+    if not pictures.is_dir():
+        return None
     names = sorted(entry.name for entry in os.scandir(pictures) if entry.is_file())
     return _label(names, lambda name: FileBytes(pictures / name), pictures, source)
 

@@ -164,7 +164,7 @@ def _is_positive(text: str) -> bool:
 
 def _parse(row: Row, number: int) -> Entry:
     return Entry(
-        row["path"],
+        os.path.normpath(row["path"]),  # ./1.jpg and 1.jpg are the same file
         intern(row["label"]),
         intern(row.get("split") or "train"),
         row.get("depth", ""),

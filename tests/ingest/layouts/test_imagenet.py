@@ -72,6 +72,9 @@ FORMS = {
     "tars unpacked once": {f"train/{w}.tar": tar(files) for w, files in TRAIN.items()}
     | flat_val()
     | DEVKIT,
+    "class folders beside the archive": train_folders()
+    | sorted_val()
+    | {"ILSVRC2012_img_val.tar": tar(VAL)},
     "Kaggle": train_folders("ILSVRC/Data/CLS-LOC/train")
     | flat_val("ILSVRC/Data/CLS-LOC/val")
     | KAGGLE,

@@ -81,7 +81,7 @@ REFUSALS = {
     "an empty label": ("path,label\npictures/0.jpg,\n", "row 1, column label: it is empty"),
     "an empty path": ("path,label\n,a\n", "row 1, column path: it is empty"),
     "a file twice": (
-        "path,label\npictures/1.jpg,a\npictures/0.jpg,a\npictures/1.jpg,b\n",
+        "path,label\npictures/1.jpg,a\npictures/0.jpg,a\n./pictures//1.jpg,b\n",
         "row 3, column path: pictures/1.jpg is in row 1 too",
     ),
     "another split": (
