@@ -170,7 +170,8 @@ def _devkit(truth: bytes, meta: bytes, place: Path) -> tuple[Sequence[str], Mapp
 def _solution(source: Path) -> tuple[Sequence[str], Mapping[int, str]]:
     """Kaggle's list: a picture, then "WNID box" for every object; all of them are of one synset."""
     numbers: dict[int, str] = {}
-    with (source / SOLUTION).open(newline="") as file:
+    # What is no text becomes a row that is not understood.
+    with (source / SOLUTION).open(newline="", encoding="utf-8", errors="replace") as file:
         for line, row in enumerate(csv.reader(file), 1):
             match = PICTURE.fullmatch(f"{row[0]}.JPEG") if len(row) == 2 else None
             wnid = row[1].split(" ")[0] if match else ""
@@ -182,5 +183,5 @@ def _solution(source: Path) -> tuple[Sequence[str], Mapping[int, str]]:
                     "ILSVRC2012_val_NUMBER,nXXXXXXXX BOX; download it again"
                 )
     mapping = source / MAPPING
-    lines = mapping.read_text().splitlines() if mapping.exists() else []
+    lines = mapping.read_text("utf-8", "replace").splitlines() if mapping.exists() else []
     return sorted({*numbers.values(), *(line.split(" ")[0] for line in lines if line)}), numbers

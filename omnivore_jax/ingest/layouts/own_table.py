@@ -220,7 +220,11 @@ def _classes(entries: Sequence[Entry], path: Path) -> tuple[tuple[str, ...], dic
 def _given_classes(
     used: Mapping[str, Entry], given: Path, path: Path
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    names = tuple(filter(None, map(str.strip, given.read_text(encoding="utf-8").splitlines())))
+    try:
+        lines = given.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{given} is no text ({error}); save it in UTF-8") from error
+    names = tuple(filter(None, map(str.strip, lines)))
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{given} has the class {twice!r} twice; remove one")

@@ -147,6 +147,10 @@ REFUSALS = {
         flat_val() | KAGGLE | {"LOC_val_solution.csv": "ImageId,PredictionString\nx,y\n"},
         "line 2 is 'x,y', not ILSVRC2012_val_NUMBER",
     ),
+    "Kaggle's list is no text": (
+        flat_val() | KAGGLE | {"LOC_val_solution.csv": b"ImageId,PredictionString\n\xff\xfe,y\n"},
+        "line 2 is .* not ILSVRC2012_val_NUMBER",
+    ),
     "an empty synset": (
         train_folders() | {"train/n09999999/readme.txt": b"x"},
         "1 synsets without pictures in train, one is n09999999",

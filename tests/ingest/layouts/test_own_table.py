@@ -129,6 +129,8 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
     assert "which --kind=rgbd needs" in refusal("manifest", tmp_path, kind="rgbd")
     lay(tmp_path, {"classes.txt": "cat\nbird\n"})
     assert "row 4, column label: 'dog' is none of the 2 classes" in refusal("manifest", tmp_path)
+    lay(tmp_path, {"classes.txt": b"\xff"})
+    assert "classes.txt is no text" in refusal("manifest", tmp_path)
     assert "has neither of manifest.csv and manifest" in refusal("manifest", tmp_path / "pictures")
 
 
