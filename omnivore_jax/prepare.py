@@ -1,14 +1,26 @@
-"""Turns folders of your own files into a dataset to train from.
+"""Turns folders of your own files, or a published dataset, into a dataset to train from.
 
     python -m omnivore_jax.prepare folder --src=DIR --out=DIR [--val=0.1]
         [--kind=auto|image|video|rgbd] [--shard=i/n]
-    python -m omnivore_jax.prepare verify --out=DIR
+    python -m omnivore_jax.prepare DATASET --src=DIR --out=DIR [--shard=i/n]
+    python -m omnivore_jax.prepare manifest --src=TABLE --out=DIR [--val=0.1] [--kind=...]
+    python -m omnivore_jax.prepare verify --out=DIR [--deep]
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/...): pictures (JPEG, PNG),
-clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png; more
-ways in docs/data.md). Files are stored as they are. Files that cannot be read are left out and
-listed in OUT/bad_files.jsonl. Stopped, it goes on where it was when started again; on several
-machines give each its --shard (0/4, 1/4, ...). `verify` checks every byte again.
+clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png).
+DATASET reads a published dataset as it is downloaded:
+
+    imagenet      ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or unpacked
+    imagenet21k   nXXXXXXXX.tar or nXXXXXXXX/, or fall11_whole.tar; no validation split: --val
+    inat2018      train2018.json, val2018.json, train_val2018/
+    pets          images/, annotations/
+    places365     the lists of Places365-Standard, data_large/ and val_large/ (or 256)
+
+`manifest` reads a CSV or Parquet table of your own files: path, label[, split][, depth[, fx,
+baseline]]. All layouts are in docs/data.md. Files are stored as they are. Files that cannot be
+read are left out and listed in OUT/bad_files.jsonl. Stopped, it goes on where it was when started
+again; on several machines give each its --shard (0/4, 1/4, ...). `verify` checks every byte again,
+the labels, and that no file is in two splits; --deep decodes every record too.
 """
 
 import json
@@ -26,10 +38,13 @@ from absl import flags
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
+from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
+from omnivore_jax.ingest.faults import find_record_faults, find_row_faults
 from omnivore_jax.ingest.layouts.base import LayoutOptions
+from omnivore_jax.ingest.layouts.official import differences
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
@@ -37,6 +52,8 @@ from omnivore_jax.ingest.verify import check_shards
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
+MAX_FAULTS = 100
+"""Faults that `verify` says one by one."""
 
 
 def _flag(default: Any, help: str, **limits: Any) -> Any:
@@ -47,7 +64,7 @@ def _flag(default: Any, help: str, **limits: Any) -> Any:
 class Options:
     """What `prepare` is asked for; each field is the flag of its name."""
 
-    src: str = _flag("", "Folder of the class folders.")
+    src: str = _flag("", "Folder of the class folders or of the download.")
     out: str = _flag("", "Folder of the prepared dataset: DATA_ROOT/NAME.")
     kind: str = _flag("auto", "What the files are.", enum_values=["auto", *KINDS])
     val: float = _flag(
@@ -67,6 +84,7 @@ class Options:
     )
     depth_scale: float = _flag(0.001, "Metres in one unit of the depth maps.", lower_bound=0.0)
     depth_rotated: bool = _flag(False, "Rotate the bits back: SUN RGB-D in true metres.")
+    deep: bool = _flag(False, "verify: decode every record, every frame of a clip.")
     overwrite: bool = _flag(False, "Replace another dataset in --out.")
     json: bool = _flag(False, "Print the summary as JSON.")
 
@@ -88,8 +106,11 @@ def main(argv: Sequence[str]) -> None:
     names = [*LAYOUTS, "verify"]
     if len(argv) != 2 or argv[1] not in names:
         asked = " ".join(argv[1:]) or "nothing"
-        uses = ", ".join(f"{name} --src=DIR --out=DIR" for name in LAYOUTS)
-        raise UserError(f"cannot prepare {asked}; use: {uses}, or: verify --out=DIR")
+        uses = ", ".join(LAYOUTS)
+        raise UserError(
+            f"cannot prepare {asked}; use one of {uses}, with --src=DIR --out=DIR, or: verify "
+            "--out=DIR"
+        )
     options = Options(
         **{option.name: getattr(flags.FLAGS, option.name) for option in fields(Options)}
     )
@@ -103,11 +124,36 @@ def main(argv: Sequence[str]) -> None:
 
 
 def verify(options: Options) -> None:
-    """Compares the sha256 of every shard of a prepared dataset with the manifest's."""
+    """Looks for all that is wrong with a prepared dataset, and says it line by line.
+
+    Raises:
+        UserError: faults were found; the last line counts them.
+
+    """
     folder = Path(_folder(options, "out"))
-    counts = check_shards(folder)
-    summary = json.dumps({"ok": True, "splits": counts})
-    print(summary if options.json else f"{folder} is whole: {counts}")
+    whole = manifest.read(folder)
+    counts = {split: whole.count(split) for split in whole.splits}
+    faults: list[str] = []
+    try:
+        check_shards(folder)
+    except UserError as error:
+        faults += error.args
+    faults += find_row_faults(folder, whole)
+    if options.deep:
+        with _progress(sum(counts.values())) as advance:
+            faults += find_record_faults(folder, whole, options.threads, advance)
+    layout = str(whole.origin.get("by", "")).rpartition(" ")[2]
+    said = differences(layout, len(whole.classes), counts)
+    if options.json:
+        print(json.dumps({"ok": not faults, "splits": counts, "official": said, "faults": faults}))
+    else:
+        print("\n".join([f"{folder} holds {counts}", *said]))
+    if faults:
+        more = [f"... and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+        count = f"{folder} has {len(faults)} faults; see the lines above"
+        raise UserError(*faults[:MAX_FAULTS], *more, count)
+    if not options.json:
+        print(f"{folder} is whole")
 
 
 def prepare(layout: str, options: Options) -> None:
@@ -118,19 +164,26 @@ def prepare(layout: str, options: Options) -> None:
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
     wishes = LayoutOptions(options.kind, options.val, depth)
     result = preparation.prepare(layout, source, out, wishes, work, _progress)
-    summary = figures(out, result) | {"seconds": round(time.monotonic() - began, 1)}
+    sums = figures(out, result)
+    said: list[str] = []
+    if not sums["shards_missing"]:
+        said = differences(layout, sums["classes"], sums["splits"])
+    summary = sums | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
-        print(json.dumps(summary))
+        print(json.dumps(summary | {"official": said}))
         return
     from rich.console import Console
 
     Console(highlight=False).print(class_table(result))
-    print("\n".join(sentences(summary, result)))
+    print("\n".join(sentences(summary, result) + said))
 
 
 def _folder(options: Options, key: str) -> str:
     if not getattr(options, key):
-        whose = {"src": "that holds the class folders", "out": "of the prepared dataset"}
+        whose = {
+            "src": "that holds the class folders or the download",
+            "out": "of the prepared dataset",
+        }
         raise UserError(f"--{key} is missing; give the folder {whose[key]}")
     check_local(getattr(options, key), f"--{key}")
     return getattr(options, key)

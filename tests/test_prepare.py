@@ -190,6 +190,8 @@ def test_verify_finds_a_flipped_bit(pictures, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         "ok": True,
         "splits": {"train": 18},
+        "official": [],
+        "faults": [],
     }
     path = out / "train-00002.arrayrecord"
     data = bytearray(path.read_bytes())
@@ -324,7 +326,7 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
         ("--help",),
         ("folder", f"--src={pictures}", f"--out={tmp_path}/out", "--json"),
         ("folder", f"--src={pictures}", f"--out={tmp_path}/out2", "--val=2"),
-        ("imagenet", "--src=x", "--out=y"),
+        ("imagnet", "--src=x", "--out=y"),
     ]
     with ThreadPoolExecutor(2) as pool:
         helped, whole, beyond, unknown = pool.map(lambda flags: call(*flags), asked)
@@ -342,5 +344,11 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
     assert (
         unknown.returncode == 2
         and unknown.stderr.count("\n") == 1
-        and "cannot prepare imagenet" in unknown.stderr
+        and "cannot prepare imagnet; use one of folder, imagenet, " in unknown.stderr
     )
+
+
+def test_the_summary_says_what_a_published_dataset_lacks(tmp_path, capsys):
+    lay(tmp_path / "src", {"train/n00000004/n00000004_1.JPEG": jpeg(part(1))})
+    command.prepare("imagenet", Options(str(tmp_path / "src"), str(tmp_path / "out")))
+    assert "train has 1 of the official 1,281,167" in capsys.readouterr().out.splitlines()

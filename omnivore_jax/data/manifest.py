@@ -82,18 +82,28 @@ def check_files(folder: Path, manifest: Manifest, split: str, *, content: bool =
 
     """
     for shard in manifest.splits.get(split, ()):
-        path = folder / shard.file
-        size = path.stat().st_size if path.exists() else None
-        if size is None:
-            raise UserError(
-                f"{path} is missing, {folder / FILE} lists it; copy it again or prepare the "
-                "dataset again"
-            )
-        if size != shard.bytes or (content and files.sha256(path) != shard.sha256):
-            raise UserError(
-                f"{path} is damaged: {size} bytes that are not the {shard.bytes} listed in "
-                f"{folder / FILE}; copy it again, or delete it and run prepare again"
-            )
+        check_shard(folder, shard, content=content)
+
+
+def check_shard(folder: Path, shard: Shard, *, content: bool = False) -> None:
+    """Checks that a shard is there and as long as listed; if `content`, its sha256.
+
+    Raises:
+        UserError: it is missing or damaged.
+
+    """
+    path = folder / shard.file
+    size = path.stat().st_size if path.exists() else None
+    if size is None:
+        raise UserError(
+            f"{path} is missing, {folder / FILE} lists it; copy it again or prepare the "
+            "dataset again"
+        )
+    if size != shard.bytes or (content and files.sha256(path) != shard.sha256):
+        raise UserError(
+            f"{path} is damaged: {size} bytes that are not the {shard.bytes} listed in "
+            f"{folder / FILE}; copy it again, or delete it and run prepare again"
+        )
 
 
 def _parse(content: Any, path: Path) -> Manifest:

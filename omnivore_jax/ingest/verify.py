@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnivore_jax.core import files
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.sample import BadRecord, Dataset
 
@@ -22,12 +23,18 @@ def check_shards(folder: Path) -> dict[str, int]:
     """Compares the sha256 of every shard with the manifest's; returns the samples of each split.
 
     Raises:
-        UserError: a shard is missing or damaged.
+        UserError: shards are missing or damaged, a line for each.
 
     """
     whole = manifest.read(folder)
-    for split in whole.splits:
-        manifest.check_files(folder, whole, split, content=True)
+    mistakes: list[str] = []
+    for shard in (shard for shards in whole.splits.values() for shard in shards):
+        try:
+            manifest.check_shard(folder, shard, content=True)
+        except UserError as mistake:
+            mistakes += mistake.args
+    if mistakes:
+        raise UserError(*mistakes)
     return {split: whole.count(split) for split in whole.splits}
 
 

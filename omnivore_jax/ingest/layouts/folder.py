@@ -10,7 +10,6 @@ SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
 SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
+from omnivore_jax.ingest.layouts.holdout import hold_out
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 CLIPS = frozenset(
@@ -101,7 +101,9 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
     classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
     names = Names(kind, classes, splits, depth, has_splits, ignored)
     _check(names, source)
-    return _with_val(names, val) if val else names
+    if not val:
+        return names
+    return replace(names, splits=hold_out(splits["train"], names.class_of, val))
 
 
 def _maker(source: Path, names: Names, defaults: Intrinsics) -> Callable[[str], Item]:
@@ -244,22 +246,3 @@ def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
     if f"{stem}.png" in there or len(there) != 1:  # of several, none is taken by chance
         return there.get(f"{stem}.png")
     return next(iter(there.values()))
-
-
-def _with_val(names: Names, val: float) -> Names:
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for id in names.splits["train"]:
-        by_class[names.class_of(id)].append(id)
-    chosen: set[str] = set()
-    for ids in by_class.values():
-        if len(ids) > 1:  # at least one to learn from and one to test with
-            count = min(max(round(val * len(ids)), 1), len(ids) - 1)
-            chosen.update(sorted(ids, key=_hash)[:count])
-    train = [id for id in names.splits["train"] if id not in chosen]
-    validation = [id for id in names.splits["train"] if id in chosen]
-    return replace(names, splits={"train": train, "val": validation})
-
-
-def _hash(id: str) -> bytes:
-    # Of the name alone, so that a sample keeps its split when others are added.
-    return hashlib.blake2b(id.encode(errors="surrogateescape")).digest()

@@ -4,5 +4,19 @@ from collections.abc import Mapping
 
 from omnivore_jax.ingest.layouts.base import Layout
 from omnivore_jax.ingest.layouts.folder import ClassFolders
+from omnivore_jax.ingest.layouts.imagenet import ImageNet
+from omnivore_jax.ingest.layouts.imagenet21k import ImageNet21K
+from omnivore_jax.ingest.layouts.inat2018 import INat2018
+from omnivore_jax.ingest.layouts.own_table import OwnTable
+from omnivore_jax.ingest.layouts.pets import Pets
+from omnivore_jax.ingest.layouts.places365 import Places365
 
-LAYOUTS: Mapping[str, Layout] = {"folder": ClassFolders()}
+LAYOUTS: Mapping[str, Layout] = {
+    "folder": ClassFolders(),
+    "imagenet": ImageNet(),
+    "imagenet21k": ImageNet21K(),
+    "inat2018": INat2018(),
+    "pets": Pets(),
+    "places365": Places365(),
+    "manifest": OwnTable(),
+}
