@@ -1,6 +1,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -24,6 +25,14 @@ time.sleep(0.25)  # saves; a further signal would be counted
 sys.exit(int(codes[-1]))
 """
 
+HEED = """
+import os, signal, sys
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Undoes what tests that run behind nohup or & inherit: bash cannot trap what is ignored."""
+
 
 @pytest.fixture
 def supervise(tmp_path):
@@ -34,21 +43,14 @@ def supervise(tmp_path):
     def start(codes):
         (tmp_path / "codes").write_text(codes)
         return subprocess.Popen(
-            ["bash", "launch/supervise.sh", str(tmp_path)],
+            [sys.executable, "-c", HEED, "bash", "launch/supervise.sh", str(tmp_path)],
             env=os.environ | {"PYTHON": str(tmp_path / "python")},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_heed_signals,
         )
 
     return start
-
-
-def _heed_signals():
-    """Undoes what tests that run behind nohup or & inherit: bash cannot trap what is ignored."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def starts_of(folder, number):
