@@ -12,7 +12,7 @@ def baseline(name: str, mixture: str = "in21k") -> ConfigDict:
     """The first row, under the name of another."""
     config = swin_b.get_config(mixture)
     config.name = f"ablation-{name}"
-    config.train.epochs = EPOCHS
+    config.update({"train": {"epochs": EPOCHS}})
     set_ratios(config, RATIOS)
     return config
 
@@ -20,6 +20,6 @@ def baseline(name: str, mixture: str = "in21k") -> ConfigDict:
 def set_ratios(config: ConfigDict, ratios: str) -> None:
     """Sets the passes of each dataset in an epoch: IN21K-IN1K-K400-SUN, of those that are there."""
     names = ("imagenet21k", "imagenet", "kinetics400", "sunrgbd")
-    for name, ratio in zip(names, ratios.split("-"), strict=True):
-        if name in config.data:
-            config.data[name].ratio = float(ratio)
+    passes = dict(zip(names, map(float, ratios.split("-")), strict=True))
+    there = config.to_dict()["data"]
+    config.update({"data": {name: {"ratio": passes[name]} for name in names if name in there}})

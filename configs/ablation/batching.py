@@ -10,5 +10,5 @@ from configs.ablation.base import baseline
 
 def get_config() -> ConfigDict:
     config = baseline("mixed")
-    config.train.batching = "mixed"
+    config.update({"train": {"batching": "mixed"}})
     return config

@@ -13,5 +13,5 @@ from configs.ablation.base import baseline
 def get_config() -> ConfigDict:
     config = baseline("finetuned", mixture="in1k")
     config.init_from = "runs/swin_b-in21k_alone"
-    config.train.epochs = 100.0  # P 4.3
+    config.update({"train": {"epochs": 100.0}})  # P 4.3
     return config

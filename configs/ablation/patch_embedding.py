@@ -10,5 +10,6 @@ from configs.ablation.base import baseline
 
 def get_config() -> ConfigDict:
     config = baseline("rgbd_conv")
-    config.model.depth_embed = "separate"  # C: the default of the released option `rgbd`
+    # C: the default of the released option `rgbd`
+    config.update({"model": {"depth_embed": "separate"}})
     return config
