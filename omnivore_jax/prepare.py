@@ -1,14 +1,20 @@
-"""Turns folders of your own files into a dataset to train from.
+"""Turns folders of your own files, and downloads of datasets, into a dataset to train from.
 
     python -m omnivore_jax.prepare folder --src=DIR --out=DIR [--val=0.1]
         [--kind=auto|image|video|rgbd] [--shard=i/n]
+    python -m omnivore_jax.prepare kinetics400|kinetics600|ssv2|epic100|ucf101 --src=DIR --out=DIR
+        [--short_side=256] [--max_missing=0.2] [--fold=1] [--shard=i/n]
     python -m omnivore_jax.prepare verify --out=DIR
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/...): pictures (JPEG, PNG),
 clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png; more
-ways in docs/data.md). Files are stored as they are. Files that cannot be read are left out and
-listed in OUT/bad_files.jsonl. Stopped, it goes on where it was when started again; on several
-machines give each its --shard (0/4, 1/4, ...). `verify` checks every byte again.
+ways in docs/data.md). The others read a download of the dataset of their name as it was released,
+archives extracted (docs/data.md). Files are stored as they are, or smaller with --short_side: clips
+as H.264 with a key frame every 12 frames, which are decoded fast at any place. Files that cannot be
+read are left out and listed in OUT/bad_files.jsonl, those that a list names and that are not there
+in OUT/missing_files.jsonl. Stopped, it goes on where it was when started again; on several machines
+give each its --shard (0/4, 1/4, ...), for example by launch/prepare_slurm.sbatch. `verify` checks
+every byte again.
 """
 
 import json
@@ -35,6 +41,8 @@ from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
 from omnivore_jax.ingest.verify import check_shards
 
+SMALLEST = 16
+"""Pixels of a short side that video encoders take."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -47,7 +55,7 @@ def _flag(default: Any, help: str, **limits: Any) -> Any:
 class Options:
     """What `prepare` is asked for; each field is the flag of its name."""
 
-    src: str = _flag("", "Folder of the class folders.")
+    src: str = _flag("", "Folder of the class folders, or of the download.")
     out: str = _flag("", "Folder of the prepared dataset: DATA_ROOT/NAME.")
     kind: str = _flag("auto", "What the files are.", enum_values=["auto", *KINDS])
     val: float = _flag(
@@ -56,6 +64,18 @@ class Options:
         lower_bound=0.0,
         upper_bound=0.9,
     )
+    short_side: int = _flag(
+        0,
+        "Pixels at which pictures and clips are encoded again, if larger; 0: as they are.",
+        lower_bound=0,
+    )
+    max_missing: float = _flag(
+        0.2,
+        "Share of the samples in the lists of a download whose files may be missing.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    fold: int = _flag(1, "Split of UCF101.", lower_bound=1, upper_bound=3)
     shard: str = _flag("0/1", "i/n: make every n-th shard from the i-th on (0 to n - 1).")
     rows: int = _flag(0, "Samples of a shard; 0: by kind and number of samples.", lower_bound=0)
     threads: int = _flag(os.cpu_count() or 1, "Files that are read at once.", lower_bound=1)
@@ -114,9 +134,15 @@ def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
     source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
     began = time.monotonic()
-    work = Work(_machine(options.shard), options.rows, options.threads, options.overwrite)
+    work = Work(
+        _machine(options.shard),
+        options.rows,
+        options.threads,
+        options.overwrite,
+        _even(options.short_side),
+    )
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
-    wishes = LayoutOptions(options.kind, options.val, depth)
+    wishes = LayoutOptions(options.kind, options.val, depth, options.max_missing, options.fold)
     result = preparation.prepare(layout, source, out, wishes, work, _progress)
     summary = figures(out, result) | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
@@ -130,7 +156,10 @@ def prepare(layout: str, options: Options) -> None:
 
 def _folder(options: Options, key: str) -> str:
     if not getattr(options, key):
-        whose = {"src": "that holds the class folders", "out": "of the prepared dataset"}
+        whose = {
+            "src": "that holds the class folders or the download",
+            "out": "of the prepared dataset",
+        }
         raise UserError(f"--{key} is missing; give the folder {whose[key]}")
     check_local(getattr(options, key), f"--{key}")
     return getattr(options, key)
@@ -141,6 +170,15 @@ def _machine(text: str) -> tuple[int, int]:
     if not (index.isdigit() and machines.isdigit() and int(index) < int(machines)):
         raise UserError(f"--shard={text}; use i/n with i from 0 to n - 1, for example 0/4")
     return int(index), int(machines)
+
+
+def _even(short_side: int) -> int:
+    if short_side and (short_side % 2 or short_side < SMALLEST):
+        raise UserError(
+            f"--short_side={short_side}; give an even number from {SMALLEST} on, for example 256, "
+            "or 0 to store files as they are"
+        )
+    return short_side
 
 
 @contextmanager

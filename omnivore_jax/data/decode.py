@@ -101,20 +101,32 @@ class Clip:
             DecodeError: a wanted frame cannot be decoded.
 
         """
+        found = dict(self.each_frame(indices, each))
+        return np.stack([found[index] for index in indices])
+
+    def each_frame(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Decodes as `frames` does, but gives index and frame once each, in the order of display.
+
+        One frame is in memory at a time.
+        """
         wanted = {self._pts[index]: index for index in indices}
-        found: dict[int, np.ndarray] = {}
+        missing = set(wanted.values())
         try:
             for pts, frame in self._decode(self._start(min(wanted))):
-                if pts in wanted:
+                if pts in wanted and wanted[pts] in missing:
                     if frame.is_corrupt:
                         raise DecodeError(f"frame {wanted[pts]} is damaged")
-                    found[wanted[pts]] = each(_upright(frame))
-                    if len(found) == len(wanted):
-                        return np.stack([found[index] for index in indices])
+                    yield wanted[pts], each(_upright(frame))
+                    missing.remove(wanted[pts])
+                    if not missing:
+                        return
         except av.error.FFmpegError as error:
             raise DecodeError(_reason(error)) from error
-        missing = min(set(wanted.values()) - found.keys())
-        raise DecodeError(f"frame {missing} of {len(self)} cannot be decoded")
+        raise DecodeError(f"frame {min(missing)} of {len(self)} cannot be decoded")
 
     @cached_property
     def _packet_pts(self) -> list[int | None]:
