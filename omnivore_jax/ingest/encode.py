@@ -165,7 +165,7 @@ def _smaller_picture(data: bytes, short_side: int) -> bytes:
         return data
     size = (round(width * scale), round(height * scale))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(
+    _, content = cv2.imencode(
         ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
-    return encoded.tobytes()
+    return content.tobytes()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omnivore_jax.ingest.layouts.base import Item, LayoutOptions, Listing
-from omnivore_jax.ingest.layouts.listed import (
+from omnivore_jax.ingest.layouts.lists import (
     Entry,
     check_missing,
     check_options,
@@ -71,21 +71,21 @@ class EpicKitchens:
         spans = {action.id: action for split in actions.values() for action in split}
         files = list_files(source)
         labels = {pair: label for label, pair in enumerate(pairs)}
-        listed = {
+        entries = {
             split: (Entry(action.id, labels[action.pair]) for action in rows)
             for split, rows in actions.items()
         }
-        chosen = select(listed, lambda id: spans[id].video in files.clips)
-        check_missing(chosen, source, files, options.max_missing)
+        selection = select(entries, lambda id: spans[id].video in files.clips)
+        check_missing(selection, source, files, options.max_missing)
 
         def item(id: str) -> Item:
             _, video, start, end, _ = spans[id]
             media = ClipSpan(source / files.clips[video], start, end)
-            return Item(id, chosen.labels[id], media, edits=("span", start, end))
+            return Item(id, selection.labels[id], media, edits=("span", start, end))
 
         classes = tuple(map(names.of, pairs))
-        counts = left_out(files, chosen.repeats)
-        return Listing("video", classes, chosen.splits, item, counts, chosen.missing)
+        counts = left_out(files, selection.repeats)
+        return Listing("video", classes, selection.splits, item, counts, selection.missing)
 
 
 def seconds(timestamp: str) -> float:
@@ -109,7 +109,7 @@ class _Names(NamedTuple):
             _key_of(annotations.with_name(f"EPIC_100_{part}_classes.csv"))
             for part in ("verb", "noun")
         )
-        return cls(verbs, nouns, tuple(_released(annotations.with_name(RELEASED), verbs, nouns)))
+        return cls(verbs, nouns, tuple(_model_pairs(annotations.with_name(RELEASED), verbs, nouns)))
 
     def of(self, pair: Pair) -> str:
         verb, noun = pair
@@ -142,7 +142,7 @@ def _key_of(path: Path) -> dict[int, str]:
         return {int(row["id"]): row["key"] for row in rows_of(path, ("id", "key"))}
 
 
-def _released(path: Path, verbs: Mapping[int, str], nouns: Mapping[int, str]) -> Iterator[Pair]:
+def _model_pairs(path: Path, verbs: Mapping[int, str], nouns: Mapping[int, str]) -> Iterator[Pair]:
     """The pairs of the released models, lines "verb,noun"."""
     if not path.exists() or not verbs or not nouns:
         return

@@ -20,7 +20,7 @@ from pathlib import Path
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.folder import ClassFolders
-from omnivore_jax.ingest.layouts.listed import (
+from omnivore_jax.ingest.layouts.lists import (
     Entry,
     check_options,
     clip_listing,
@@ -54,7 +54,7 @@ class Kinetics:
                 f"{what_is_there(found.parent)}: add it"
             )
         if all(map(_is_release, lists.values())):
-            return _released(source, lists, options)
+            return _release(source, lists, options)
         return _path_lists(source, lists, options)
 
 
@@ -96,19 +96,19 @@ def _class_folders(source: Path, options: LayoutOptions) -> Listing:
     return ClassFolders().list(source, replace(options, kind="video"))
 
 
-def _released(source: Path, lists: Mapping[str, Path], options: LayoutOptions) -> Listing:
+def _release(source: Path, lists: Mapping[str, Path], options: LayoutOptions) -> Listing:
     # Of the annotations, not of the clips that are there: labels do not move as clips decay.
     names = {row["label"] for path in lists.values() for row in rows_of(path, COLUMNS)}
     labels = {name: label for label, name in enumerate(sorted(names))}
 
-    def entries(path: Path) -> Iterator[Entry]:
+    def entries_of(path: Path) -> Iterator[Entry]:
         for row in rows_of(path, COLUMNS):
             with reading(path):
                 entry = Entry(file_name(row), labels[row["label"]])
             yield entry
 
-    listed = {split: entries(lists[split]) for split in LISTS}
-    return clip_listing(source, sorted(names), listed, options)
+    lines = {split: entries_of(lists[split]) for split in LISTS}
+    return clip_listing(source, sorted(names), lines, options)
 
 
 def _path_lists(source: Path, lists: Mapping[str, Path], options: LayoutOptions) -> Listing:
@@ -116,10 +116,10 @@ def _path_lists(source: Path, lists: Mapping[str, Path], options: LayoutOptions)
     for path in lists.values():
         for file, label in _lines(path):
             folders.setdefault(label, set()).add(file.rpartition("/")[0].rpartition("/")[2])
-    listed = {
+    lines = {
         split: (Entry(stem(file), label) for file, label in _lines(lists[split])) for split in LISTS
     }
-    return clip_listing(source, _class_names(folders), listed, options)
+    return clip_listing(source, _class_names(folders), lines, options)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, int]]:

@@ -147,8 +147,8 @@ def _part(video: _Video, zero: int, span: ClipSpan, seconds: float) -> _Part:
 def _until(video: _Video, last: float) -> Iterator[av.Packet]:
     """The packets to the last that may be shown before `last`: none is shown before its dts."""
     for packet in video.packets():
-        decoded = packet.dts if packet.dts is not None else _time(packet)
-        if decoded >= last:
+        earliest = packet.dts if packet.dts is not None else _time(packet)
+        if earliest >= last:
             return
         yield packet
 
@@ -164,15 +164,15 @@ def _encode(part: _Part) -> bytes:
         raise DecodeError("the file does not say when its frames are shown")
     stream = part.video.stream
     unit = float(stream.time_base or 1)
-    shown = np.asarray([times[index] for index in inside]) * unit
-    copied = stream.codec_context.name in COPIES
-    piece = _copy(part, "mp4" if copied else "matroska")
-    if copied and len(inside) == len(times):
+    seconds = np.asarray([times[index] for index in inside]) * unit
+    fits_mp4 = stream.codec_context.name in COPIES
+    piece = _copy(part, "mp4" if fits_mp4 else "matroska")
+    if fits_mp4 and len(inside) == len(times):
         return piece
     clip = Clip(piece)
     if len(clip) != len(times):
         raise DecodeError(f"{len(times)} frames are stored, {len(clip)} can be told apart")
-    return encode_clip(clip, inside, shown, quality=QUALITY)
+    return encode_clip(clip, inside, seconds, quality=QUALITY)
 
 
 def _is_untimed(part: _Part) -> bool:

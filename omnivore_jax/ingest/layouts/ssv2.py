@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
-from omnivore_jax.ingest.layouts.listed import (
+from omnivore_jax.ingest.layouts.lists import (
     Entry,
     check_options,
     clip_listing,
@@ -32,8 +32,8 @@ class SomethingSomething:
         check_options(options, "Something-Something v2")
         paths = {name: _find(source, name) for name in ("labels", *SPLITS.values())}
         labels = _labels(paths["labels"])
-        listed = {split: _entries(paths[name], labels) for split, name in SPLITS.items()}
-        return clip_listing(source, list(labels), listed, options)
+        entries = {split: _entries(paths[name], labels) for split, name in SPLITS.items()}
+        return clip_listing(source, list(labels), entries, options)
 
 
 def _find(source: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
-from omnivore_jax.ingest.layouts.listed import (
+from omnivore_jax.ingest.layouts.lists import (
     Entry,
     check_options,
     clip_listing,
@@ -37,8 +37,8 @@ class Ucf101:
             for name in names
         )
         labels = _labels(classes)
-        listed = {"train": _entries(train, labels), "val": _entries(test, labels)}
-        return clip_listing(source, list(labels), listed, options)
+        entries = {"train": _entries(train, labels), "val": _entries(test, labels)}
+        return clip_listing(source, list(labels), entries, options)
 
 
 def _labels(path: Path) -> dict[str, int]:

@@ -1,9 +1,13 @@
+import json
+
 import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.kinetics import Kinetics
+from omnivore_jax.prepare import Options
+from omnivore_jax.prepare import prepare as command
 from tests.ingest.downloads import lay, names_in, prepare_clips
 from tests.media import clip
 
@@ -63,6 +67,18 @@ def test_the_release_is_prepared_and_what_has_decayed_is_named(tmp_path):
     assert samples == SAMPLES
     assert names_in(out / "missing_files.jsonl") == ["gone_a_b-cd_000007_000017"]
     assert manifest.read(out).origin["missing_files"] == 1
+
+
+def test_the_command_names_the_first_that_are_missing(tmp_path, capsys):
+    source, out = lay(tmp_path / "src", RELEASE), tmp_path / "out"
+    command("kinetics400", Options(str(source), str(out)))
+    said = capsys.readouterr().out
+    assert f"1 listed files are missing (gone_a_b-cd_000007_000017): {out}/missing_files" in said
+    command("kinetics400", Options(str(source), str(out), json=True))
+    assert json.loads(capsys.readouterr().out)["missing_files"] == 1
+    lay(source, {"train/gone_a_b-cd_000007_000017.mp4": clip(n=15)})
+    command("kinetics400", Options(str(source), str(out), overwrite=True))
+    assert manifest.read(out).count("train") == 5 and not (out / "missing_files.jsonl").exists()
 
 
 def test_clips_in_class_folders_are_the_same_samples_and_replacements_come_first(tmp_path):

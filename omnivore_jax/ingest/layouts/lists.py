@@ -142,7 +142,7 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
         yield from reader
 
 
-def select(listed: Mapping[str, Iterable[Entry]], is_there: Callable[[str], bool]) -> Selection:
+def select(entries: Mapping[str, Iterable[Entry]], is_there: Callable[[str], bool]) -> Selection:
     """Tells the samples whose files are there from those whose are not, split by split.
 
     A name that comes again, in any split, counts once, where it came first.
@@ -151,9 +151,9 @@ def select(listed: Mapping[str, Iterable[Entry]], is_there: Callable[[str], bool
     labels: dict[str, int] = {}
     missing: dict[str, None] = {}
     repeats = 0
-    for split, entries in listed.items():
+    for split, rows in entries.items():
         splits[split] = []
-        for id, label in entries:
+        for id, label in rows:
             if id in labels or id in missing:
                 repeats += 1
             elif is_there(id):
@@ -164,7 +164,7 @@ def select(listed: Mapping[str, Iterable[Entry]], is_there: Callable[[str], bool
     return Selection(splits, labels, list(missing), repeats)
 
 
-def check_missing(chosen: Selection, source: Path, files: Files, budget: float) -> None:
+def check_missing(selection: Selection, source: Path, files: Files, budget: float) -> None:
     """Refuses a download of which too much is missing.
 
     `budget`: the share of the samples that may be.
@@ -173,11 +173,11 @@ def check_missing(chosen: Selection, source: Path, files: Files, budget: float) 
         UserError: more is missing, or all of it.
 
     """
-    total = len(chosen.labels) + len(chosen.missing)
+    total = len(selection.labels) + len(selection.missing)
     if not total:
         raise UserError(f"--src={source}: its lists name no clips; download them again")
-    first = f"the first is {chosen.missing[0]}" if chosen.missing else ""
-    if not chosen.labels:
+    first = f"the first is {selection.missing[0]}" if selection.missing else ""
+    if not selection.labels:
         there = f"{len(files.clips)} other clips" if files.clips else "no clips"
         if files.archives:
             there += f", but {len(files.archives)} archives ({files.archives[0]}): extract them"
@@ -185,12 +185,12 @@ def check_missing(chosen: Selection, source: Path, files: Files, budget: float) 
             f"--src={source} has none of the {total} clips that its lists name, {first}; it has "
             f"{there}; give the folder that holds lists and clips"
         )
-    share = len(chosen.missing) / total
+    share = len(selection.missing) / total
     if share > budget:
         extract = f"{len(files.archives)} archives are not extracted; " if files.archives else ""
         raise UserError(
-            f"--src={source} lacks {len(chosen.missing)} of the {total} clips that its lists name, "
-            f"{first}; {extract}get them, or allow it: --max_missing={share + 0.005:.2f} (now "
+            f"--src={source} lacks {len(selection.missing)} of the {total} clips that its lists "
+            f"name, {first}; {extract}get them, or allow it: --max_missing={share + 0.005:.2f} (now "
             f"{budget:g})"
         )
 
@@ -198,7 +198,7 @@ def check_missing(chosen: Selection, source: Path, files: Files, budget: float) 
 def clip_listing(
     source: Path,
     classes: Sequence[str],
-    listed: Mapping[str, Iterable[Entry]],
+    entries: Mapping[str, Iterable[Entry]],
     options: LayoutOptions,
 ) -> Listing:
     """Lists the clips that lists name, each a file of its own below `source`.
@@ -208,19 +208,19 @@ def clip_listing(
 
     """
     files = list_files(source)
-    chosen = select(listed, files.clips.__contains__)
-    check_missing(chosen, source, files, options.max_missing)
+    selection = select(entries, files.clips.__contains__)
+    check_missing(selection, source, files, options.max_missing)
 
     def item(id: str) -> Item:
-        return Item(id, chosen.labels[id], FileBytes(source / files.clips[id]))
+        return Item(id, selection.labels[id], FileBytes(source / files.clips[id]))
 
     return Listing(
         "video",
         tuple(classes),
-        chosen.splits,
+        selection.splits,
         item,
-        left_out(files, chosen.repeats),
-        chosen.missing,
+        left_out(files, selection.repeats),
+        selection.missing,
     )
 
 
