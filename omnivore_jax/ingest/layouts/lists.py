@@ -190,8 +190,8 @@ def check_missing(selection: Selection, source: Path, files: Files, budget: floa
         extract = f"{len(files.archives)} archives are not extracted; " if files.archives else ""
         raise UserError(
             f"--src={source} lacks {len(selection.missing)} of the {total} clips that its lists "
-            f"name, {first}; {extract}get them, or allow it: --max_missing={share + 0.005:.2f} (now "
-            f"{budget:g})"
+            f"name, {first}; {extract}get them, or allow it: --max_missing={share + 0.005:.2f} "
+            f"(now {budget:g})"
         )
 
 

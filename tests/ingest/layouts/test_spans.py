@@ -11,6 +11,7 @@ from omnivore_jax.ingest.layouts.spans import ClipSpan
 from tests.ingest.downloads import numbers
 from tests.media import CLIPS, clip
 
+RARE = ("hevc", "msmpeg4", "mpeg2", "h264 at 30000/1001")
 UNTIMED = "h264 with B-frames in AVI, which cannot time them"
 
 
@@ -30,7 +31,14 @@ def span(path, begin, end):
     return ClipSpan(path, times[begin], times[end])
 
 
-@pytest.mark.parametrize("name", [name for name in CLIPS if name != UNTIMED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in RARE))
+        for name in CLIPS
+        if name != UNTIMED
+    ],
+)
 @pytest.mark.parametrize(("begin", "end"), [(13, 31), (0, 5), (57, 60)])
 def test_a_span_holds_exactly_its_frames_at_their_times(video, name, begin, end):
     path = video(name)
