@@ -1,8 +1,8 @@
 """Turns folders of your own files, or a published dataset, into a dataset to train from.
 
     python -m omnivore_jax.prepare folder --src=DIR --out=DIR [--val=0.1]
-        [--kind=auto|image|video|rgbd] [--shard=i/n]
-    python -m omnivore_jax.prepare DATASET --src=DIR --out=DIR [--shard=i/n]
+        [--kind=auto|image|video|rgbd] [--short_side=256] [--shard=i/n]
+    python -m omnivore_jax.prepare DATASET --src=DIR --out=DIR [--short_side=256] [--shard=i/n]
     python -m omnivore_jax.prepare manifest --src=TABLE --out=DIR [--val=0.1] [--kind=...]
     python -m omnivore_jax.prepare verify --out=DIR [--deep]
 
@@ -15,12 +15,19 @@ DATASET reads a published dataset as it is downloaded:
     inat2018      train2018.json, val2018.json, train_val2018/
     pets          images/, annotations/
     places365     the lists of Places365-Standard, data_large/ and val_large/ (or 256)
+    kinetics400   class folders, the lists of the release, or train.csv and val.csv; so kinetics600
+    ssv2          20bn-something-something-v2/ and its JSON lists
+    epic100       EPIC_100_{train,validation}.csv and the videos, of which spans are cut out
+    ucf101        UCF-101/ and ucfTrainTestlist/, split --fold
 
 `manifest` reads a CSV or Parquet table of your own files: path, label[, split][, depth[, fx,
-baseline]]. All layouts are in docs/data.md. Files are stored as they are. Files that cannot be
-read are left out and listed in OUT/bad_files.jsonl. Stopped, it goes on where it was when started
-again; on several machines give each its --shard (0/4, 1/4, ...). `verify` checks every byte again,
-the labels, and that no file is in two splits; --deep decodes every record too.
+baseline]]. All layouts are in docs/data.md. Files are stored as they are, or smaller with
+--short_side: clips as H.264 with a key frame every 12 frames, which are decoded fast at any place.
+Files that cannot be read are left out and listed in OUT/bad_files.jsonl, those that a list names
+and that are not there in OUT/missing_files.jsonl. Stopped, it goes on where it was when started
+again; on several machines give each its --shard (0/4, 1/4, ...), for example by
+launch/prepare_slurm.sbatch. `verify` checks every byte again, the labels, and that no file is in
+two splits; --deep decodes every record too.
 """
 
 import json
@@ -50,6 +57,8 @@ from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
 from omnivore_jax.ingest.verify import check_shards
 
+SMALLEST = 16
+"""Pixels of a short side that video encoders take."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 MAX_FAULTS = 100
@@ -73,6 +82,18 @@ class Options:
         lower_bound=0.0,
         upper_bound=0.9,
     )
+    short_side: int = _flag(
+        0,
+        "Pixels at which pictures and clips are encoded again, if larger; 0: as they are.",
+        lower_bound=0,
+    )
+    max_missing: float = _flag(
+        0.2,
+        "Share of the samples in the lists of a download whose files may be missing.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+    )
+    fold: int = _flag(1, "Split of UCF101.", lower_bound=1, upper_bound=3)
     shard: str = _flag("0/1", "i/n: make every n-th shard from the i-th on (0 to n - 1).")
     rows: int = _flag(0, "Samples of a shard; 0: by kind and number of samples.", lower_bound=0)
     threads: int = _flag(os.cpu_count() or 1, "Files that are read at once.", lower_bound=1)
@@ -160,9 +181,15 @@ def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
     source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
     began = time.monotonic()
-    work = Work(_machine(options.shard), options.rows, options.threads, options.overwrite)
+    work = Work(
+        _machine(options.shard),
+        options.rows,
+        options.threads,
+        options.overwrite,
+        _even(options.short_side),
+    )
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
-    wishes = LayoutOptions(options.kind, options.val, depth)
+    wishes = LayoutOptions(options.kind, options.val, depth, options.max_missing, options.fold)
     result = preparation.prepare(layout, source, out, wishes, work, _progress)
     sums = figures(out, result)
     said: list[str] = []
@@ -194,6 +221,15 @@ def _machine(text: str) -> tuple[int, int]:
     if not (index.isdigit() and machines.isdigit() and int(index) < int(machines)):
         raise UserError(f"--shard={text}; use i/n with i from 0 to n - 1, for example 0/4")
     return int(index), int(machines)
+
+
+def _even(short_side: int) -> int:
+    if short_side and (short_side % 2 or short_side < SMALLEST):
+        raise UserError(
+            f"--short_side={short_side}; give an even number from {SMALLEST} on, for example 256, "
+            "or 0 to store files as they are"
+        )
+    return short_side
 
 
 @contextmanager

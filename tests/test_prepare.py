@@ -344,7 +344,7 @@ def test_the_command_exits_as_commands_do(pictures, tmp_path):
     assert (
         unknown.returncode == 2
         and unknown.stderr.count("\n") == 1
-        and "cannot prepare imagnet; use one of folder, imagenet, " in unknown.stderr
+        and "cannot prepare imagnet; use one of folder, manifest, imagenet, " in unknown.stderr
     )
 
 

@@ -3,7 +3,7 @@
 RGB order, never BGR.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import cv2
@@ -112,35 +112,62 @@ class Clip:
             DecodeError: a wanted frame cannot be decoded.
 
         """
-        wanted = {self._keys[index]: int(index) for index in indices}
-        start = self._packets.start(min(wanted)) if self._seeks else 0
+        wanted = self._wanted(indices)
+        start = self._start(wanted)
         try:
-            found = self._find(wanted, start, each)
+            found = dict(self._find(wanted, start, each))
         except DecodeError:
             if not start:
                 raise
-            found = self._find(wanted, 0, each)  # no key frame, whatever the file calls it
+            found = dict(self._find(wanted, 0, each))  # no key frame, whatever the file calls it
         with reading():
             return np.stack([found[index] for index in indices])
 
+    def each_frame(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        each: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
+    ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Decodes as `frames` does, but gives index and frame once each, in the order of display.
+
+        One frame is in memory at a time.
+        """
+        wanted = self._wanted(indices)
+        start, given = self._start(wanted), False
+        try:
+            for pair in self._find(wanted, start, each):
+                given = True
+                yield pair
+            return
+        except DecodeError:
+            if not start or given:  # what has been given cannot be put in order again
+                raise
+        yield from self._find(wanted, 0, each)
+
+    def _wanted(self, indices: Sequence[int] | np.ndarray) -> dict[int, int]:
+        return {self._keys[index]: int(index) for index in indices}
+
+    def _start(self, wanted: Mapping[int, int]) -> int:
+        return self._packets.start(min(wanted)) if self._seeks else 0
+
     def _find(
         self, wanted: Mapping[int, int], start: int, each: Callable[[np.ndarray], np.ndarray]
-    ) -> dict[int, np.ndarray]:
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Decodes from packet `start` on until all of `wanted` (index by key) are found."""
-        found: dict[int, np.ndarray] = {}
+        missing = set(wanted.values())
         with reading():
             for number, frame in enumerate(self._packets.decode(start)):
                 key = frame.pts if self._seeks else number
-                if key is None or key not in wanted:
+                if key is None or wanted.get(key) not in missing:
                     continue
                 index = wanted[key]
                 if frame.is_corrupt:
                     raise DecodeError(f"frame {index} is damaged")
-                found[index] = each(self._convert(frame, *self._size))
-                if len(found) == len(wanted):
-                    return found
-        missing = min(set(wanted.values()) - found.keys())
-        raise DecodeError(f"frame {missing} of {len(self)} cannot be decoded")
+                missing.remove(index)
+                yield index, each(self._convert(frame, *self._size))
+                if not missing:
+                    return
+        raise DecodeError(f"frame {min(missing)} of {len(self)} cannot be decoded")
 
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray:

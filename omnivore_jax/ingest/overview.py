@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omnivore_jax.ingest.plan import BAD_FILES
+from omnivore_jax.ingest.plan import BAD_FILES, MISSING_FILES
 from omnivore_jax.ingest.preparation import Preparation
 
 if TYPE_CHECKING:
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 20
 """Classes that the table shows."""
+MAX_NAMES = 3
+"""Missing files that are named."""
 
 
 def figures(out: Path, preparation: Preparation) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def figures(out: Path, preparation: Preparation) -> dict[str, Any]:
         "shards_missing": len(plans) - len(reports),
         "bytes": sum(report.shard.bytes for report in reports.values() if report.shard),
         "bad_files": len(inventory.bad),
+        "missing_files": len(listing.missing),
         "copies": len(inventory.copies),
         "ignored": dict(listing.ignored),
     }
@@ -59,6 +62,10 @@ def sentences(figures: Mapping[str, Any], preparation: Preparation) -> list[str]
         lines.append(
             f"{figures['bad_files']} files cannot be read and were left out: {out}/{BAD_FILES}"
         )
+    missing = preparation.listing.missing
+    if missing:
+        names = ", ".join(missing[:MAX_NAMES]) + ", ..." * (len(missing) > MAX_NAMES)
+        lines.append(f"{len(missing)} listed files are missing ({names}): {out}/{MISSING_FILES}")
     copies = preparation.inventory.copies
     if copies:
         validation, train = copies[0]

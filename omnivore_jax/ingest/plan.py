@@ -6,7 +6,7 @@ Its shards, which every machine works out alike from the same listing.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from omnivore_jax.ingest.shards import REPORTS, ShardReport, read_report
 SHARD_ROWS = {"image": 4096, "rgbd": 1024, "video": 256}
 """Samples of a shard: some hundred megabytes, which is what a stopped run does again."""
 MAX_SHARDS = 512
-BAD_FILES = "bad_files.jsonl"
+BAD_FILES, MISSING_FILES = "bad_files.jsonl", "missing_files.jsonl"
 
 
 class ShardPlan(NamedTuple):
@@ -115,7 +115,7 @@ def claim(
 
 
 def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str) -> Inventory:
-    """Writes the list of unreadable files and, if all shards are there, the manifest.
+    """Writes the lists of unreadable and missing files and, if all shards are there, the manifest.
 
     `command`: what the manifest says that it was made by.
 
@@ -129,7 +129,11 @@ def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str
         if report is not None:
             reports[plan] = report
     bad = [row for report in reports.values() for row in report.bad]
-    files.write_text(out / BAD_FILES, "".join(json.dumps(row) + "\n" for row in bad))
+    _write_lines(out / BAD_FILES, bad)
+    if listing.missing:
+        _write_lines(out / MISSING_FILES, ({"id": id} for id in listing.missing))
+    else:
+        (out / MISSING_FILES).unlink(missing_ok=True)  # of an earlier run: they are there now
     if len(reports) < len(plans):
         return Inventory(reports, bad, [])
     splits = {split: _shards(reports, split) for split in listing.splits}
@@ -140,6 +144,8 @@ def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str
         )
     same = copies(out, splits)
     origin = {"by": command, "bad_files": len(bad), "copies": len(same)}
+    if listing.missing:
+        origin["missing_files"] = len(listing.missing)
     manifest.write(out, Manifest(listing.kind, listing.classes, splits, origin))
     return Inventory(reports, bad, same)
 
@@ -160,6 +166,10 @@ def copies(out: Path, splits: Mapping[str, Sequence[Shard]]) -> list[tuple[str, 
         return []
     train = _rows(out, splits.get("train", ()))
     return [(validation[row["sha256"]], row["id"]) for row in train if row["sha256"] in validation]
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _shards(reports: Mapping[ShardPlan, ShardReport], split: str) -> tuple[Shard, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.decode import use_one_thread
+from omnivore_jax.ingest.encode import smaller
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.plan import Inventory, ShardPlan, claim, cut, finish, items_of
@@ -28,6 +29,8 @@ class Work(NamedTuple):
     """Files that are read at once."""
     overwrite: bool
     """Whether another dataset in the folder may be replaced."""
+    short_side: int = 0
+    """Pixels at which pictures and clips are encoded again; 0: stored as they are."""
 
 
 class Preparation(NamedTuple):
@@ -47,12 +50,17 @@ def prepare(
     `layout`: a name in the table of layouts.
 
     Raises:
-        UserError: the source does not hold the layout, or `out` cannot be used for it.
+        UserError: the source does not hold the layout, or `out` or an option cannot be used for it.
 
     """
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
     listing = LAYOUTS[layout].list(source, options)
+    if work.short_side and listing.kind == "rgbd":
+        raise UserError(
+            f"--short_side={work.short_side}, but pictures with depth maps are stored as they are: "
+            "one belongs to the other pixel by pixel; leave it out"
+        )
     plans = cut(listing, work.rows)
     index, machines = work.machine
     own = plans[index::machines]
@@ -65,8 +73,13 @@ def prepare(
         for plan in own:
             # Shard by shard: the items of a whole dataset would not fit.
             items = items_of(listing, plan)
+            if work.short_side:
+                items = [smaller(item, listing.kind, work.short_side) for item in items]
             write_shard(out, plan.name, items, listing.kind, pool, advance)
-    inventory = finish(out, listing, plans, f"omnivore_jax.prepare {layout}")
+    command = f"omnivore_jax.prepare {layout}"
+    if work.short_side:
+        command += f" --short_side={work.short_side}"
+    inventory = finish(out, listing, plans, command)
     return Preparation(listing, plans, inventory)
 
 

@@ -114,7 +114,8 @@ def digest_of(kind: Kind, items: Iterable[Item]) -> str:
     """
     digest = hashlib.sha256(kind.encode())
     for item in items:
-        content = (item.id, item.label, *_intrinsics(item), item.depth is not None)
+        has_depth = item.depth is not None
+        content = (item.id, item.label, *_intrinsics(item), has_depth, *item.edits)
         digest.update(repr(content).encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -93,6 +93,11 @@ class Item(NamedTuple):
     label: int
     media: Media
     depth: DepthMap | None = None
+    edits: tuple[str | float, ...] = ()
+    """What becomes of the file before it is stored: a shard that was made otherwise is made anew.
+
+    The seconds that are cut out of a video, the size to which it is brought; nothing: as it is.
+    """
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Listing:
     item: Callable[[str], Item]
     ignored: Counter[str]
     """Files that are no samples, by suffix."""
+    missing: Sequence[str] = ()
+    """Samples that a list of the download names and whose files are not there, in its order."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,10 @@ class LayoutOptions:
     """The share of every class that becomes the validation split, where there is none."""
     intrinsics: Intrinsics = Intrinsics(0.0, BASELINES["kv2"], 0.001)
     """Of depth maps of which no file says them; fx 0 is unknown."""
+    max_missing: float = 0.2
+    """The share of the samples in the lists of a download whose files may not be there."""
+    fold: int = 1
+    """The split, where a dataset has several."""
 
 
 @runtime_checkable
