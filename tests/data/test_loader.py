@@ -171,7 +171,7 @@ def test_a_worker_that_is_killed_ends_the_run():
         next(loader)
         for process in multiprocessing.active_children():
             process.kill()
-        with pytest.raises(RuntimeError, match="terminated unexpectedly"):
+        with pytest.raises(UserError, match=r"data\.workers=1 was killed"):
             for _ in loader:
                 pass
 
