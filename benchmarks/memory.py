@@ -152,7 +152,7 @@ def changed(settings: Settings) -> Settings:
 def compile_step(settings: Settings, name: str, split: Split, mesh: jax.sharding.Mesh):
     """Compiles the training step of a run for a batch of one dataset."""
     trainer = settings.trainer(mesh, total_steps=1000)
-    state = abstract_state(settings.model, settings.heads, mesh)
+    state = abstract_state(settings.model, settings.heads, mesh, settings.optimizer.rule)
     batch = abstract_batch(settings.datasets[name], split, mesh)
     return make_train_step(trainer).lower(state, {name: batch}).compile()
 

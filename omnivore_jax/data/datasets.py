@@ -9,6 +9,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
 from omnivore_jax.data import manifest, tfds
 from omnivore_jax.data.manifest import PLAN, Kind
+from omnivore_jax.data.randaugment import RandAugmentConfig
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.subset import Subset, read_labels, stratified
@@ -26,7 +27,7 @@ ROOT_VARIABLE = "OMNIVORE_DATA"
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Says of a dataset of the paper its head and sizes (FACTS 1.10), and its recipe (3.3)."""
+    """Says of a dataset of the paper its head and sizes (FACTS 1.10), and its recipe (3.3, 6)."""
 
     kind: Kind
     head: str
@@ -35,11 +36,12 @@ class PublicDataset:
     num_val: int
     ratio: float
     recipe: Mapping[str, object]
+    batch_size: int = 4096
 
     def config(self, **overrides: object) -> DatasetConfig:
         """The host side of the paper's recipe for this dataset."""
         sizes = {
-            "batch_size": 4096,
+            "batch_size": self.batch_size,
             "ratio": self.ratio,
             "num_train": self.num_train,
             "num_val": self.num_val,
@@ -49,23 +51,44 @@ class PublicDataset:
 
 
 _PICTURE = {"crop": "random_resized", "interpolation": "bicubic", "flip": 0.5, "rand_augment": True}
+_CLIP = {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5, "views": "4x3"}
+_SEGMENTS = {"frames": 32, "clip": "segments", "flip": 0.5, "rand_augment": True, "views": "1x3"}
+_WITHOUT_MIRRORS = {
+    "flip": 0.0,  # "from left to right" is a class
+    "rand_augment": RandAugmentConfig(magnitude=7.0, ops=4),  # Video Swin's for this dataset
+}
+IMAGES, CLIPS = 512, 256
+"""Batches of the transfer datasets (FACTS 6.1, 6.2)."""
+
+
+def _pictures(name: str, classes: int, num_train: int, num_val: int) -> PublicDataset:
+    """A dataset of pictures that the paper transfers to, with a head of its own (B.1)."""
+    return PublicDataset("image", name, classes, num_train, num_val, 1.0, _PICTURE, IMAGES)
+
+
+def _clips(
+    name: str, classes: int, num_train: int, num_val: int, recipe: Mapping[str, object]
+) -> PublicDataset:
+    """A dataset of clips that the paper transfers to, with a head of its own (B.2)."""
+    return PublicDataset("video", name, classes, num_train, num_val, 1.0, recipe, CLIPS)
+
 
 PUBLIC: Mapping[str, PublicDataset] = {
     "imagenet": PublicDataset("image", "image", 1000, 1_281_167, 50_000, 1.0, _PICTURE),
     "imagenet21k": PublicDataset("image", "image21k", 21_841, 14_197_122, 0, 0.1, _PICTURE),
-    "kinetics400": PublicDataset(
-        "video",
-        "video",
-        400,
-        240_000,
-        20_000,
-        1.0,
-        {"frames": 32, "clip": "stride", "stride": 2, "flip": 0.5, "views": "4x3"},
-    ),
+    "kinetics400": PublicDataset("video", "video", 400, 240_000, 20_000, 1.0, _CLIP),
     "sunrgbd": PublicDataset(
         "rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}
     ),
+    "inat2018": _pictures("inat2018", 8142, 437_513, 24_426),
+    "pets": _pictures("pets", 37, 3680, 3669),
+    "places365": _pictures("places365", 365, 1_803_460, 36_500),
+    "kinetics600": _clips("kinetics600", 600, 370_000, 28_000, _CLIP),
+    "ssv2": _clips("ssv2", 174, 168_913, 24_777, _SEGMENTS | _WITHOUT_MIRRORS),
+    "epic100": _clips("epic100", 3806, 67_217, 9668, _SEGMENTS),
+    "ucf101": _clips("ucf101", 101, 9537, 3783, _CLIP),
 }
+"""By the names of `prepare`. Sizes of Kinetics are round: what there is decays."""
 
 
 @dataclass(frozen=True)

@@ -231,11 +231,12 @@ def _begin(
     params: Any,
 ) -> tuple[TrainState, int]:
     """The state to go on from: the newest good checkpoint's, else a new one."""
+    rule, model, heads = settings.optimizer.rule, settings.model, settings.heads
     if manager.latest_good_step() is None:
         if params is not None:
-            return state_from(params, mesh), 0
-        return init_state(settings.model, settings.heads, settings.train.seed, mesh), 0
-    step, state, saved = manager.restore(abstract_state(settings.model, settings.heads, mesh))
+            return state_from(params, mesh, rule), 0
+        return init_state(model, heads, settings.train.seed, mesh, rule), 0
+    step, state, saved = manager.restore(abstract_state(model, heads, mesh, rule))
     if saved["sizes"] != metadata["sizes"]:
         raise UserError(
             f"the datasets have changed since the run was started ({saved['sizes']} samples then, "

@@ -116,7 +116,7 @@ def memory(
 ) -> Memory:
     """Estimates the memory of a device during a step, by `MEMORY_FORMULA`.
 
-    An upper bound where groups are not trained.
+    An upper bound where groups are not trained, and with SGD, which has half the moments.
 
     `elements` are the parameters of the device (`elements_per_device`), `activation_bytes` is what
     one sample takes during a step (`cost.activation_bytes`), `batch_bytes` what one has in all

@@ -9,6 +9,8 @@ from omnivore_jax.model.params import DEPTH_EMBED, RGB_EMBED, TRUNK, group_of
 
 Tree = Any
 """Nested dicts of arrays."""
+HEADS = "heads."
+"""How the names of the groups of heads begin."""
 
 
 def split_groups(params: Tree) -> dict[str, Tree]:
@@ -29,7 +31,7 @@ def active_groups(
 ) -> frozenset[str]:
     """Lists the groups that a step trains, from the head and the depth of each of its datasets."""
     depths = list(depths)
-    active = {TRUNK, *(f"heads.{head}" for head in heads)}
+    active = {TRUNK, *(f"{HEADS}{head}" for head in heads)}
     if any(depths) and depth_embed != "none":
         active.add(DEPTH_EMBED)
     # "separate" embeds all four channels by themselves.

@@ -1,14 +1,14 @@
-"""AdamW over groups of parameters, each trained or left alone by a step; and the EMA.
+"""AdamW or SGD over groups of parameters, each trained or left alone by a step; and the EMA.
 
 A step trains only what its samples pass through: the heads of its datasets, the depth embedding
 where there is depth. PyTorch skips parameters without a gradient, with their moments, their decay
 and their own step count for Adam's bias correction. So every group has an optimiser state of its
 own, and an absent group is left as it is. Source: Appendix A; end values of the schedule and
-exclusions from decay as in the released configuration.
+exclusions from decay as in the released configuration. SGD is for transfer (Appendix B).
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,24 @@ from jax.tree_util import keystr
 from jaxtyping import Array, Float
 
 from omnivore_jax.model.params import decays
-from omnivore_jax.train.groups import split_groups
+from omnivore_jax.train.groups import HEADS, split_groups
 
 Tree = Any
 """Nested dicts of arrays."""
+Rule = Literal["adamw", "sgd"]
+Moments = optax.ScaleByAdamState | optax.TraceState
+"""What a rule remembers of the gradients of a group."""
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, its schedule and the EMA: the section `optimizer`."""
+    """The rule of the updates, their schedule and the EMA: the section `optimizer`."""
 
+    rule: Rule = "adamw"
+    """sgd: with `momentum`, and with decay that is part of the gradient, as PyTorch's."""
+    momentum: float = 0.9
+    trunk_rate: float = 1.0
+    """The learning rate of all that is no head, in learning rates."""
     peak: float = 2e-3
     start: float = 2e-6
     cooldown: float = 2e-4
@@ -44,7 +52,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     decay: float = 0.05
-    """Decoupled weight decay; none for biases, norms and position tables."""
+    """Weight decay, decoupled with adamw; none for biases, norms and position tables."""
     clip: float = 0.0
     """Largest global norm of the gradient; 0: no clipping."""
     ema: float = 0.9999
@@ -57,7 +65,7 @@ class OptimizerConfig:
     """
 
     def __post_init__(self):
-        for name in ("peak", "start", "cooldown", "end", "decay", "clip"):
+        for name in ("trunk_rate", "peak", "start", "cooldown", "end", "decay", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}; use 0 or more")
         if not 0 <= self.warmup < 1 or self.warmup_steps < 0:
@@ -74,15 +82,18 @@ class OptimizerConfig:
             raise ValueError(f"betas={self.betas}; use numbers from 0 to below 1")
         if self.eps <= 0:
             raise ValueError(f"eps={self.eps}; use a number above 0")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema={self.ema}; use a decay from 0 to below 1")
+        for name in ("ema", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; use a number from 0 to below 1")
+        if self.update_absent and self.rule != "adamw":
+            raise ValueError(f"update_absent=True; use rule='adamw' with it, not {self.rule!r}")
 
 
-def init(params: Tree) -> dict[str, optax.ScaleByAdamState]:
-    """Makes the optimiser state: one of optax's Adam states a group."""
-    adam = optax.scale_by_adam()
+def init(params: Tree, rule: Rule = "adamw") -> dict[str, Moments]:
+    """Makes the optimiser state: one of optax's states a group."""
+    transform = _transform(OptimizerConfig(rule=rule))
     return {
-        n: cast(optax.ScaleByAdamState, adam.init(tree)) for n, tree in split_groups(params).items()
+        name: cast(Moments, transform.init(tree)) for name, tree in split_groups(params).items()
     }
 
 
@@ -91,41 +102,50 @@ def update(
     rate: Float[Array, ""],
     params: dict[str, Tree],
     grads: dict[str, Tree],
-    state: dict[str, optax.ScaleByAdamState],
-) -> tuple[dict[str, Tree], dict[str, optax.ScaleByAdamState]]:
+    state: dict[str, Moments],
+) -> tuple[dict[str, Tree], dict[str, Moments]]:
     """Updates every group that `grads` holds; `params` and `state` hold all groups."""
     params, state = dict(params), dict(state)
     for name in params:
+        scaled = rate if name.startswith(HEADS) else rate * config.trunk_rate
+        old = (params[name], state[name])
         if name in grads:
-            params[name], state[name] = _adamw(config, rate, params[name], grads[name], state[name])
+            params[name], state[name] = _move(config, scaled, grads[name], *old)
         elif config.update_absent:
-            old = (params[name], state[name])
             zero = jax.tree.map(jnp.zeros_like, params[name])
-            new = _adamw(config, rate, params[name], zero, state[name])
-            trained = jnp.asarray(state[name].count) > 0
+            new = _move(config, scaled, zero, *old)
+            trained = jnp.asarray(cast(optax.ScaleByAdamState, state[name]).count) > 0
             params[name], state[name] = jax.tree.map(
                 lambda n, o, t=trained: jnp.where(t, n, o), new, old
             )
     return params, state
 
 
-def _adamw(
-    config: OptimizerConfig,
-    rate: Float[Array, ""],
-    params: Tree,
-    grads: Tree,
-    state: optax.ScaleByAdamState,
-):
-    adam = optax.scale_by_adam(*config.betas, eps=config.eps)
-    updates, moments = adam.update(grads, state)
+def _transform(config: OptimizerConfig) -> optax.GradientTransformation:
+    if config.rule == "sgd":
+        return optax.trace(config.momentum)
+    return optax.scale_by_adam(*config.betas, eps=config.eps)
 
-    def move(path, param, update):
-        if decays(keystr(path, simple=True, separator=".")):
-            update = update + config.decay * param
-        return param - rate * update
 
-    moved = jax.tree_util.tree_map_with_path(move, params, updates)
-    return moved, cast(optax.ScaleByAdamState, moments)
+def _move(
+    config: OptimizerConfig, rate: Float[Array, ""], grads: Tree, params: Tree, state: Moments
+) -> tuple[Tree, Moments]:
+    """Updates one group."""
+
+    def decay(path, update, param):
+        name = keystr(path, simple=True, separator=".")
+        return update + config.decay * param if decays(name) else update
+
+    def with_decay(updates: Tree) -> Tree:
+        return jax.tree_util.tree_map_with_path(decay, updates, params)
+
+    if config.rule == "sgd":
+        updates, moments = _transform(config).update(with_decay(grads), state)
+    else:
+        updates, moments = _transform(config).update(grads, state)
+        updates = with_decay(updates)
+    moved = jax.tree.map(lambda param, update: param - rate * update, params, updates)
+    return moved, cast(Moments, moments)
 
 
 def clip_by_norm(grads: Tree, norm: Float[Array, ""], limit: float) -> Tree:

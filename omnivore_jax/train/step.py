@@ -60,7 +60,8 @@ def make_train_step(trainer: Trainer) -> StepFunction:
     `grad_norm` (before clipping, over the parameters that the step trains), `learning_rate`,
     `finite`, and under `datasets` the sums of each (`Task.sums`).
     """
-    state = abstract_state(trainer.model, trainer.heads, trainer.mesh)
+    rule = trainer.optimizer.rule
+    state = abstract_state(trainer.model, trainer.heads, trainer.mesh, rule)
     placed = (
         jax.tree.map(lambda leaf: leaf.sharding, state),
         NamedSharding(trainer.mesh, PartitionSpec()),

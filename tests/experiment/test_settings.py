@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from configs.ablation.ratios import ROWS
+from configs.transfer import ROWS as TRANSFERS
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.settings import SECTIONS, resolve
 from omnivore_jax.model.params import abstract_model
@@ -26,6 +27,7 @@ ARGUMENTS = {
     "ablation.batching": ("",),
     "ablation.patch_embedding": ("",),
     "ablation.finetuned": ("",),
+    "transfer": TRANSFERS,
 }
 LIBRARIES = {"joint", "ablation.base"}
 """Files in configs/ that others import."""
@@ -173,3 +175,29 @@ def test_ablations_have_exactly_the_steps_of_their_ratios(name, argument, epochs
     assert settings.model.name == "omnivore_swin_b"
     separate = name == "ablation.patch_embedding"
     assert settings.model.depth_embed == ("separate" if separate else "summed")
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "batch", "peak", "trunk"),
+    [
+        ("inat2018", 437_513 * 100, 512, 0.1, 1.0),
+        ("pets", 3680 * 100, 512, 0.1, 1.0),
+        ("places365", 1_803_460 * 100, 512, 0.1, 1.0),
+        ("ssv2", 168_913 * 60, 256, 6e-3, 0.1),
+        ("ssv2_table6", 168_913 * 150, 256, 1.2e-3, 0.1),
+        ("epic100", 67_217 * 150, 256, 2e-3, 0.1),
+        ("epic100_table6", 67_217 * 100, 256, 4e-4, 1.0),
+    ],
+)
+def test_transfers_have_the_steps_and_rates_of_the_appendix(name, samples, batch, peak, trunk):
+    settings = resolve(config_of("transfer", name))
+    ((dataset, row),) = settings.datasets.items()
+    assert settings.mixture({dataset: row.num_train}).total_steps == samples // batch
+    optimizer = settings.optimizer
+    assert (optimizer.peak, optimizer.trunk_rate, optimizer.cooldown_start) == (peak, trunk, 1.0)
+    assert optimizer.rule == ("sgd" if row.kind == "image" else "adamw")
+    assert (row.clip == "segments") == (row.kind == "video") and row.ratio == 1
+
+
+def test_clips_whose_classes_have_a_direction_are_never_mirrored():
+    assert resolve(config_of("transfer", "ssv2")).datasets["ssv2"].flip == 0

@@ -104,7 +104,7 @@ def run():
     def apply(**settings):
         config = OptimizerConfig(**settings)
         params = split_groups(tree(0))
-        state = opt.init(tree(0))
+        state = opt.init(tree(0), config.rule)
         update = jax.jit(opt.update, static_argnums=0)
         for number, seed in enumerate((1, 2, 3)):
             grads = split_groups(tree(seed))
@@ -166,6 +166,32 @@ def test_kernels_decay_and_biases_norms_and_tables_do_not(run, path, decay):
     np.testing.assert_allclose(pick(run()[0]), expected, rtol=2e-5, atol=1e-6)
 
 
+def test_sgd_is_pytorchs_with_momentum_and_decay_of_the_gradient(run):
+    def pick(tree):
+        return np.asarray(tree["heads"]["video"]["kernel"], np.float64)
+
+    param, velocity = pick(tree(0)), 0.0
+    for seed in (1, 3):  # absent from the second update
+        velocity = 0.9 * velocity + pick(tree(seed)) + 0.05 * param
+        param = param - 0.01 * velocity
+    params, state = run(rule="sgd")
+    np.testing.assert_allclose(pick(params), param, rtol=1e-5)
+    assert set(state["trunk"]._fields) == {"trace"}
+
+
+@pytest.mark.parametrize("rule", ["adamw", "sgd"])
+def test_the_trunk_may_learn_slower_than_the_heads(run, rule):
+    def pick(**settings):
+        params = run(rule=rule, decay=0.0, **settings)[0]
+        moves = jax.tree.map(lambda new, old: np.asarray(new - old), params, tree(0))
+        return moves["heads"]["image"]["kernel"], moves["trunk"]["norm"]["scale"]
+
+    (head, trunk), (same, slow) = pick(), pick(trunk_rate=0.1)
+    np.testing.assert_array_equal(head, same)
+    # With Adam a step depends on the gradients alone, with SGD too where nothing decays.
+    np.testing.assert_allclose(slow, 0.1 * trunk, rtol=1e-4, atol=1e-7)
+
+
 def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
     grads = {"a": jnp.array([3.0, 0.0]), "b": jnp.array([4.0])}
     np.testing.assert_allclose(
@@ -184,6 +210,9 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
         {"betas": (0.9, 1.0)},
         {"eps": 0.0},
         {"ema": 1.0},
+        {"momentum": 1.0},
+        {"trunk_rate": -0.1},
+        {"update_absent": True, "rule": "sgd"},
     ],
     ids=str,
 )

@@ -1,0 +1,106 @@
+"""Transfer of a jointly trained Swin-B to another dataset (Tables 3, 5, 6; Appendix B and C).
+
+python -m omnivore_jax.main --config=configs/transfer.py:pets      # or another name in ROWS
+python -m omnivore_jax.main --config=configs/transfer.py:pets --config.init_from=WEIGHTS
+
+Sizes and what the host does are in `omnivore_jax.data.datasets.PUBLIC`. Sources: P = the paper;
+VS = Video Swin, which the paper follows; R = the released models; K = general knowledge.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from configs import swin_b
+from configs.joint import mixing
+from omnivore_jax.data.datasets import PUBLIC
+
+
+class Row(NamedTuple):
+    """What differs between the transfers."""
+
+    dataset: str
+    epochs: float
+    optimizer: Mapping[str, Any]
+    """Beside what all have."""
+    device: Mapping[str, Any]
+    """What the device does with the samples."""
+    drop_path: float
+    start: str = "runs/swin_b"
+    """The run whose weights it starts from."""
+
+
+HALF_COSINE: dict[str, Any] = {"cooldown_start": 1.0, "ema": 0.0}
+SGD = HALF_COSINE | {  # P B.1
+    "rule": "sgd",
+    "momentum": 0.9,  # K
+    "peak": 0.1,  # P B.1: the best of .005, .01, .02, .04, .08, .1, .2, .3, .4, .5, .6
+    "start": 0.0,
+    "cooldown": 0.0,
+    "end": 0.0,
+    "warmup": 0.0,
+    "decay": 0.0,
+}
+ADAMW = HALF_COSINE | {  # P B.2
+    "start": 1e-6,
+    "cooldown": 1e-6,
+    "end": 1e-6,
+    "warmup": 0.05,
+    "trunk_rate": 0.1,
+    "decay": 0.05,
+}
+KINETICS = ADAMW | {"peak": 3e-4, "warmup": 2.5 / 30}  # VS: Swin-B
+PICTURE = {"jitter": (0.4, 0.4, 0.4, 0.4), "erase": 0.25, **mixing()}  # P B.1: as DeiT
+UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
+CLIP = {"erase": 0.25, "head_dropout": 0.5, "smoothing": 0.1, **UNMIXED}  # P B.2, VS, R
+IN21K = "runs/swin_b-in21k"
+
+ROWS: Mapping[str, Row] = {
+    "inat2018": Row("inat2018", 100.0, SGD, PICTURE, 0.1),
+    "pets": Row("pets", 100.0, SGD, PICTURE, 0.1),
+    "places365": Row("places365", 100.0, SGD, PICTURE, 0.1),  # P B.1: drop path .1 or .3
+    "ssv2": Row("ssv2", 60.0, ADAMW | {"peak": 6e-3}, CLIP, 0.4),
+    "epic100": Row("epic100", 150.0, ADAMW | {"peak": 2e-3}, CLIP | {"smoothing": 0.0}, 0.4),
+    "ssv2_table6": Row("ssv2", 150.0, ADAMW | {"peak": 1.2e-3, "ema": 0.9999}, CLIP, 0.4, IN21K),
+    "epic100_table6": Row(
+        "epic100",
+        100.0,
+        ADAMW | {"peak": 4e-4, "trunk_rate": 1.0, "decay": 0.004, "ema": 0.9999},
+        CLIP | {"cutmix": 1.0},
+        0.4,
+        IN21K,
+    ),
+    "kinetics600": Row("kinetics600", 30.0, KINETICS, CLIP | {"erase": 0.0}, 0.2),
+    "ucf101": Row("ucf101", 30.0, KINETICS, CLIP | {"erase": 0.0}, 0.2),
+}
+"""Tables 3 and 6. For UCF101 the paper gives no numbers (C), Kinetics-600 it does not have."""
+
+
+def get_config(name: str = "pets") -> ConfigDict:
+    """`name`: of a row; a dataset, and the second of its two in Table 6."""
+    if name not in ROWS:
+        raise ValueError(f"the transfer {name!r} is not known; use one of {', '.join(ROWS)}")
+    row, public = ROWS[name], PUBLIC[ROWS[name].dataset]
+    config = swin_b.get_config()
+    joint = config.to_dict()["data"]
+    like = joint["imagenet" if public.kind == "image" else "kinetics400"]
+    dataset = {"head": public.head, "classes": public.classes}
+    dataset |= {"microbatch": like["microbatch"], "remat": like.get("remat", "none")}
+    dataset |= dataclasses.asdict(public.config()) | dict(row.device)
+    config.data = ConfigDict(
+        {key: value for key, value in joint.items() if not isinstance(value, dict)}
+        | {row.dataset: dataset}
+    )
+    config.name = f"transfer-{name}"
+    config.init_from = row.start
+    config.update(
+        {
+            "model": {"drop_path": row.drop_path},
+            "optimizer": dict(row.optimizer),
+            "train": {"epochs": row.epochs},
+            "eval": {"retrieval": 0},  # there is nothing else to be found in
+        }
+    )
+    return config
