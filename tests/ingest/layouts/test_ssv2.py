@@ -37,11 +37,14 @@ CLIPS = {
 }
 
 
+def download(prefix="something-something-v2-"):
+    lists = {"labels": LABELS, "train": TRAIN, "validation": VAL}
+    return CLIPS | {f"{prefix}{name}.json": text for name, text in lists.items()}
+
+
 @pytest.mark.parametrize("prefix", ["something-something-v2-", "labels/"])
 def test_templates_are_classes_by_the_numbers_of_the_labels(tmp_path, prefix):
-    lists = {"labels": LABELS, "train": TRAIN, "validation": VAL}
-    files = CLIPS | {f"{prefix}{name}.json": text for name, text in lists.items()}
-    samples = prepare_clips("ssv2", lay(tmp_path / "src", files), tmp_path / "out")
+    samples = prepare_clips("ssv2", lay(tmp_path / "src", download(prefix)), tmp_path / "out")
     assert samples == {
         "train": [
             ("78687", HOLD, list(range(10))),

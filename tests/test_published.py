@@ -1,0 +1,63 @@
+"""Published datasets from the form of their downloads to figures: prepare, verify, train, evaluate.
+
+The miniatures are those of tests/ingest/layouts, the configs those of configs/, made small.
+"""
+
+import contextlib
+import io
+import json
+
+import pytest
+
+from omnivore_jax.data import manifest
+from omnivore_jax.data.datasets import PUBLIC
+from omnivore_jax.prepare import Options, prepare, verify
+from tests.ingest.downloads import lay
+from tests.ingest.layouts import (
+    test_epic,
+    test_imagenet21k,
+    test_inat2018,
+    test_kinetics,
+    test_pets,
+    test_places365,
+    test_ssv2,
+    test_ucf101,
+)
+from tests.whole_runs import complete, training_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
+DOWNLOADS = {
+    "imagenet21k": test_imagenet21k.FORMS["a tar of tars"],
+    "inat2018": test_inat2018.download(),
+    "pets": test_pets.download(),
+    "places365": test_places365.pictures() | test_places365.LISTS,
+    "kinetics600": test_kinetics.RELEASE,
+    "ssv2": test_ssv2.download(),
+    "epic100": test_epic.VIDEOS | test_epic.ANNOTATIONS,
+    "ucf101": test_ucf101.CLIPS | test_ucf101.LISTS,
+}
+CONFIGS = {"imagenet21k": "configs/swin_b.py:in21k_alone"}
+"""Where it is not that of the transfer."""
+SMALL = {"size": 64, "batch_size": 2}
+STEPS = 3
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path):
+    out, video = tmp_path / "data" / name, PUBLIC[name].kind == "video"
+    options = Options(str(lay(tmp_path / "download", DOWNLOADS[name])), str(out), deep=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        prepare(name, options)
+        verify(options)
+    changes = {f"data.{name}.{key}": value for key, value in SMALL.items()}
+    changes |= {f"data.{name}.frames": 8} if video else {}
+    changes |= {"model.name": "tiny", "train.steps": STEPS, "init_from": "", "data.root": out.parent}
+    config = CONFIGS.get(name, f"configs/transfer.py:{name}")
+    said, _ = complete(config, tmp_path / "run", changes, "--json")
+
+    rows = training_rows(tmp_path / "run")
+    assert [row["train"][name]["n"] for row in rows] == [SMALL["batch_size"]] * STEPS
+    held_out = manifest.read(out).count("val")
+    figures = {figure["name"]: figure["n"] for figure in json.loads(said)["datasets"]}
+    assert figures == ({name: held_out} if held_out else {})
+    assert not (tmp_path / "run" / "bad_records.jsonl").exists()
