@@ -51,7 +51,8 @@ def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path
         verify(options)
     changes = {f"data.{name}.{key}": value for key, value in SMALL.items()}
     changes |= {f"data.{name}.frames": 8} if video else {}
-    changes |= {"model.name": "tiny", "train.steps": STEPS, "init_from": "", "data.root": out.parent}
+    changes |= {"model.name": "tiny", "train.steps": STEPS, "init_from": ""}
+    changes |= {"data.root": out.parent}
     config = CONFIGS.get(name, f"configs/transfer.py:{name}")
     said, _ = complete(config, tmp_path / "run", changes, "--json")
 
