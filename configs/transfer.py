@@ -1,4 +1,4 @@
-"""Transfer of a jointly trained Swin-B to another dataset (Tables 3, 5, 6; Appendix B and C).
+"""Transfer of a jointly trained Swin-B to another dataset (Tables 3, 5, 6, 7; Appendix B and C).
 
 python -m omnivore_jax.main --config=configs/transfer.py:pets      # or another name in ROWS
 python -m omnivore_jax.main --config=configs/transfer.py:pets --config.init_from=WEIGHTS
@@ -61,6 +61,8 @@ ROWS: Mapping[str, Row] = {
     "inat2018": Row("inat2018", 100.0, SGD, PICTURE, 0.1),
     "pets": Row("pets", 100.0, SGD, PICTURE, 0.1),
     "places365": Row("places365", 100.0, SGD, PICTURE, 0.1),  # P B.1: drop path .1 or .3
+    # P B.3: Swin-B with IN21K, the rest as for pictures
+    "nyu_scenes": Row("nyu_scenes", 200.0, SGD | {"peak": 5e-3}, PICTURE, 0.1, IN21K),
     "ssv2": Row("ssv2", 60.0, ADAMW | {"peak": 6e-3}, CLIP, 0.4),
     "epic100": Row("epic100", 150.0, ADAMW | {"peak": 2e-3}, CLIP | {"smoothing": 0.0}, 0.4),
     "ssv2_table6": Row("ssv2", 150.0, ADAMW | {"peak": 1.2e-3, "ema": 0.9999}, CLIP, 0.4, IN21K),
@@ -75,7 +77,7 @@ ROWS: Mapping[str, Row] = {
     "kinetics600": Row("kinetics600", 30.0, KINETICS, CLIP | {"erase": 0.0}, 0.2),
     "ucf101": Row("ucf101", 30.0, KINETICS, CLIP | {"erase": 0.0}, 0.2),
 }
-"""Tables 3 and 6. For UCF101 the paper gives no numbers (C), Kinetics-600 it does not have."""
+"""Tables 3, 6 and 7. For UCF101 the paper gives no numbers (C), Kinetics-600 it does not have."""
 
 
 def get_config(name: str = "pets") -> ConfigDict:
@@ -85,7 +87,9 @@ def get_config(name: str = "pets") -> ConfigDict:
     row, public = ROWS[name], PUBLIC[ROWS[name].dataset]
     config = swin_b.get_config()
     joint = config.to_dict()["data"]
-    like = joint["imagenet" if public.kind == "image" else "kinetics400"]
+    like = next(
+        part for part in joint.values() if isinstance(part, dict) and part["kind"] == public.kind
+    )
     dataset = {"head": public.head, "classes": public.classes}
     dataset |= {"microbatch": like["microbatch"], "remat": like.get("remat", "none")}
     dataset |= dataclasses.asdict(public.config()) | dict(row.device)

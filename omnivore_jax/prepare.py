@@ -15,6 +15,8 @@ DATASET reads a published dataset as it is downloaded:
     inat2018      train2018.json, val2018.json, train_val2018/
     pets          images/, annotations/
     places365     the lists of Places365-Standard, data_large/ and val_large/ (or 256)
+    sunrgbd       SUNRGBD/ and SUNRGBDtoolbox/
+    nyu_scenes    nyu_depth_v2_labeled.mat and splits.mat
     kinetics400   class folders, the lists of the release, or train.csv and val.csv; so kinetics600
     ssv2          20bn-something-something-v2/ and its JSON lists
     epic100       EPIC_100_{train,validation}.csv and the videos, of which spans are cut out
@@ -38,7 +40,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from absl import flags
 
@@ -50,7 +52,7 @@ from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
 from omnivore_jax.ingest.faults import find_record_faults, find_row_faults
-from omnivore_jax.ingest.layouts.base import LayoutOptions
+from omnivore_jax.ingest.layouts.base import Convention, LayoutOptions
 from omnivore_jax.ingest.layouts.official import differences
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.overview import class_table, figures, sentences
@@ -61,6 +63,8 @@ SMALLEST = 16
 """Pixels of a short side that video encoders take."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
+WITH_DEPTH = ("sunrgbd", "nyu_scenes")
+"""Layouts whose depth can be read in two ways."""
 MAX_FAULTS = 100
 """Faults that `verify` says one by one."""
 
@@ -104,6 +108,12 @@ class Options:
         BASELINES["kv2"], "Metres between the eyes of the depth sensor.", lower_bound=0.0
     )
     depth_scale: float = _flag(0.001, "Metres in one unit of the depth maps.", lower_bound=0.0)
+    depth_convention: str = _flag(
+        "auto",
+        "What depth is in SUN RGB-D and NYU: released (8 times the metres, auto) or metric.",
+        enum_values=["auto", *get_args(Convention)],
+    )
+    raw_depth: bool = _flag(False, "Take depth as the sensor gave it: SUN RGB-D, NYU.")
     depth_rotated: bool = _flag(False, "Rotate the bits back: SUN RGB-D in true metres.")
     deep: bool = _flag(False, "verify: decode every record, every frame of a clip.")
     overwrite: bool = _flag(False, "Replace another dataset in --out.")
@@ -163,7 +173,7 @@ def verify(options: Options) -> None:
     if options.deep:
         with _progress(sum(counts.values())) as advance:
             faults += find_record_faults(folder, whole, options.threads, advance)
-    layout = str(whole.origin.get("by", "")).rpartition(" ")[2]
+    layout = (str(whole.origin.get("by", "")).split(" ") + [""])[1]
     said = differences(layout, len(whole.classes), counts)
     if options.json:
         print(json.dumps({"ok": not faults, "splits": counts, "official": said, "faults": faults}))
@@ -189,7 +199,17 @@ def prepare(layout: str, options: Options) -> None:
         _even(options.short_side),
     )
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
-    wishes = LayoutOptions(options.kind, options.val, depth, options.max_missing, options.fold)
+    convention = options.depth_convention
+    wishes = LayoutOptions(
+        kind=options.kind,
+        val=options.val,
+        intrinsics=depth,
+        max_missing=options.max_missing,
+        fold=options.fold,
+        convention=None if convention == "auto" else cast(Convention, convention),
+        raw_depth=options.raw_depth,
+    )
+    _check_depth(layout, options)
     result = preparation.prepare(layout, source, out, wishes, work, _progress)
     sums = figures(out, result)
     said: list[str] = []
@@ -203,6 +223,18 @@ def prepare(layout: str, options: Options) -> None:
 
     Console(highlight=False).print(class_table(result))
     print("\n".join(sentences(summary, result) + said))
+
+
+def _check_depth(layout: str, options: Options) -> None:
+    """Refuses flags that say something about depth to a layout that does not ask."""
+    asks = layout in WITH_DEPTH
+    for key in ("depth_convention", "raw_depth") if not asks else ("depth_rotated", "fx"):
+        default = Options.__dataclass_fields__[key].default
+        if getattr(options, key) != default:
+            instead = "give --depth_convention" if asks else f"it is for {', '.join(WITH_DEPTH)}"
+            raise UserError(
+                f"--{key}={getattr(options, key)} means nothing for {layout}; {instead}"
+            )
 
 
 def _folder(options: Options, key: str) -> str:

@@ -15,15 +15,18 @@ from omnivore_jax.prepare import Options, prepare, verify
 from tests.ingest.downloads import lay
 from tests.ingest.layouts import (
     test_epic,
+    test_imagenet,
     test_imagenet21k,
     test_inat2018,
     test_kinetics,
+    test_nyu,
     test_pets,
     test_places365,
     test_ssv2,
+    test_sunrgbd,
     test_ucf101,
 )
-from tests.whole_runs import complete, training_rows
+from tests.whole_runs import assert_same_run, complete, last_step, start, training_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
 DOWNLOADS = {
@@ -31,6 +34,7 @@ DOWNLOADS = {
     "inat2018": test_inat2018.download(),
     "pets": test_pets.download(),
     "places365": test_places365.pictures() | test_places365.LISTS,
+    "nyu_scenes": test_nyu.download(),
     "kinetics600": test_kinetics.RELEASE,
     "ssv2": test_ssv2.download(),
     "epic100": test_epic.VIDEOS | test_epic.ANNOTATIONS,
@@ -62,3 +66,40 @@ def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path
     figures = {figure["name"]: figure["n"] for figure in json.loads(said)["datasets"]}
     assert figures == ({name: held_out} if held_out else {})
     assert not (tmp_path / "run" / "bad_records.jsonl").exists()
+
+
+JOINT = {
+    "imagenet": test_imagenet.packed(),
+    "kinetics400": test_kinetics.RELEASE,
+    "sunrgbd": test_sunrgbd.download(),
+}
+JOINT_STEPS = 50
+
+
+@pytest.fixture(scope="module")
+def joint_data(tmp_path_factory):
+    """ImageNet's archives, a release of Kinetics-400 and SUN RGB-D, prepared under one root."""
+    source, root = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
+    with contextlib.redirect_stdout(io.StringIO()):
+        for name, files in JOINT.items():
+            prepare(name, Options(str(lay(source / name, files)), str(root / name)))
+    return root
+
+
+def test_joint_training_on_downloads_is_killed_once_and_ends_with_the_same_bits(
+    joint_data, tmp_path
+):
+    changes = {f"data.{name}.{key}": size for name in JOINT for key, size in SMALL.items()}
+    changes |= {"data.kinetics400.frames": 8, "data.root": joint_data, "mix.group": 2}
+    changes |= {"model.name": "tiny", "train.steps": JOINT_STEPS, "checkpoint.every": 7}
+    config = "configs/swin_t.py"
+    complete(config, tmp_path / "whole", changes)
+    run = start(config, tmp_path / "killed", changes)
+    assert run.wait_for(lambda: last_step(tmp_path / "killed") > JOINT_STEPS // 2)
+    run.process.kill()
+    run.finish()
+    assert last_step(tmp_path / "killed") < JOINT_STEPS
+    complete(config, tmp_path / "killed", changes)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    trained = [name for row in training_rows(tmp_path / "whole") for name in row["train"]]
+    assert len(trained) == JOINT_STEPS and set(trained) == JOINT.keys()

@@ -80,10 +80,20 @@ PUBLIC: Mapping[str, PublicDataset] = {
     "sunrgbd": PublicDataset(
         "rgbd", "rgbd", 19, 4_845, 4_659, 10.0, {"interpolation": "bilinear", "flip": 0.5}
     ),
+    "nyu_scenes": PublicDataset(
+        "rgbd",
+        "nyu_scenes",
+        10,
+        795,
+        654,
+        1.0,
+        {"interpolation": "bilinear", "flip": 0.5},
+        IMAGES,
+    ),
     "inat2018": _pictures("inat2018", 8142, 437_513, 24_426),
     "pets": _pictures("pets", 37, 3680, 3669),
     "places365": _pictures("places365", 365, 1_803_460, 36_500),
-    "kinetics600": _clips("kinetics600", 600, 370_000, 28_000, _CLIP),
+    "kinetics600": _clips("kinetics600", 600, 390_000, 30_000, _CLIP),
     "ssv2": _clips("ssv2", 174, 168_913, 24_777, _SEGMENTS | _WITHOUT_MIRRORS),
     "epic100": _clips("epic100", 3806, 67_217, 9668, _SEGMENTS),
     "ucf101": _clips("ucf101", 101, 9537, 3783, _CLIP),

@@ -58,6 +58,9 @@ def sentences(figures: Mapping[str, Any], preparation: Preparation) -> list[str]
     out = figures["out"]
     size = f"{figures['shards']} shards, {figures['bytes'] / 1e6:,.1f} MB"
     lines = [f"{out}: {figures['kind']}, {size}, {figures['seconds']} s"]
+    choices = preparation.listing.origin
+    if choices:
+        lines.append(", ".join(f"{key}: {value}" for key, value in choices.items()))
     if figures["bad_files"]:
         lines.append(
             f"{figures['bad_files']} files cannot be read and were left out: {out}/{BAD_FILES}"

@@ -143,7 +143,7 @@ def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str
             f"({bad[0]['reason']})"
         )
     same = copies(out, splits)
-    origin = {"by": command, "bad_files": len(bad), "copies": len(same)}
+    origin = {"by": command, **listing.origin, "bad_files": len(bad), "copies": len(same)}
     if listing.missing:
         origin["missing_files"] = len(listing.missing)
     manifest.write(out, Manifest(listing.kind, listing.classes, splits, origin))

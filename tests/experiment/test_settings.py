@@ -183,6 +183,7 @@ def test_ablations_have_exactly_the_steps_of_their_ratios(name, argument, epochs
         ("inat2018", 437_513 * 100, 512, 0.1, 1.0),
         ("pets", 3680 * 100, 512, 0.1, 1.0),
         ("places365", 1_803_460 * 100, 512, 0.1, 1.0),
+        ("nyu_scenes", 795 * 200, 512, 5e-3, 1.0),
         ("ssv2", 168_913 * 60, 256, 6e-3, 0.1),
         ("ssv2_table6", 168_913 * 150, 256, 1.2e-3, 0.1),
         ("epic100", 67_217 * 150, 256, 2e-3, 0.1),
@@ -195,7 +196,7 @@ def test_transfers_have_the_steps_and_rates_of_the_appendix(name, samples, batch
     assert settings.mixture({dataset: row.num_train}).total_steps == samples // batch
     optimizer = settings.optimizer
     assert (optimizer.peak, optimizer.trunk_rate, optimizer.cooldown_start) == (peak, trunk, 1.0)
-    assert optimizer.rule == ("sgd" if row.kind == "image" else "adamw")
+    assert optimizer.rule == ("adamw" if row.kind == "video" else "sgd")
     assert (row.clip == "segments") == (row.kind == "video") and row.ratio == 1
 
 

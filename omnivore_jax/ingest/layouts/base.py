@@ -5,12 +5,15 @@ Preparation knows no more than this, so a layout may keep media in files, archiv
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import Kind
+
+Convention = Literal["released", "metric"]
+"""What depth is: the released pipeline's, 8 times the metres, or metres (FACTS 8)."""
 
 
 @runtime_checkable
@@ -76,6 +79,23 @@ class TarMember(NamedTuple):
         return min(max(there, 0), self.length)
 
 
+class NoMedia(NamedTuple):
+    """A sample that a list names and that cannot be used (Media): it is left out and named."""
+
+    path: Path
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def read(self) -> bytes:
+        raise OSError(self.reason)
+
+    def size(self) -> int:
+        return 0
+
+
 class DepthMap(NamedTuple):
     """The depth map of a picture: a 16-bit PNG, and what turns its values into disparity."""
 
@@ -117,6 +137,8 @@ class Listing:
     """Files that are no samples, by suffix."""
     missing: Sequence[str] = ()
     """Samples that a list of the download names and whose files are not there, in its order."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen where a download can be read in several ways; the manifest keeps it."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +155,10 @@ class LayoutOptions:
     """The share of the samples in the lists of a download whose files may not be there."""
     fold: int = 1
     """The split, where a dataset has several."""
+    convention: Convention | None = None
+    """What the depth of a dataset is that can be read in two ways; None: its usual one."""
+    raw_depth: bool = False
+    """Whether to take the depth maps as the sensor gave them, where others are there too."""
 
 
 @runtime_checkable

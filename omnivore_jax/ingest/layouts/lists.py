@@ -164,10 +164,12 @@ def select(entries: Mapping[str, Iterable[Entry]], is_there: Callable[[str], boo
     return Selection(splits, labels, list(missing), repeats)
 
 
-def check_missing(selection: Selection, source: Path, files: Files, budget: float) -> None:
+def check_missing(
+    selection: Selection, source: Path, files: Files, budget: float, of: str = "clips"
+) -> None:
     """Refuses a download of which too much is missing.
 
-    `budget`: the share of the samples that may be.
+    `budget`: the share of the samples that may be. `of`: what they are, for messages.
 
     Raises:
         UserError: more is missing, or all of it.
@@ -175,21 +177,21 @@ def check_missing(selection: Selection, source: Path, files: Files, budget: floa
     """
     total = len(selection.labels) + len(selection.missing)
     if not total:
-        raise UserError(f"--src={source}: its lists name no clips; download them again")
+        raise UserError(f"--src={source}: its lists name no {of}; download them again")
     first = f"the first is {selection.missing[0]}" if selection.missing else ""
     if not selection.labels:
-        there = f"{len(files.clips)} other clips" if files.clips else "no clips"
+        there = f"{len(files.clips)} other {of}" if files.clips else f"no {of}"
         if files.archives:
             there += f", but {len(files.archives)} archives ({files.archives[0]}): extract them"
         raise UserError(
-            f"--src={source} has none of the {total} clips that its lists name, {first}; it has "
-            f"{there}; give the folder that holds lists and clips"
+            f"--src={source} has none of the {total} {of} that its lists name, {first}; it has "
+            f"{there}; give the folder that holds lists and {of}"
         )
     share = len(selection.missing) / total
     if share > budget:
         extract = f"{len(files.archives)} archives are not extracted; " if files.archives else ""
         raise UserError(
-            f"--src={source} lacks {len(selection.missing)} of the {total} clips that its lists "
+            f"--src={source} lacks {len(selection.missing)} of the {total} {of} that its lists "
             f"name, {first}; {extract}get them, or allow it: --max_missing={share + 0.005:.2f} "
             f"(now {budget:g})"
         )

@@ -24,6 +24,10 @@ OFFICIAL: Mapping[str, tuple[Release, ...]] = {
     "inat2018": (Release(8142, {"train": 437_513, "val": 24_426}),),
     # robots.ox.ac.uk/~vgg/data/pets: the lists trainval and test
     "pets": (Release(37, {"train": 3680, "val": 3669}),),
+    # Song et al. 2015 and allsplit.mat: the 19 types of scene
+    "sunrgbd": (Release(19, {"train": 4845, "val": 4659}),),
+    # Silberman et al. 2012, splits.mat
+    "nyu_scenes": (Release(10, {"train": 795, "val": 654}),),
     # Zhou et al. 2017 and the lists of Places365-Standard
     "places365": (Release(365, {"train": 1_803_460, "val": 36_500}),),
 }
