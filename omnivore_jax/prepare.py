@@ -114,6 +114,7 @@ class Options:
         enum_values=["auto", *get_args(Convention)],
     )
     raw_depth: bool = _flag(False, "Take depth as the sensor gave it: SUN RGB-D, NYU.")
+    inpaint: bool = _flag(False, "Fill the holes (0) of depth maps before they are stored.")
     depth_rotated: bool = _flag(False, "Rotate the bits back: SUN RGB-D in true metres.")
     deep: bool = _flag(False, "verify: decode every record, every frame of a clip.")
     overwrite: bool = _flag(False, "Replace another dataset in --out.")
@@ -197,6 +198,7 @@ def prepare(layout: str, options: Options) -> None:
         options.threads,
         options.overwrite,
         _even(options.short_side),
+        options.inpaint,
     )
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
     convention = options.depth_convention

@@ -38,8 +38,19 @@ def depth_of(
     """
     if not rotated:
         return values.astype(np.float32) * np.float32(scale)
-    back = (values >> 3) | (values << 13)
-    return np.minimum(back.astype(np.float32) * np.float32(scale), np.float32(TOOLBOX_FARTHEST))
+    return np.minimum(
+        rotate_back(values).astype(np.float32) * np.float32(scale), np.float32(TOOLBOX_FARTHEST)
+    )
+
+
+def rotate_back(values: UInt16[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """Makes millimetres of the values of a PNG of SUN RGB-D."""
+    return (values >> 3) | (values << 13)
+
+
+def rotate_left(values: UInt16[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """Makes the values of a PNG of SUN RGB-D of millimetres."""
+    return (values << 3) | (values >> 13)
 
 
 def disparity_of(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.decode import use_one_thread
 from omnivore_jax.ingest.encode import smaller
+from omnivore_jax.ingest.inpaint import inpainted
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.plan import Inventory, ShardPlan, claim, cut, finish, items_of
@@ -31,6 +32,8 @@ class Work(NamedTuple):
     """Whether another dataset in the folder may be replaced."""
     short_side: int = 0
     """Pixels at which pictures and clips are encoded again; 0: stored as they are."""
+    inpaint: bool = False
+    """Whether the holes of depth maps are filled."""
 
 
 class Preparation(NamedTuple):
@@ -61,6 +64,8 @@ def prepare(
             f"--short_side={work.short_side}, but pictures with depth maps are stored as they are: "
             "one belongs to the other pixel by pixel; leave it out"
         )
+    if work.inpaint and listing.kind != "rgbd":
+        raise UserError(f"--inpaint, but --src={source} has no depth maps; leave it out")
     plans = cut(listing, work.rows)
     index, machines = work.machine
     own = plans[index::machines]
@@ -75,10 +80,14 @@ def prepare(
             items = items_of(listing, plan)
             if work.short_side:
                 items = [smaller(item, listing.kind, work.short_side) for item in items]
+            if work.inpaint:
+                items = [inpainted(item) for item in items]
             write_shard(out, plan.name, items, listing.kind, pool, advance)
     command = f"omnivore_jax.prepare {layout}"
     if work.short_side:
         command += f" --short_side={work.short_side}"
+    if work.inpaint:
+        command += " --inpaint"
     inventory = finish(out, listing, plans, command)
     return Preparation(listing, plans, inventory)
 

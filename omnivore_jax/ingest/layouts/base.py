@@ -101,6 +101,8 @@ class DepthMap(NamedTuple):
 
     media: Media
     intrinsics: Intrinsics
+    bits_rotated: bool = False
+    """Whether the file has its bits rotated (SUN RGB-D), even where it is read as it stands."""
 
 
 class Item(NamedTuple):

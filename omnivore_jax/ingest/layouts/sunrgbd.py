@@ -153,7 +153,8 @@ def _item(root: Path, id: str, label: int, options: LayoutOptions, convention: C
     except (UserError, OSError) as error:
         return Item(id, label, NoMedia(root / id, str(error)), edits=edits)
     known = scene.intrinsics._replace(rotated=convention == "metric")
-    return Item(id, label, FileBytes(scene.picture), DepthMap(FileBytes(scene.depth), known), edits)
+    depth = DepthMap(FileBytes(scene.depth), known, bits_rotated=True)
+    return Item(id, label, FileBytes(scene.picture), depth, edits)
 
 
 def _scene(root: Path, id: str, options: LayoutOptions) -> _Scene:
