@@ -25,6 +25,7 @@ DATASET reads a published dataset as it is downloaded:
 `manifest` reads a CSV or Parquet table of your own files: path, label[, split][, depth[, fx,
 baseline]]. All layouts are in docs/data.md. Files are stored as they are, or smaller with
 --short_side: clips as H.264 with a key frame every 12 frames, which are decoded fast at any place.
+--inpaint fills the holes of depth maps.
 Files that cannot be read are left out and listed in OUT/bad_files.jsonl, those that a list names
 and that are not there in OUT/missing_files.jsonl. Stopped, it goes on where it was when started
 again; on several machines give each its --shard (0/4, 1/4, ...), for example by

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict
 
@@ -6,6 +7,7 @@ import pytest
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.records import Record, pack
+from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.verify import check_shards
 from omnivore_jax.prepare import Options, verify
 from tests.ingest.layouts.downloads import lay, picture, prepare
@@ -131,6 +133,26 @@ def test_all_frames_of_clips_and_both_files_of_depth_are_decoded(tmp_path, capsy
     prepare("folder", tmp_path / "rooms", tmp_path / "rgbd")
     verify(Options(out=str(tmp_path / "rgbd"), deep=True))
     assert capsys.readouterr().out.count("is whole") == 2
+
+
+def test_a_planted_depth_map_of_another_shape_and_a_planted_label_are_lines(tmp_path, capsys):
+    files = {f"train/{c}/{k}.jpg": picture(k) for c in "ab" for k in range(2)}
+    height, width = part(0, side=24).shape[:2]
+    maps = {name.replace(".jpg", ".depth.png"): png(depth_map(height, width)) for name in files}
+    fx = LayoutOptions().intrinsics._replace(fx=500.0)
+    prepare("folder", lay(tmp_path / "src", files | maps), tmp_path / "out", intrinsics=fx)
+
+    def plant(record):
+        if record.id == "train/a/1.jpg":
+            depth = png(depth_map(height, width // 2))
+            digest = hashlib.sha256(record.media + depth).hexdigest()
+            return record._replace(depth=depth, sha256=digest)
+        return record._replace(label=2) if record.id == "train/b/0.jpg" else record
+
+    rewrite(tmp_path / "out", "train-00000", plant)
+    shape, label = faults(tmp_path / "out", capsys, deep=True)
+    assert f"train/a/1.jpg in train: the depth map has {width // 2} x {height} pixels" in shape
+    assert "train/b/0.jpg in train: label 2 is none of 2 classes" in label
 
 
 def test_what_is_missing_of_a_published_dataset_is_said_and_is_no_fault(tmp_path, capsys):
