@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 from omnivore_jax.data.manifest import Kind
 
-PICTURE_SECONDS = 5.6e-3
-"""CPU seconds of a picture: decoding 500 x 375, cropping, RandAugment. Measured, one core."""
-FRAME_SECONDS = 76e-3 / 32
-"""CPU seconds of a frame of a clip: decoding 340 x 256 and cropping. Measured, one core."""
+PICTURE_SECONDS = {"image": 5.8e-3, "rgbd": 7.8e-3}
+"""CPU seconds of a sample: decoding 500 x 375, cropping, RandAugment; 561 x 427 with its depth map
+as PNG, cropping. Measured, one core (docs/data.md)."""
+FRAME_SECONDS = 92e-3 / 32
+"""CPU seconds of a frame of a clip: decoding 340 x 256 H.264 and cropping. Measured, one core."""
 
 
 class Feeding(NamedTuple):
@@ -20,6 +21,6 @@ class Feeding(NamedTuple):
 
 
 def feeding(kind: Kind, frames: int, cores: int) -> Feeding:
-    """Estimates how fast a host of `cores` cores reads samples; RGB-D costs as a picture does."""
-    seconds = FRAME_SECONDS * frames if kind == "video" else PICTURE_SECONDS
+    """Estimates how fast a host of `cores` cores reads samples."""
+    seconds = FRAME_SECONDS * frames if kind == "video" else PICTURE_SECONDS[kind]
     return Feeding(seconds, cores / seconds)
