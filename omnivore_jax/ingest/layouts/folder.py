@@ -3,7 +3,7 @@
 Which samples there are, and which depth map belongs to which picture.
 
 SRC/CLASS/.../NAME.jpg                       pictures or clips, at any depth below the class
-SRC/{train,val,test}/CLASS/...               the same, already split
+SRC/{train,val,test}/CLASS/...               the same, already split (more names in splits.py)
 
 SRC/CLASS/NAME.jpg + NAME.depth.png          RGB-D: side by side (or NAME_depth.png),
 SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
@@ -12,9 +12,10 @@ SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.holdout import hold_out
+from omnivore_jax.ingest.layouts.splits import check_loose, find_splits, read_annotations
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 CLIPS = frozenset(
@@ -36,7 +38,6 @@ NO_MEDIA = frozenset(
         ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz"
     ).split()
 )
-SPLITS = ("train", "val", "test")
 
 
 class ClassFolders:
@@ -61,9 +62,11 @@ class Names:
     """Whether the first part of an id is the split, and the class the second."""
     ignored: Counter[str]
     """Files that are no samples, by suffix."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The class of every sample that a table names."""
 
     def class_of(self, id: str) -> str:
-        return id.split("/")[int(self.has_splits)]
+        return self.labels.get(id) or id.split("/")[int(self.has_splits)]
 
 
 def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
@@ -82,14 +85,20 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
             f"--src={source} is not a folder; give the folder that holds the class folders"
         )
     top = _folders(source)
-    has_splits = "train" in top and set(top) <= set(SPLITS)
+    found = find_splits(top, source)
+    has_splits = bool(found)
     if has_splits and val:
         raise UserError(
             f"--val={val}, but {source} has splits of its own ({', '.join(top)}); leave --val out"
         )
-    roots = {"train": ""}
-    if has_splits:
-        roots = {split: f"{split}/" for split in SPLITS if split in top}
+    roots = {split: f"{folder}/" for split, folder in found.items()} or {"train": ""}
+    for folder in found.values():
+        check_loose(source / folder, PICTURES | CLIPS)
+    labels = read_annotations(source, found["val"]) if "val" in found else {}
+    unlabeled = Counter[str]()
+    if labels and "test" in found and _folders(source / found["test"]) == ["images"]:
+        root = roots.pop("test")  # Tiny-ImageNet keeps the labels of its test split to itself
+        unlabeled[f"{root}images (no labels)"] = len(_files(source, root))
     files = {split: _files(source, root) for split, root in roots.items()}
     every = [id for ids in files.values() for id in ids]
     kind = _kind(every, source) if asked == "auto" else cast(Kind, asked)
@@ -98,8 +107,14 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
     ignored = Counter(_suffix(id) or id.rpartition("/")[2] for id in others)
     ignored -= Counter(map(_suffix, depth.values()))
     splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in files.items()}
-    classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
-    names = Names(kind, classes, splits, depth, has_splits, ignored)
+    named = {
+        name
+        for split, root in roots.items()
+        for name in _folders(source / root)
+        if not (labels and split == "val" and name == "images")
+    }
+    classes = tuple(sorted(named | set(labels.values())))
+    names = Names(kind, classes, splits, depth, has_splits, ignored + unlabeled, labels)
     _check(names, source)
     if not val:
         return names
@@ -137,6 +152,18 @@ def _check(names: Names, source: Path) -> None:
             f"--src={source} has {len(empty)} folders without files of kind {names.kind!r}, one "
             f"is {min(empty)}: "
             "every folder is a class; fill or remove them"
+        )
+    stray = [id for id in chain(*names.splits.values()) if names.class_of(id) not in names.classes]
+    if stray:
+        raise UserError(
+            f"--src={source} has {len(stray)} pictures that the table of their split does not "
+            f"name, one is {stray[0]}; remove them or add their rows"
+        )
+    untrained = set(names.classes) - {names.class_of(id) for id in names.splits["train"]}
+    if untrained:
+        raise UserError(
+            f"--src={source} has {len(untrained)} classes without training samples, one is "
+            f"{min(untrained)}; add some to the training split, or remove the class from the others"
         )
     alone = [id for ids in names.splits.values() for id in ids if id not in names.depth]
     if names.kind == "rgbd" and alone:

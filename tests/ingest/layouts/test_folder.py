@@ -167,3 +167,48 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_not_left_out(tmp_path, m
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere is not a folder"):
         list_names(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "training"])
+@pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("dev", "val"), ("TEST", "test")])
+def test_usual_names_of_splits_are_splits_in_any_case(tmp_path, train, folder, split):
+    lay(tmp_path, f"{train}/cat/1.jpg", f"{folder}/cat/2.jpg")
+    names = list_names(tmp_path)
+    assert names.classes == ("cat",)
+    assert names.splits == {"train": [f"{train}/cat/1.jpg"], split: [f"{folder}/cat/2.jpg"]}
+
+
+def test_a_train_beside_cars_is_a_class(tmp_path):
+    lay(tmp_path, "train/1.jpg", "car/1.jpg")
+    assert list_names(tmp_path).classes == ("car", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (("train/a/1.jpg", "val/a/1.jpg", "valid/a/2.jpg"), "val and valid, which both name"),
+        (("train/a/1.jpg", "val/a/1.jpg", "more/a/2.jpg"), "has more beside the splits"),
+        (("train/a/1.jpg", "val/b/1.jpg"), "1 classes without training samples, one is b"),
+        (("train/a/1.jpg", "val/1.JPEG"), "1 files outside class folders, one is 1.JPEG"),
+    ],
+)
+def test_splits_that_would_lose_files_are_explained_in_one_line(tmp_path, files, says):
+    lay(tmp_path, *files)
+    with pytest.raises(UserError, match=says) as error:
+        list_names(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_names_the_classes_of_tiny_imagenets_validation(tmp_path):
+    lay(tmp_path, "train/n01/images/n01_0.JPEG", "train/n02/images/n02_0.JPEG")
+    lay(tmp_path, "val/images/val_0.JPEG", "val/images/val_1.JPEG", "test/images/test_0.JPEG")
+    table = tmp_path / "val" / "val_annotations.txt"
+    table.write_text("val_0.JPEG\tn02\t0\t32\t44\t62\nval_1.JPEG\tn01\t52\t55\t57\t59\n")
+    names = list_names(tmp_path)
+    assert names.classes == ("n01", "n02")
+    assert list(map(names.class_of, names.splits["val"])) == ["n02", "n01"]
+    assert set(names.splits) == {"train", "val"}
+    assert names.ignored == {"test/images (no labels)": 1}
+    table.write_text("val_0.JPEG\tn02\t0\t32\t44\t62\n")
+    with pytest.raises(UserError, match="1 pictures that the table of their split does not name"):
+        list_names(tmp_path)
