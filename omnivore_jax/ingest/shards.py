@@ -32,6 +32,7 @@ REPORTS = "parts"
 """Folder of the reports."""
 AHEAD = 64
 """Files that are read ahead of the one being written."""
+PNG = b"\x89PNG\r\n\x1a\n"
 NO_DEPTH = Intrinsics(0.0, 0.0, 0.0)
 
 
@@ -62,6 +63,7 @@ def read_item(item: Item, kind: Kind) -> Record:
     sha256 = hashlib.sha256(media + (depth or b"")).hexdigest()
     record = Record(item.id, item.label, media, sha256, depth, *_intrinsics(item))
     if kind == "image":
+        _refuse_depth(media)
         decode_image(media)
     elif kind == "rgbd":
         decode_rgbd(record)
@@ -71,6 +73,14 @@ def read_item(item: Item, kind: Kind) -> Record:
         clip = Clip(media)
         clip.frames([0, len(clip) - 1])
     return record
+
+
+def _refuse_depth(media: bytes) -> None:
+    # PNG specification, IHDR: after width and height, bits of a sample and color type 0 for gray
+    if media.startswith(PNG) and media[24:26] == b"\x10\x00":
+        raise DecodeError(
+            "a 16-bit gray PNG is a depth map, no picture; docs/data.md says where depth maps lie"
+        )
 
 
 def write_shard(

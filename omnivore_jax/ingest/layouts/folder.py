@@ -7,12 +7,12 @@ SRC/{train,val,test}/CLASS/...               the same, already split (more names
 
 SRC/CLASS/NAME.jpg + NAME.depth.png          RGB-D: side by side (or NAME_depth.png),
 SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
-SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
+SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two (depth_names.py)
 """
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -23,10 +23,10 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
+from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, is_depth, pair
 from omnivore_jax.ingest.layouts.holdout import hold_out
 from omnivore_jax.ingest.layouts.splits import check_loose, find_splits, read_annotations
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 CLIPS = frozenset(
     (
         ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv "
@@ -102,11 +102,16 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
     files = {split: _files(source, root) for split, root in roots.items()}
     every = [id for ids in files.values() for id in ids]
     kind = _kind(every, source) if asked == "auto" else cast(Kind, asked)
-    depth = _pairs(every) if kind == "rgbd" else {}
-    others = [id for id in every if not _is_sample(id, kind)]
-    ignored = Counter(_suffix(id) or id.rpartition("/")[2] for id in others)
+    depth = pair(every) if kind == "rgbd" else {}
+    extra = find_others(every)
+
+    def is_sample(id: str) -> bool:
+        return _is_sample(id, kind) and id not in extra
+
+    others = [id for id in every if not is_sample(id)]
+    ignored = Counter(extra.get(id) or _suffix(id) or id.rpartition("/")[2] for id in others)
     ignored -= Counter(map(_suffix, depth.values()))
-    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in files.items()}
+    splits = {split: list(filter(is_sample, ids)) for split, ids in files.items()}
     named = {
         name
         for split, root in roots.items()
@@ -207,7 +212,7 @@ def _is_sample(id: str, kind: str) -> bool:
     suffix = _suffix(id)
     if kind == "video":
         return suffix not in PICTURES and suffix not in NO_MEDIA
-    return suffix in PICTURES and not _is_depth(id)
+    return suffix in PICTURES and not is_depth(id)
 
 
 def _kind(files: list[str], source: Path) -> Kind:
@@ -225,51 +230,4 @@ def _kind(files: list[str], source: Path) -> Kind:
         )
     if clips:
         return "video"
-    return "rgbd" if any(map(_is_depth, pictures)) else "image"
-
-
-def _is_depth(id: str) -> bool:
-    """Whether a file is a depth map, by its name or by the folder that it is in below its class."""
-    *folders, name = id.lower().split("/")
-    return (
-        name == "depth.png"
-        or name.endswith((".depth.png", "_depth.png"))
-        or _in_depth_folder(folders, name)
-    )
-
-
-def _in_depth_folder(folders: list[str], name: str) -> bool:
-    return len(folders) > 2 and folders[-1] == "depth" and name.endswith(".png")
-
-
-def _pairs(files: Iterable[str]) -> dict[str, str]:
-    """The depth map of every picture that has one."""
-    maps: dict[str, dict[str, str]] = defaultdict(dict)
-    pictures = []
-    for id in files:
-        if _is_depth(id):
-            folder, _, name = id.rpartition("/")
-            maps[folder][name.lower()] = id
-        elif _suffix(id) in PICTURES:
-            pictures.append(id)
-    return {id: depth for id in pictures if (depth := _depth_of(id, maps))}
-
-
-def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
-    folder, _, name = id.rpartition("/")
-    stem = os.path.splitext(name)[0].lower()
-    beside, scene = maps.get(folder, {}), folder.rpartition("/")[0]
-    for candidate in (
-        f"{stem}.depth.png",
-        f"{stem}_depth.png",
-        "depth.png" if stem in ("image", "rgb", "color") else "",
-    ):
-        if candidate in beside:
-            return beside[candidate]
-    if not folder.lower().endswith("/image"):
-        return None
-    other = f"{scene}/depth" if f"{scene}/depth" in maps else f"{scene}/Depth"
-    there = maps.get(other, {})
-    if f"{stem}.png" in there or len(there) != 1:  # of several, none is taken by chance
-        return there.get(f"{stem}.png")
-    return next(iter(there.values()))
+    return "rgbd" if any(map(is_depth, pictures)) else "image"

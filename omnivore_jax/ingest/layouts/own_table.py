@@ -25,7 +25,7 @@ from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.checks import not_this
-from omnivore_jax.ingest.layouts.folder import PICTURES
+from omnivore_jax.ingest.layouts.depth_names import PICTURES
 from omnivore_jax.ingest.layouts.holdout import hold_out
 from omnivore_jax.ingest.layouts.splits import SPLITS
 from omnivore_jax.ingest.layouts.tabular import Row, read_header, read_rows_of

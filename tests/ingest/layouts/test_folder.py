@@ -80,6 +80,11 @@ def test_every_class_of_two_files_or_more_has_one_in_each_split(tmp_path):
         ("office/s1/rgb.png", "office/s1/depth.png"),
         ("office/s1/image/0001-17.jpg", "office/s1/depth/0001-23.png"),
         ("office/s1/image/7.jpg", "office/s1/depth/7.png"),
+        ("office/rgb_0.jpg", "office/sync_depth_0.png"),
+        ("office/s1/rgb/7.jpg", "office/s1/depth/7.png"),
+        ("office/s1/color/0.jpg", "office/s1/depth/0.png"),
+        ("office/frame-000000.color.png", "office/frame-000000.depth.png"),
+        ("apple/apple_1_1_1_crop.png", "apple/apple_1_1_1_depthcrop.png"),
     ],
 )
 def test_a_picture_finds_its_depth_map(tmp_path, picture, depth):
@@ -212,3 +217,16 @@ def test_a_table_names_the_classes_of_tiny_imagenets_validation(tmp_path):
     table.write_text("val_0.JPEG\tn02\t0\t32\t44\t62\n")
     with pytest.raises(UserError, match="1 pictures that the table of their split does not name"):
         list_names(tmp_path)
+
+
+def test_masks_and_full_sizes_are_left_out_by_name_and_filled_maps_come_first(tmp_path):
+    lay(tmp_path, *(f"apple/a_1{end}.png" for end in ("_crop", "_depthcrop", "_maskcrop")))
+    scene = ("image/1.jpg", "depth/1.png", "depth_bfx/1.png", "fullres/1.jpg")
+    lay(tmp_path, *(f"office/s/{file}" for file in scene))
+    names = list_names(tmp_path)
+    assert names.depth == {
+        "apple/a_1_crop.png": "apple/a_1_depthcrop.png",
+        "office/s/image/1.jpg": "office/s/depth_bfx/1.png",
+    }
+    assert names.splits == {"train": list(names.depth)}
+    assert names.ignored == {"mask": 1, "fullres": 1, ".png": 1}
