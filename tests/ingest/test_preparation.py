@@ -10,8 +10,9 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.datasets import PUBLIC, open_dataset
 from omnivore_jax.data.depth import Intrinsics
+from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.records import RecordReader
-from omnivore_jax.data.transforms import DatasetConfig
+from omnivore_jax.data.transforms import DatasetConfig, EvalTransform
 from omnivore_jax.ingest.layouts.base import DepthMap, Item, LayoutOptions, Listing, TarMember
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.preparation import Work, prepare
@@ -132,4 +133,4 @@ def test_every_public_dataset_is_a_layout():
 def test_a_missing_dataset_names_its_own_command(tmp_path, name, layout):
     config = DatasetConfig(kind="image", batch_size=1, num_train=1, num_val=1)
     with pytest.raises(UserError, match=f"omnivore_jax.prepare {layout} --src="):
-        open_dataset(name, config, tmp_path, "train", None)
+        open_dataset(name, config, tmp_path, "train", EvalTransform("image", Protocol()))

@@ -3,7 +3,7 @@
 Which samples there are, and which depth map belongs to which picture.
 
 SRC/CLASS/.../NAME.jpg                       pictures or clips, at any depth below the class
-SRC/{train,val,test}/CLASS/...               the same, already split (more names in splits.py)
+SRC/{train,val,test}/CLASS/...               the same, already split (more names: split_folders.py)
 
 SRC/CLASS/NAME.jpg + NAME.depth.png          RGB-D: side by side (or NAME_depth.png),
 SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
@@ -25,7 +25,7 @@ from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, is_depth, pair
 from omnivore_jax.ingest.layouts.holdout import hold_out
-from omnivore_jax.ingest.layouts.splits import check_loose, find_splits, read_annotations
+from omnivore_jax.ingest.layouts.split_folders import check_loose, find_splits, read_annotations
 
 CLIPS = frozenset(
     (
