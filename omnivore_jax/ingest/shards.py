@@ -27,6 +27,7 @@ from omnivore_jax.data.manifest import Kind, Shard
 from omnivore_jax.data.records import Record, pack
 from omnivore_jax.data.transforms import decode_rgbd
 from omnivore_jax.ingest.layouts.base import Item
+from omnivore_jax.ingest.layouts.checks import shown
 
 REPORTS = "parts"
 """Folder of the reports."""
@@ -58,6 +59,7 @@ def read_item(item: Item, kind: Kind) -> Record:
         read.
 
     """
+    _check_name(item.id)
     media = item.media.read()
     depth = item.depth.media.read() if item.depth else None
     sha256 = hashlib.sha256(media + (depth or b"")).hexdigest()
@@ -73,6 +75,11 @@ def read_item(item: Item, kind: Kind) -> Record:
         clip = Clip(media)
         clip.frames([0, len(clip) - 1])
     return record
+
+
+def _check_name(id: str) -> None:
+    if shown(id) != id:
+        raise DecodeError(f"the name {shown(id)} is not UTF-8; rename the file")
 
 
 def _refuse_depth(media: bytes) -> None:

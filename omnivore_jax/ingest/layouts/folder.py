@@ -23,6 +23,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
+from omnivore_jax.ingest.layouts.checks import shown
 from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, is_depth, pair
 from omnivore_jax.ingest.layouts.holdout import hold_out
 from omnivore_jax.ingest.layouts.split_folders import check_loose, find_splits, read_annotations
@@ -141,6 +142,11 @@ def _maker(source: Path, names: Names, defaults: Intrinsics) -> Callable[[str], 
 
 
 def _check(names: Names, source: Path) -> None:
+    for name in names.classes:
+        if shown(name) != name:
+            raise UserError(
+                f"--src={source}: class {shown(name)} is not UTF-8; rename it"
+            )
     if not names.classes:
         raise UserError(
             f"--src={source} has no class folders; put the files of every class into a folder of "

@@ -4,6 +4,8 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.ingest.layouts.folder import list_names
+from tests.ingest.layouts.downloads import prepare
+from tests.media import jpeg, part
 
 
 def lay(root, *files):
@@ -230,3 +232,16 @@ def test_masks_and_full_sizes_are_left_out_by_name_and_filled_maps_come_first(tm
     }
     assert names.splits == {"train": list(names.depth)}
     assert names.ignored == {"mask": 1, "fullres": 1, ".png": 1}
+
+
+def test_names_that_are_not_utf8_are_left_out_and_named(tmp_path):
+    lay(tmp_path / "src", "a/1.jpg", os.fsdecode(b"a/\xe4.jpg"))
+    for file in (tmp_path / "src" / "a").iterdir():
+        file.write_bytes(jpeg(part(1)))
+    whole = prepare("folder", tmp_path / "src", tmp_path / "out")
+    assert list(whole.records["train"]) == ["a/1.jpg"]
+    bad = (tmp_path / "out" / "bad_files.jsonl").read_text()
+    assert "udce4.jpg is not UTF-8" in bad
+    lay(tmp_path / "src", os.fsdecode(b"\xe4/1.jpg"))
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        list_names(tmp_path / "src")
