@@ -144,9 +144,7 @@ def _maker(source: Path, names: Names, defaults: Intrinsics) -> Callable[[str], 
 def _check(names: Names, source: Path) -> None:
     for name in names.classes:
         if shown(name) != name:
-            raise UserError(
-                f"--src={source}: class {shown(name)} is not UTF-8; rename it"
-            )
+            raise UserError(f"--src={source}: class {shown(name)} is not UTF-8; rename it")
     if not names.classes:
         raise UserError(
             f"--src={source} has no class folders; put the files of every class into a folder of "
