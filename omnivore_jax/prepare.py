@@ -6,8 +6,9 @@
     python -m omnivore_jax.prepare manifest --src=TABLE --out=DIR [--val=0.1] [--kind=...]
     python -m omnivore_jax.prepare verify --out=DIR [--deep]
 
-`folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/...): pictures (JPEG, PNG),
-clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside NAME.depth.png).
+`folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/..., or valid, test, ...):
+pictures (JPEG, PNG), clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside
+NAME.depth.png).
 DATASET reads a published dataset as it is downloaded:
 
     imagenet      ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and the devkit, or unpacked
@@ -23,12 +24,12 @@ DATASET reads a published dataset as it is downloaded:
     ucf101        UCF-101/ and ucfTrainTestlist/, split --fold
 
 `manifest` reads a CSV or Parquet table of your own files: path, label[, split][, depth[, fx,
-baseline]]. All layouts are in docs/data.md. Files are stored as they are, or smaller with
---short_side: clips as H.264 with a key frame every 12 frames, which are decoded fast at any place.
---inpaint fills the holes of depth maps.
-Files that cannot be read are left out and listed in OUT/bad_files.jsonl, those that a list names
-and that are not there in OUT/missing_files.jsonl. Stopped, it goes on where it was when started
-again; on several machines give each its --shard (0/4, 1/4, ...), for example by
+baseline]][, start, end]. All layouts are in docs/data.md. Files are stored as they are, or smaller
+with --short_side: clips as H.264 with a key frame every 12 frames, which are decoded fast at any
+place; --inpaint fills the holes of depth maps. Files that cannot be read are left out and listed in
+OUT/bad_files.jsonl, those that a list names and that are not there in OUT/missing_files.jsonl.
+Stopped, it goes on where it was when started again; on several machines give each its --shard
+(0/4, 1/4, ...), for example by
 launch/prepare_slurm.sbatch. `verify` checks every byte again, the labels, and that no file is in
 two splits; --deep decodes every record too.
 """

@@ -178,7 +178,8 @@ def open_dataset(
         reader, classes = tfds.open_split(name, config.tfds, data_root(str(root)), split)
         return OpenDataset(RecordDataset(reader, transform), config.kind, classes)
     folder = data_root(str(root)) / name
-    prepare = f"python -m omnivore_jax.prepare folder --src=... --out={folder}"
+    layout = name if name in PUBLIC else "folder"
+    prepare = f"python -m omnivore_jax.prepare {layout} --src=... --out={folder}"
     if not (folder / manifest.FILE).exists():
         if (folder / PLAN).exists():
             raise UserError(

@@ -37,6 +37,7 @@ def figures(out: Path, preparation: Preparation) -> dict[str, Any]:
 
 def class_table(preparation: Preparation) -> "Table":
     """Lays out the samples of the largest classes by split."""
+    from rich.markup import escape
     from rich.table import Table
 
     classes, counts = preparation.listing.classes, preparation.inventory.class_counts()
@@ -44,7 +45,7 @@ def class_table(preparation: Preparation) -> "Table":
     largest = sorted(range(len(totals)), key=lambda label: (-totals[label], label))
     table = Table("class", *counts)
     for label in largest[:MAX_CLASSES]:
-        table.add_row(classes[label], *(str(count[label]) for count in counts.values()))
+        table.add_row(escape(classes[label]), *(str(count[label]) for count in counts.values()))
     if len(largest) > MAX_CLASSES:
         rest = f"... {len(largest) - MAX_CLASSES} more, the smallest has {min(totals)}"
         table.add_row(rest, *("" for _ in counts))
@@ -65,6 +66,7 @@ def sentences(figures: Mapping[str, Any], preparation: Preparation) -> list[str]
         lines.append(
             f"{figures['bad_files']} files cannot be read and were left out: {out}/{BAD_FILES}"
         )
+    lines += _unchecked(preparation)
     missing = preparation.listing.missing
     if missing:
         names = ", ".join(missing[:MAX_NAMES]) + ", ..." * (len(missing) > MAX_NAMES)
@@ -85,3 +87,16 @@ def sentences(figures: Mapping[str, Any], preparation: Preparation) -> list[str]
             "writes the manifest"
         )
     return lines
+
+
+def _unchecked(preparation: Preparation) -> list[str]:
+    """Says which classes are trained and never validated."""
+    counts, names = preparation.inventory.class_counts(), preparation.listing.classes
+    if not counts.get("val"):
+        return []
+    labels = [label for label in sorted(counts["train"]) if not counts["val"][label]]
+    if not labels:
+        return []
+    some = ", ".join(names[label] for label in labels[:MAX_NAMES])
+    more = ", ..." * (len(labels) > MAX_NAMES)
+    return [f"{len(labels)} classes have no validation samples ({some}{more})"]

@@ -27,11 +27,13 @@ from omnivore_jax.data.manifest import Kind, Shard
 from omnivore_jax.data.records import Record, pack
 from omnivore_jax.data.transforms import decode_rgbd
 from omnivore_jax.ingest.layouts.base import Item
+from omnivore_jax.ingest.layouts.checks import shown
 
 REPORTS = "parts"
 """Folder of the reports."""
 AHEAD = 64
 """Files that are read ahead of the one being written."""
+PNG = b"\x89PNG\r\n\x1a\n"
 NO_DEPTH = Intrinsics(0.0, 0.0, 0.0)
 
 
@@ -57,11 +59,13 @@ def read_item(item: Item, kind: Kind) -> Record:
         read.
 
     """
+    _check_name(item.id)
     media = item.media.read()
     depth = item.depth.media.read() if item.depth else None
     sha256 = hashlib.sha256(media + (depth or b"")).hexdigest()
     record = Record(item.id, item.label, media, sha256, depth, *_intrinsics(item))
     if kind == "image":
+        _refuse_depth(media)
         decode_image(media)
     elif kind == "rgbd":
         decode_rgbd(record)
@@ -71,6 +75,19 @@ def read_item(item: Item, kind: Kind) -> Record:
         clip = Clip(media)
         clip.frames([0, len(clip) - 1])
     return record
+
+
+def _check_name(id: str) -> None:
+    if shown(id) != id:
+        raise DecodeError(f"the name {shown(id)} is not UTF-8; rename the file")
+
+
+def _refuse_depth(media: bytes) -> None:
+    # PNG specification, IHDR: after width and height, bits of a sample and color type 0 for gray
+    if media.startswith(PNG) and media[24:26] == b"\x10\x00":
+        raise DecodeError(
+            "a 16-bit gray PNG is a depth map, no picture; docs/data.md says where depth maps lie"
+        )
 
 
 def write_shard(

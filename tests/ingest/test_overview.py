@@ -1,5 +1,6 @@
 import io
 from collections import Counter
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -48,3 +49,9 @@ def test_what_a_user_should_look_after_is_said(tmp_path):
         "ignored: 2 x .txt",
         "2 shards are still missing; the last machine to end writes the manifest",
     ]
+
+
+def test_brackets_in_the_name_of_a_class_are_shown():
+    result = preparation(1)
+    listing = replace(result.listing, classes=("[red] car",))
+    assert "[red] car" in text_of(class_table(result._replace(listing=listing)))

@@ -8,8 +8,11 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
+from omnivore_jax.data.datasets import PUBLIC, open_dataset
 from omnivore_jax.data.depth import Intrinsics
+from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.records import RecordReader
+from omnivore_jax.data.transforms import DatasetConfig, EvalTransform
 from omnivore_jax.ingest.layouts.base import DepthMap, Item, LayoutOptions, Listing, TarMember
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.preparation import Work, prepare
@@ -113,3 +116,21 @@ def test_opencv_leaves_the_threads_to_the_pool(tars, tmp_path):
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
+
+
+def test_a_depth_map_becomes_no_picture_without_a_word(tars, tmp_path):
+    pack(tmp_path / "src/a.tar", {"1": jpeg(part(1)), "2": png(depth_map(80, 96))})
+    result, _ = run(tmp_path / "src", tmp_path / "out")
+    (bad,) = result.inventory.bad
+    assert bad["id"] == "a/2" and "16-bit gray PNG is a depth map" in bad["reason"]
+
+
+def test_every_public_dataset_is_a_layout():
+    assert PUBLIC.keys() <= LAYOUTS.keys()
+
+
+@pytest.mark.parametrize(("name", "layout"), [("imagenet", "imagenet"), ("mine", "folder")])
+def test_a_missing_dataset_names_its_own_command(tmp_path, name, layout):
+    config = DatasetConfig(kind="image", batch_size=1, num_train=1, num_val=1)
+    with pytest.raises(UserError, match=f"omnivore_jax.prepare {layout} --src="):
+        open_dataset(name, config, tmp_path, "train", EvalTransform("image", Protocol()))

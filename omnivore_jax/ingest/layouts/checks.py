@@ -51,6 +51,11 @@ def not_this(source: Path, expected: str) -> UserError:
     return UserError(f"--src={source} has {expected}; there is: {contents(source)}")
 
 
+def shown(name: str) -> str:
+    """Escapes the bytes of a file's name that are not UTF-8; any other name stays as it is."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def contents(folder: Path) -> str:
     """Names what a folder holds, for a message."""
     if not folder.is_dir():

@@ -3,18 +3,19 @@
 Which samples there are, and which depth map belongs to which picture.
 
 SRC/CLASS/.../NAME.jpg                       pictures or clips, at any depth below the class
-SRC/{train,val,test}/CLASS/...               the same, already split
+SRC/{train,val,test}/CLASS/...               the same, already split (more names: split_folders.py)
 
 SRC/CLASS/NAME.jpg + NAME.depth.png          RGB-D: side by side (or NAME_depth.png),
 SRC/CLASS/SCENE/image.jpg + depth.png        or a folder for every scene,
-SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two
+SRC/CLASS/SCENE/image/*.jpg + depth/*.png    or one folder for each of the two (depth_names.py)
 """
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -22,9 +23,11 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
+from omnivore_jax.ingest.layouts.checks import shown
+from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, is_depth, pair
 from omnivore_jax.ingest.layouts.holdout import hold_out
+from omnivore_jax.ingest.layouts.split_folders import check_loose, find_splits, read_annotations
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 CLIPS = frozenset(
     (
         ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .flv .wmv .asf .3gp .3g2 .ogv "
@@ -36,7 +39,6 @@ NO_MEDIA = frozenset(
         ".txt .json .jsonl .csv .tsv .md .xml .yaml .yml .html .npy .npz .mat .pdf .zip .tar .gz"
     ).split()
 )
-SPLITS = ("train", "val", "test")
 
 
 class ClassFolders:
@@ -61,9 +63,11 @@ class Names:
     """Whether the first part of an id is the split, and the class the second."""
     ignored: Counter[str]
     """Files that are no samples, by suffix."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The class of every sample that a table names."""
 
     def class_of(self, id: str) -> str:
-        return id.split("/")[int(self.has_splits)]
+        return self.labels.get(id) or id.split("/")[int(self.has_splits)]
 
 
 def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
@@ -82,24 +86,41 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
             f"--src={source} is not a folder; give the folder that holds the class folders"
         )
     top = _folders(source)
-    has_splits = "train" in top and set(top) <= set(SPLITS)
+    found = find_splits(top, source)
+    has_splits = bool(found)
     if has_splits and val:
         raise UserError(
             f"--val={val}, but {source} has splits of its own ({', '.join(top)}); leave --val out"
         )
-    roots = {"train": ""}
-    if has_splits:
-        roots = {split: f"{split}/" for split in SPLITS if split in top}
+    roots = {split: f"{folder}/" for split, folder in found.items()} or {"train": ""}
+    for folder in found.values():
+        check_loose(source / folder, PICTURES | CLIPS)
+    labels = read_annotations(source, found["val"]) if "val" in found else {}
+    unlabeled = Counter[str]()
+    if labels and "test" in found and _folders(source / found["test"]) == ["images"]:
+        root = roots.pop("test")  # Tiny-ImageNet keeps the labels of its test split to itself
+        unlabeled[f"{root}images (no labels)"] = len(_files(source, root))
     files = {split: _files(source, root) for split, root in roots.items()}
     every = [id for ids in files.values() for id in ids]
     kind = _kind(every, source) if asked == "auto" else cast(Kind, asked)
-    depth = _pairs(every) if kind == "rgbd" else {}
-    others = [id for id in every if not _is_sample(id, kind)]
-    ignored = Counter(_suffix(id) or id.rpartition("/")[2] for id in others)
+    depth = pair(every) if kind == "rgbd" else {}
+    extra = find_others(every)
+
+    def is_sample(id: str) -> bool:
+        return _is_sample(id, kind) and id not in extra
+
+    others = [id for id in every if not is_sample(id)]
+    ignored = Counter(extra.get(id) or _suffix(id) or id.rpartition("/")[2] for id in others)
     ignored -= Counter(map(_suffix, depth.values()))
-    splits = {split: [id for id in ids if _is_sample(id, kind)] for split, ids in files.items()}
-    classes = tuple(sorted({name for root in roots.values() for name in _folders(source / root)}))
-    names = Names(kind, classes, splits, depth, has_splits, ignored)
+    splits = {split: list(filter(is_sample, ids)) for split, ids in files.items()}
+    named = {
+        name
+        for split, root in roots.items()
+        for name in _folders(source / root)
+        if not (labels and split == "val" and name == "images")
+    }
+    classes = tuple(sorted(named | set(labels.values())))
+    names = Names(kind, classes, splits, depth, has_splits, ignored + unlabeled, labels)
     _check(names, source)
     if not val:
         return names
@@ -121,6 +142,9 @@ def _maker(source: Path, names: Names, defaults: Intrinsics) -> Callable[[str], 
 
 
 def _check(names: Names, source: Path) -> None:
+    for name in names.classes:
+        if shown(name) != name:
+            raise UserError(f"--src={source}: class {shown(name)} is not UTF-8; rename it")
     if not names.classes:
         raise UserError(
             f"--src={source} has no class folders; put the files of every class into a folder of "
@@ -137,6 +161,18 @@ def _check(names: Names, source: Path) -> None:
             f"--src={source} has {len(empty)} folders without files of kind {names.kind!r}, one "
             f"is {min(empty)}: "
             "every folder is a class; fill or remove them"
+        )
+    stray = [id for id in chain(*names.splits.values()) if names.class_of(id) not in names.classes]
+    if stray:
+        raise UserError(
+            f"--src={source} has {len(stray)} pictures that the table of their split does not "
+            f"name, one is {stray[0]}; remove them or add their rows"
+        )
+    untrained = set(names.classes) - {names.class_of(id) for id in names.splits["train"]}
+    if untrained:
+        raise UserError(
+            f"--src={source} has {len(untrained)} classes without training samples, one is "
+            f"{min(untrained)}; add some to the training split, or remove the class from the others"
         )
     alone = [id for ids in names.splits.values() for id in ids if id not in names.depth]
     if names.kind == "rgbd" and alone:
@@ -180,7 +216,7 @@ def _is_sample(id: str, kind: str) -> bool:
     suffix = _suffix(id)
     if kind == "video":
         return suffix not in PICTURES and suffix not in NO_MEDIA
-    return suffix in PICTURES and not _is_depth(id)
+    return suffix in PICTURES and not is_depth(id)
 
 
 def _kind(files: list[str], source: Path) -> Kind:
@@ -198,51 +234,4 @@ def _kind(files: list[str], source: Path) -> Kind:
         )
     if clips:
         return "video"
-    return "rgbd" if any(map(_is_depth, pictures)) else "image"
-
-
-def _is_depth(id: str) -> bool:
-    """Whether a file is a depth map, by its name or by the folder that it is in below its class."""
-    *folders, name = id.lower().split("/")
-    return (
-        name == "depth.png"
-        or name.endswith((".depth.png", "_depth.png"))
-        or _in_depth_folder(folders, name)
-    )
-
-
-def _in_depth_folder(folders: list[str], name: str) -> bool:
-    return len(folders) > 2 and folders[-1] == "depth" and name.endswith(".png")
-
-
-def _pairs(files: Iterable[str]) -> dict[str, str]:
-    """The depth map of every picture that has one."""
-    maps: dict[str, dict[str, str]] = defaultdict(dict)
-    pictures = []
-    for id in files:
-        if _is_depth(id):
-            folder, _, name = id.rpartition("/")
-            maps[folder][name.lower()] = id
-        elif _suffix(id) in PICTURES:
-            pictures.append(id)
-    return {id: depth for id in pictures if (depth := _depth_of(id, maps))}
-
-
-def _depth_of(id: str, maps: dict[str, dict[str, str]]) -> str | None:
-    folder, _, name = id.rpartition("/")
-    stem = os.path.splitext(name)[0].lower()
-    beside, scene = maps.get(folder, {}), folder.rpartition("/")[0]
-    for candidate in (
-        f"{stem}.depth.png",
-        f"{stem}_depth.png",
-        "depth.png" if stem in ("image", "rgb", "color") else "",
-    ):
-        if candidate in beside:
-            return beside[candidate]
-    if not folder.lower().endswith("/image"):
-        return None
-    other = f"{scene}/depth" if f"{scene}/depth" in maps else f"{scene}/Depth"
-    there = maps.get(other, {})
-    if f"{stem}.png" in there or len(there) != 1:  # of several, none is taken by chance
-        return there.get(f"{stem}.png")
-    return next(iter(there.values()))
+    return "rgbd" if any(map(is_depth, pictures)) else "image"

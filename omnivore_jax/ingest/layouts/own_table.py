@@ -1,7 +1,8 @@
 """A table of people's own files: which there are, what they show, and which split they are in.
 
 SRC or SRC/manifest.csv, .parquet               path, label, and where wanted split, depth, fx,
-                                                baseline; paths from the folder of the table
+                                                baseline; paths from the folder of the table;
+                                                start, end: seconds of a clip that are cut out
 classes.txt beside it                           where it is there: a name a line, in the order of
                                                 the labels
 
@@ -25,8 +26,10 @@ from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.checks import not_this
-from omnivore_jax.ingest.layouts.folder import PICTURES, SPLITS
+from omnivore_jax.ingest.layouts.depth_names import PICTURES
 from omnivore_jax.ingest.layouts.holdout import hold_out
+from omnivore_jax.ingest.layouts.spans import ClipSpan
+from omnivore_jax.ingest.layouts.split_folders import SPLITS
 from omnivore_jax.ingest.layouts.tabular import Row, read_header, read_rows_of
 
 FILES = ("manifest.csv", "manifest.parquet")
@@ -49,7 +52,7 @@ class OwnTable:
         classes, labels = _classes(entries, path)
         ids: dict[str, list[str]] = {}
         for entry in entries:
-            ids.setdefault(entry.split, []).append(entry.path)
+            ids.setdefault(entry.split, []).append(entry.id)
         ids = {split: ids[split] for split in SPLITS if split in ids}
         if options.val and set(ids) != {"train"}:
             raise UserError(
@@ -67,13 +70,17 @@ class OwnTable:
             depth = None
             if kind == "rgbd":
                 depth = _depth(entry, folder, depth_of((folder / entry.depth).parent))
-            return Item(id, labels[entry.label], FileBytes(folder / id), depth)
+            label, file = labels[entry.label], folder / entry.path
+            if not entry.end:
+                return Item(id, label, FileBytes(file), depth)
+            media = ClipSpan(file, entry.start, entry.end)
+            return Item(id, label, media, edits=("span", entry.start, entry.end))
 
         return Listing(kind, classes, ids, item, Counter())
 
 
 class Entry(NamedTuple):
-    """A row; entries are kept sorted by path."""
+    """A row; entries are kept sorted by id."""
 
     path: str
     label: str
@@ -82,8 +89,15 @@ class Entry(NamedTuple):
     fx: float
     """0 where the table does not say it; `baseline` likewise."""
     baseline: float
+    start: float
+    end: float
+    """Seconds of the span; 0 where the whole file is meant."""
     number: int
     """Of the row."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.path}@{self.start}-{self.end}" if self.end else self.path
 
 
 def _find(source: Path) -> Path:
@@ -102,14 +116,14 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             raise UserError(f"{path}: column {name!r} is unknown; use {', '.join(COLUMNS)}")
         if header.count(name) > 1:
             raise UserError(f"{path}: column {name!r} is there twice; remove one")
-        if name in SPANS:  # ends when a layout of spans is there: then an Item holds a ClipSpan
-            raise UserError(
-                f"{path}: column {name!r} asks for a span of a clip, which this version cannot cut "
-                "out; cut the clips and list the files"
-            )
     for name in ("path", "label"):
         if name not in header:
             raise UserError(f"{path}: column {name!r} is missing; it has {', '.join(header)}")
+    for name, other in (SPANS, SPANS[::-1]):
+        if name in header and other not in header:
+            raise UserError(f"{path}: column {other!r} is missing, which {name!r} needs; add it")
+        if name in header and "depth" in header:
+            raise UserError(f"{path}: column {name!r} is of clips, 'depth' of pictures; drop one")
     for name in ("fx", "baseline"):
         if name in header and "depth" not in header:
             raise UserError(f"{path}: column {name!r} is of depth maps, but 'depth' is missing")
@@ -124,12 +138,12 @@ def _read(path: Path, header: Sequence[str]) -> list[Entry]:
             break
         if not mistakes:
             entries.append(_parse(row, number))
-    entries.sort()
+    entries.sort(key=attrgetter("id"))
     for first, second in zip(entries, entries[1:], strict=False):
-        if first.path == second.path:
+        if first.id == second.id:
             rows = sorted((first.number, second.number))
             mistakes.append(
-                f"{path}: row {rows[1]}, column path: {first.path} is in row {rows[0]} too; remove "
+                f"{path}: row {rows[1]}, column path: {first.id} is in row {rows[0]} too; remove "
                 "one of them"
             )
     if mistakes:
@@ -153,11 +167,25 @@ def _mistakes(row: Row, folder: Path) -> Iterator[str]:
     for name in ("fx", "baseline"):
         if not _is_positive(row.get(name) or "1"):
             yield f"{name}: {row[name]!r} is no number above 0; leave it empty where unknown"
+    start, end = row.get("start", ""), row.get("end", "")
+    if not start and not end:
+        return
+    if not (_is_positive(start) or _is_zero(start)):
+        yield f"start: {start!r} is no number of seconds from 0 on; write one, or leave both empty"
+    elif not _is_positive(end) or float(end) <= float(start):
+        yield f"end: {end!r} is no number of seconds after start, {start}; write when the span ends"
 
 
 def _is_positive(text: str) -> bool:
     try:
         return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _is_zero(text: str) -> bool:
+    try:
+        return float(text) == 0
     except ValueError:
         return False
 
@@ -170,15 +198,28 @@ def _parse(row: Row, number: int) -> Entry:
         row.get("depth", ""),
         float(row.get("fx") or 0.0),
         float(row.get("baseline") or 0.0),
+        float(row.get("start") or 0.0),
+        float(row.get("end") or 0.0),
         number,
     )
 
 
-def _entry(entries: Sequence[Entry], path: str) -> Entry:
-    return entries[bisect_left(entries, path, key=attrgetter("path"))]
+def _entry(entries: Sequence[Entry], id: str) -> Entry:
+    return entries[bisect_left(entries, id, key=attrgetter("id"))]
 
 
 def _kind(entries: Sequence[Entry], header: Sequence[str], asked: str, path: Path) -> Kind:
+    kind = _kind_of(entries, header, asked, path)
+    span = next((entry for entry in entries if entry.end), None)
+    if span is not None and kind != "video":
+        raise UserError(
+            f"{path}: row {span.number}, column start: a span is of a clip, but the table is of "
+            f"kind {kind!r}; leave it empty"
+        )
+    return kind
+
+
+def _kind_of(entries: Sequence[Entry], header: Sequence[str], asked: str, path: Path) -> Kind:
     if asked == "rgbd" and "depth" not in header:
         raise UserError(f"{path}: column 'depth' is missing, which --kind=rgbd needs; add it")
     if asked != "auto":

@@ -4,6 +4,8 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.ingest.layouts.folder import list_names
+from tests.ingest.layouts.downloads import prepare
+from tests.media import jpeg, part
 
 
 def lay(root, *files):
@@ -80,6 +82,11 @@ def test_every_class_of_two_files_or_more_has_one_in_each_split(tmp_path):
         ("office/s1/rgb.png", "office/s1/depth.png"),
         ("office/s1/image/0001-17.jpg", "office/s1/depth/0001-23.png"),
         ("office/s1/image/7.jpg", "office/s1/depth/7.png"),
+        ("office/rgb_0.jpg", "office/sync_depth_0.png"),
+        ("office/s1/rgb/7.jpg", "office/s1/depth/7.png"),
+        ("office/s1/color/0.jpg", "office/s1/depth/0.png"),
+        ("office/frame-000000.color.png", "office/frame-000000.depth.png"),
+        ("apple/apple_1_1_1_crop.png", "apple/apple_1_1_1_depthcrop.png"),
     ],
 )
 def test_a_picture_finds_its_depth_map(tmp_path, picture, depth):
@@ -167,3 +174,74 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_not_left_out(tmp_path, m
 def test_a_source_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere is not a folder"):
         list_names(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "training"])
+@pytest.mark.parametrize(("folder", "split"), [("valid", "val"), ("dev", "val"), ("TEST", "test")])
+def test_usual_names_of_splits_are_splits_in_any_case(tmp_path, train, folder, split):
+    lay(tmp_path, f"{train}/cat/1.jpg", f"{folder}/cat/2.jpg")
+    names = list_names(tmp_path)
+    assert names.classes == ("cat",)
+    assert names.splits == {"train": [f"{train}/cat/1.jpg"], split: [f"{folder}/cat/2.jpg"]}
+
+
+def test_a_train_beside_cars_is_a_class(tmp_path):
+    lay(tmp_path, "train/1.jpg", "car/1.jpg")
+    assert list_names(tmp_path).classes == ("car", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (("train/a/1.jpg", "val/a/1.jpg", "valid/a/2.jpg"), "val and valid, which both name"),
+        (("train/a/1.jpg", "val/a/1.jpg", "more/a/2.jpg"), "has more beside the splits"),
+        (("train/a/1.jpg", "val/b/1.jpg"), "1 classes without training samples, one is b"),
+        (("train/a/1.jpg", "val/1.JPEG"), "1 files outside class folders, one is 1.JPEG"),
+    ],
+)
+def test_splits_that_would_lose_files_are_explained_in_one_line(tmp_path, files, says):
+    lay(tmp_path, *files)
+    with pytest.raises(UserError, match=says) as error:
+        list_names(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_names_the_classes_of_tiny_imagenets_validation(tmp_path):
+    lay(tmp_path, "train/n01/images/n01_0.JPEG", "train/n02/images/n02_0.JPEG")
+    lay(tmp_path, "val/images/val_0.JPEG", "val/images/val_1.JPEG", "test/images/test_0.JPEG")
+    table = tmp_path / "val" / "val_annotations.txt"
+    table.write_text("val_0.JPEG\tn02\t0\t32\t44\t62\nval_1.JPEG\tn01\t52\t55\t57\t59\n")
+    names = list_names(tmp_path)
+    assert names.classes == ("n01", "n02")
+    assert list(map(names.class_of, names.splits["val"])) == ["n02", "n01"]
+    assert set(names.splits) == {"train", "val"}
+    assert names.ignored == {"test/images (no labels)": 1}
+    table.write_text("val_0.JPEG\tn02\t0\t32\t44\t62\n")
+    with pytest.raises(UserError, match="1 pictures that the table of their split does not name"):
+        list_names(tmp_path)
+
+
+def test_masks_and_full_sizes_are_left_out_by_name_and_filled_maps_come_first(tmp_path):
+    lay(tmp_path, *(f"apple/a_1{end}.png" for end in ("_crop", "_depthcrop", "_maskcrop")))
+    scene = ("image/1.jpg", "depth/1.png", "depth_bfx/1.png", "fullres/1.jpg")
+    lay(tmp_path, *(f"office/s/{file}" for file in scene))
+    names = list_names(tmp_path)
+    assert names.depth == {
+        "apple/a_1_crop.png": "apple/a_1_depthcrop.png",
+        "office/s/image/1.jpg": "office/s/depth_bfx/1.png",
+    }
+    assert names.splits == {"train": list(names.depth)}
+    assert names.ignored == {"mask": 1, "fullres": 1, ".png": 1}
+
+
+def test_names_that_are_not_utf8_are_left_out_and_named(tmp_path):
+    lay(tmp_path / "src", "a/1.jpg", os.fsdecode(b"a/\xe4.jpg"))
+    for file in (tmp_path / "src" / "a").iterdir():
+        file.write_bytes(jpeg(part(1)))
+    whole = prepare("folder", tmp_path / "src", tmp_path / "out")
+    assert list(whole.records["train"]) == ["a/1.jpg"]
+    bad = (tmp_path / "out" / "bad_files.jsonl").read_text()
+    assert "udce4.jpg is not UTF-8" in bad
+    lay(tmp_path / "src", os.fsdecode(b"\xe4/1.jpg"))
+    with pytest.raises(UserError, match="is not UTF-8; rename it"):
+        list_names(tmp_path / "src")

@@ -6,8 +6,9 @@ import pytest
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
+from tests.ingest.downloads import numbers
 from tests.ingest.layouts.downloads import files_of, lay, picture, prepare, refusal
-from tests.media import depth_map, part, png
+from tests.media import clip, depth_map, part, png
 
 FILES = {f"pictures/{k}.jpg": picture(k) for k in range(4)} | {"9, b.jpg": picture(9)}
 TABLE = """\
@@ -71,7 +72,23 @@ REFUSALS = {
     "an unknown column": ("path,label,lable\n", "column 'lable' is unknown; use path, label"),
     "no label column": ("path\n", "column 'label' is missing; it has path"),
     "a column twice": ("path,label,path\n", "column 'path' is there twice"),
-    "a span": ("path,label,start,end\n", "column 'start' asks for a span of a clip"),
+    "a start without an end": (
+        "path,label,start\n",
+        "column 'end' is missing, which 'start' needs",
+    ),
+    "a span of depth": ("path,label,start,end,depth\n", "is of clips, 'depth' of pictures"),
+    "a span of a picture": (
+        "path,label,start,end\npictures/1.jpg,a,0,1\n",
+        "row 1, column start: a span is of a clip",
+    ),
+    "a start that is no number": (
+        "path,label,start,end\npictures/1.jpg,a,soon,1\n",
+        "row 1, column start: 'soon' is no number of seconds",
+    ),
+    "an end before the start": (
+        "path,label,start,end\npictures/1.jpg,a,2,1\n",
+        "row 1, column end: '1' is no number of seconds after start, 2",
+    ),
     "fx without depth": ("path,label,fx\n", "'fx' is of depth maps, but 'depth' is missing"),
     "no rows": ("path,label\n", "has no rows"),
     "a missing file": (
@@ -150,3 +167,15 @@ def test_a_parquet_table_is_read_as_the_same_csv(tmp_path):
     whole = prepare("manifest", tmp_path / "src", tmp_path / "out")
     assert whole.labels("train") == {"1.jpg": "0"} and whole.labels("val") == {"0.jpg": "1"}
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["classes"] == ["0", "1"]
+
+
+def test_spans_of_one_clip_are_samples_of_their_own(tmp_path):
+    table = "path,label,start,end\na.mp4,run,0,0.48\na.mp4,jump,0.48,1.2\nb.mp4,run,,\n"
+    files = {"manifest.csv": table, "a.mp4": clip(), "b.mp4": clip()}
+    whole = prepare("manifest", lay(tmp_path / "src", files), tmp_path / "out")
+    records = whole.records["train"]
+    assert len(records) == 3
+    spans = {record.id: numbers(record.media) for record in records.values()}
+    assert spans["a.mp4@0.0-0.48"] == list(range(12))
+    assert spans["a.mp4@0.48-1.2"] == list(range(12, 30))
+    assert spans["b.mp4"] == list(range(60))
