@@ -51,7 +51,7 @@ def _coding(frame: av.VideoFrame) -> dict[str, int]:
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     return {
         "src_colorspace": matrix,
-        # of no meaning for RGB, but PyAV 16 heeds no matrix or range that equals its destination's
+        # of no meaning for RGB, but some versions heed no matrix that equals its destination's
         "dst_colorspace": ITU601 if matrix == FCC else FCC,
         "src_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
         "dst_color_range": ColorRange.JPEG,

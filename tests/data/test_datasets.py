@@ -189,7 +189,7 @@ def test_the_embedded_datasets_have_one_view_which_the_axis_of_views_holds():
 def test_a_dataset_that_is_not_there_is_one_line_with_the_folder_and_the_command(tmp_path):
     with pytest.raises(UserError) as error:
         opened("imagenet", tmp_path, "train")
-    command = f"python -m omnivore_jax.prepare folder --src=... --out={tmp_path}/imagenet"
+    command = f"python -m omnivore_jax.prepare imagenet --src=... --out={tmp_path}/imagenet"
     assert (
         str(error.value)
         == f"dataset 'imagenet' is not in {tmp_path}/imagenet; make it with: {command}"

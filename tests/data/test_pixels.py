@@ -34,7 +34,7 @@ def flat(format: str, matrix: int, full: bool) -> av.VideoFrame:
 @pytest.mark.parametrize("format", ["yuv420p", "yuv444p", "yuvj420p"])
 @pytest.mark.parametrize("full", [False, True])
 def test_colours_are_those_that_matrix_and_range_of_the_file_say(format, matrix, full):
-    """PyAV 16 reads all as ITU 601 unless it is told, 17 and 18 look themselves."""
+    """Decoders differ in what they take where they are not told; ours tells them."""
     if full or format != "yuvj420p":  # whose name says that its range is full
         rgb = Converter()(flat(format, matrix, full), 64, 32)
         assert rgb.shape == (32, 64, 3) and np.abs(rgb.astype(int) - COLOUR).max() <= 3
