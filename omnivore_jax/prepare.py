@@ -111,7 +111,11 @@ class Options:
     baseline: float = _flag(
         BASELINES["kv2"], "Metres between the eyes of the depth sensor.", lower_bound=0.0
     )
-    depth_scale: float = _flag(0.001, "Metres in one unit of the depth maps.", lower_bound=0.0)
+    depth_scale: float = _flag(
+        0.001,
+        "Metres in one unit of the depth maps; --depth: what whole numbers are multiplied by.",
+        lower_bound=0.0,
+    )
     depth_convention: str = _flag(
         "auto",
         "What depth is in SUN RGB-D and NYU: released (8 times the metres, auto) or metric.",

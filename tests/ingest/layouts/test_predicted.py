@@ -13,7 +13,9 @@ from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.transforms import decode_rgbd
 from omnivore_jax.ingest.layouts.predicted import STORED, store
 from omnivore_jax.prepare import Options
+from tests.ingest.layouts import downloads
 from tests.ingest.layouts.downloads import files_of, lay
+from tests.ingest.layouts.test_imagenet import packed
 from tests.media import clip, jpeg, part
 
 HEIGHT, WIDTH = 80, 96
@@ -41,9 +43,9 @@ def pictures(tmp_path):
     return lay(tmp_path / "src", {name: jpeg(part(k)) for k, name in enumerate(NAMES)})
 
 
-def prepare(source, out, maps, **options):
+def prepare(source, out, maps, layout="folder", **options):
     options = {"json": True, "threads": 2} | options
-    command.prepare("folder", Options(str(source), str(out), depth=str(maps), **options))
+    command.prepare(layout, Options(str(source), str(out), depth=str(maps), **options))
     whole = manifest.read(out)
     readers = [RecordReader(out, shards) for shards in whole.splits.values()]
     return whole, {r[k].id: r[k] for r in readers for k in range(len(r))}
@@ -85,6 +87,21 @@ def test_predicted_disparity_is_taken_as_it_stands_and_what_is_negative_is_far(
         assert record.media == (pictures / id).read_bytes()
         expected = np.clip(DISPARITY, 0.01, 75)
         np.testing.assert_allclose(decode_rgbd(record)[1], expected, rtol=0.0101, atol=0.048)
+
+
+def test_pictures_in_the_archives_of_imagenet_keep_labels_bytes_and_splits(tmp_path):
+    source = lay(tmp_path / "src", packed())
+    plain = downloads.prepare("imagenet", source, tmp_path / "plain")
+    expected = plain.records["train"] | plain.records["val"]
+    small = np.geomspace(0.5, 30, 24 * 40, dtype=np.float32).reshape(24, 40)
+    maps = lay_maps(tmp_path / "maps", expected, small)
+    whole, records = prepare(source, tmp_path / "out", maps, "imagenet")
+    assert whole.classes == plain.classes and list(whole.splits) == list(plain.records)
+    assert {r.id: (r.label, r.media) for r in records.values()} == {
+        r.id: (r.label, r.media) for r in expected.values()
+    }
+    for record in records.values():
+        np.testing.assert_allclose(decode_rgbd(record)[1], small, rtol=5e-3)
 
 
 @pytest.mark.parametrize(("kind", "power"), [("inverse", 38.9145), ("disparity", 1.0)])
