@@ -28,6 +28,7 @@ from omnivore_jax.data.decode import DecodeError, decode_depth
 from omnivore_jax.data.depth import NEAREST, Intrinsics
 from omnivore_jax.ingest.layouts.base import DepthMap, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.checks import shown
+from omnivore_jax.ingest.layouts.lists import walk
 from omnivore_jax.ingest.layouts.nyu import millimetres
 
 Meaning = Literal["disparity", "inverse", "metres"]
@@ -161,17 +162,11 @@ def _check(listing: Listing, maps: Predictions, known: Intrinsics) -> None:
 def _list_maps(folder: Path) -> Mapping[str, str]:
     """The suffix of every map, by its path below the folder without it."""
     files: dict[str, str] = {}
-    for place, _, names in os.walk(folder, followlinks=True):
-        below = os.path.relpath(place, folder).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        for name in names:
-            stem, suffix = os.path.splitext(name)
-            if suffix not in SUFFIXES or name.startswith("."):
-                continue
-            rank = SUFFIXES.index(suffix)
-            known = files.get(prefix + stem)
-            if known is None or rank < SUFFIXES.index(known):
-                files[prefix + stem] = SUFFIXES[rank]
+    for name in walk(folder):
+        stem, suffix = os.path.splitext(name)
+        if suffix in SUFFIXES:
+            # The suffix of the table, not a copy of it for each of a million maps.
+            files[stem] = SUFFIXES[min(map(SUFFIXES.index, (suffix, files.get(stem, suffix))))]
     return files
 
 
