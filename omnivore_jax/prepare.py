@@ -26,7 +26,8 @@ DATASET reads a published dataset as it is downloaded:
 `manifest` reads a CSV or Parquet table of your own files: path, label[, split][, depth[, fx,
 baseline]][, start, end]. All layouts are in docs/data.md. Files are stored as they are, or smaller
 with --short_side: clips as H.264 with a key frame every 12 frames, which are decoded fast at any
-place; --inpaint fills the holes of depth maps. Files that cannot be read are left out and listed in
+place; --inpaint fills the holes of depth maps; --depth=DIR adds predicted maps to pictures of any
+layout, which become RGB-D. Files that cannot be read are left out and listed in
 OUT/bad_files.jsonl, those that a list names and that are not there in OUT/missing_files.jsonl.
 Stopped, it goes on where it was when started again; on several machines give each its --shard
 (0/4, 1/4, ...), for example by
@@ -56,6 +57,7 @@ from omnivore_jax.ingest import preparation
 from omnivore_jax.ingest.faults import find_record_faults, find_row_faults
 from omnivore_jax.ingest.layouts.base import Convention, LayoutOptions
 from omnivore_jax.ingest.layouts.official import differences
+from omnivore_jax.ingest.layouts.predicted import Meaning, Predictions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
@@ -109,11 +111,22 @@ class Options:
     baseline: float = _flag(
         BASELINES["kv2"], "Metres between the eyes of the depth sensor.", lower_bound=0.0
     )
-    depth_scale: float = _flag(0.001, "Metres in one unit of the depth maps.", lower_bound=0.0)
+    depth_scale: float = _flag(
+        0.001,
+        "Metres in one unit of the depth maps; --depth: what whole numbers are multiplied by.",
+        lower_bound=0.0,
+    )
     depth_convention: str = _flag(
         "auto",
         "What depth is in SUN RGB-D and NYU: released (8 times the metres, auto) or metric.",
         enum_values=["auto", *get_args(Convention)],
+    )
+    depth: str = _flag("", "Folder of predicted depth maps, named as the pictures.")
+    depth_kind: str = _flag(
+        "auto",
+        "What predicted maps hold: disparity as the model takes it (auto), inverse (1 / metres) or "
+        "metres.",
+        enum_values=["auto", *get_args(Meaning)],
     )
     raw_depth: bool = _flag(False, "Take depth as the sensor gave it: SUN RGB-D, NYU.")
     inpaint: bool = _flag(False, "Fill the holes (0) of depth maps before they are stored.")
@@ -201,6 +214,7 @@ def prepare(layout: str, options: Options) -> None:
         options.overwrite,
         _even(options.short_side),
         options.inpaint,
+        _predictions(options),
     )
     depth = Intrinsics(options.fx, options.baseline, options.depth_scale, options.depth_rotated)
     convention = options.depth_convention
@@ -227,6 +241,18 @@ def prepare(layout: str, options: Options) -> None:
 
     Console(highlight=False).print(class_table(result))
     print("\n".join(sentences(summary, result) + said))
+
+
+def _predictions(options: Options) -> Predictions | None:
+    meaning = options.depth_kind
+    if not options.depth:
+        if meaning != "auto":
+            raise UserError(f"--depth_kind={meaning} without --depth; give --depth=DIR of the maps")
+        return None
+    check_local(options.depth, "--depth")
+    return Predictions(
+        Path(options.depth), "disparity" if meaning == "auto" else cast(Meaning, meaning)
+    )
 
 
 def _check_depth(layout: str, options: Options) -> None:

@@ -11,6 +11,7 @@ from omnivore_jax.data.decode import use_one_thread
 from omnivore_jax.ingest.encode import smaller
 from omnivore_jax.ingest.inpaint import inpainted
 from omnivore_jax.ingest.layouts.base import LayoutOptions, Listing
+from omnivore_jax.ingest.layouts.predicted import Predictions, with_depth
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.plan import Inventory, ShardPlan, claim, cut, finish, items_of
 from omnivore_jax.ingest.shards import REPORTS, write_shard
@@ -34,6 +35,8 @@ class Work(NamedTuple):
     """Pixels at which pictures and clips are encoded again; 0: stored as they are."""
     inpaint: bool = False
     """Whether the holes of depth maps are filled."""
+    predictions: Predictions | None = None
+    """Depth maps that lie elsewhere and make RGB-D of pictures."""
 
 
 class Preparation(NamedTuple):
@@ -59,6 +62,8 @@ def prepare(
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"--out={out} lies inside --src={source}; choose a folder outside it")
     listing = LAYOUTS[layout].list(source, options)
+    if work.predictions is not None:
+        listing = with_depth(listing, work.predictions, options)
     if work.short_side and listing.kind == "rgbd":
         raise UserError(
             f"--short_side={work.short_side}, but pictures with depth maps are stored as they are: "

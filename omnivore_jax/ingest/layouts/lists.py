@@ -72,7 +72,7 @@ def list_files(source: Path) -> Files:
     clips: dict[str, str] = {}
     archives: list[str] = []
     ignored: Counter[str] = Counter()
-    for path in _walk(source):
+    for path in walk(source):
         suffix = os.path.splitext(path)[1].lower()
         if suffix in CLIPS:
             # The first by name, but what replaces a damaged clip before it.
@@ -232,8 +232,8 @@ def left_out(files: Files, repeats: int) -> Counter[str]:
     return +counts
 
 
-def _walk(source: Path) -> Iterator[str]:
-    """All files below a folder in a fixed order, with slashes."""
+def walk(source: Path) -> Iterator[str]:
+    """Gives all files below a folder in a fixed order, with slashes."""
     for folder, folders, names in os.walk(source, onerror=_refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(folder).relative_to(source).as_posix()
