@@ -5,6 +5,7 @@
     python -m omnivore_jax.prepare DATASET --src=DIR --out=DIR [--short_side=256] [--shard=i/n]
     python -m omnivore_jax.prepare manifest --src=TABLE --out=DIR [--val=0.1] [--kind=...]
     python -m omnivore_jax.prepare verify --out=DIR [--deep]
+    python -m omnivore_jax.prepare timeline --src=FILE.mp4
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/..., or valid, test, ...):
 pictures (JPEG, PNG), clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside
@@ -31,14 +32,15 @@ OUT/bad_files.jsonl, those that a list names and that are not there in OUT/missi
 Stopped, it goes on where it was when started again; on several machines give each its --shard
 (0/4, 1/4, ...), for example by
 launch/prepare_slurm.sbatch. `verify` checks every byte again, the labels, and that no file is in
-two splits; --deep decodes every record too.
+two splits; --deep decodes every record too. `timeline` prints which frames of a video every
+protocol takes, one line per clip.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -49,7 +51,8 @@ from absl import flags
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
-from omnivore_jax.data import manifest
+from omnivore_jax.data import manifest, timeline
+from omnivore_jax.data.decode import Clip, DecodeError
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
@@ -137,19 +140,22 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    names = [*LAYOUTS, "verify"]
+    names = [*LAYOUTS, *COMMANDS]
     if len(argv) != 2 or argv[1] not in names:
         asked = " ".join(argv[1:]) or "nothing"
         uses = ", ".join(LAYOUTS)
         raise UserError(
             f"cannot prepare {asked}; use one of {uses}, with --src=DIR --out=DIR, or: verify "
-            "--out=DIR"
+            "--out=DIR, timeline --src=FILE"
         )
     options = Options(
         **{option.name: getattr(flags.FLAGS, option.name) for option in fields(Options)}
     )
     try:
-        verify(options) if argv[1] == "verify" else prepare(argv[1], options)
+        if argv[1] in COMMANDS:
+            COMMANDS[argv[1]](options)
+        else:
+            prepare(argv[1], options)
     except OSError as error:
         raise UserError(
             f"{error.filename or options.out}: {error.strerror or error}; make room or mend the "
@@ -190,6 +196,25 @@ def verify(options: Options) -> None:
         print(f"{folder} is whole")
 
 
+def show_timeline(options: Options) -> None:
+    """Prints which frames of a video every protocol takes.
+
+    Raises:
+        UserError: the file is not there, or it is no video.
+
+    """
+    path = Path(_folder(options, "src"))
+    try:
+        times = Clip(path.read_bytes()).times
+    except OSError as error:
+        raise UserError(
+            f"--src={path}: {error.strerror or error}; give the file of a video"
+        ) from error
+    except DecodeError as error:
+        raise UserError(f"--src={path}: {error}; give the file of a video") from error
+    print(timeline.text(timeline.timeline(times)))
+
+
 def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
     source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
@@ -227,6 +252,13 @@ def prepare(layout: str, options: Options) -> None:
 
     Console(highlight=False).print(class_table(result))
     print("\n".join(sentences(summary, result) + said))
+
+
+COMMANDS: Mapping[str, Callable[[Options], None]] = {
+    "verify": verify,
+    "timeline": show_timeline,
+}
+"""What is asked of a prepared dataset or of a file, beside the layouts."""
 
 
 def _check_depth(layout: str, options: Options) -> None:
