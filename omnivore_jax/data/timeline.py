@@ -34,7 +34,7 @@ def timeline(times: Float[np.ndarray, " n"]) -> list[Row]:
 
 def rows_of(times: Float[np.ndarray, " n"], name: str, protocol: Protocol) -> list[Row]:
     """Lists the clips of a video that a protocol takes."""
-    return [_row(times, name, k, f) for k, f in enumerate(frames_of_clips(times, protocol))]
+    return [row_of(times, name, k, f) for k, f in enumerate(frames_of_clips(times, protocol))]
 
 
 def training_rows(times: Float[np.ndarray, " n"]) -> list[Row]:
@@ -43,13 +43,13 @@ def training_rows(times: Float[np.ndarray, " n"]) -> list[Row]:
     rows = []
     for k, where in enumerate(PLACES):
         drawn = clips.by_stride(n, paper.frames, paper.stride, where)
-        rows.append(_row(times, f"train stride, where={where:g}", k, drawn))
+        rows.append(row_of(times, f"train stride, where={where:g}", k, drawn))
     for k, where in enumerate(PLACES):
         drawn = clips.by_seconds(times, paper.frames, paper.seconds, where)
-        rows.append(_row(times, f"train seconds, where={where:g}", k, drawn))
+        rows.append(row_of(times, f"train seconds, where={where:g}", k, drawn))
     for k in range(len(PLACES)):
         drawn = clips.by_segments(n, paper.frames, np.random.default_rng(k))
-        rows.append(_row(times, f"train segments, seed={k}", k, drawn))
+        rows.append(row_of(times, f"train segments, seed={k}", k, drawn))
     return rows
 
 
@@ -63,6 +63,7 @@ def text(rows: Sequence[Row]) -> str:
     )
 
 
-def _row(times: Float[np.ndarray, " n"], name: str, clip: int, frames: clips.Indices) -> Row:
+def row_of(times: Float[np.ndarray, " n"], name: str, clip: int, frames: clips.Indices) -> Row:
+    """Makes the row of a clip, with the seconds of its frames."""
     shown = times[frames]
     return Row(name, clip, (float(shown.min()), float(shown.max())), frames)
