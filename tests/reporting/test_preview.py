@@ -1,10 +1,12 @@
 import html
 
+import numpy as np
 import pytest
 
 from omnivore_jax import prepare as command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
+from omnivore_jax.data.datasets import PUBLIC
 from omnivore_jax.data.decode import Clip
 from omnivore_jax.data.records import Record, RecordReader
 from omnivore_jax.data.transforms import TrainTransform
@@ -59,11 +61,11 @@ def test_clips_are_strips_with_the_ticks_of_their_frames(tmp_path):
 
 
 def test_the_ticks_of_a_seed_are_the_frames_that_training_takes():
-    recipe = preview.PUBLIC["kinetics400"].config(size=96, crop="center", flip=0.0)
+    recipe = PUBLIC["kinetics400"].config(size=96, crop="center", flip=0.0)
     train, data = TrainTransform(recipe, 75.0), clip("h264 of varying rate", 60)
     video = Clip(data)
     for seed in preview.SEEDS:
-        frames = train.draw_frames(video.times, preview.np.random.default_rng(seed))
+        frames = train.draw_frames(video.times, np.random.default_rng(seed))
         sample = train(Record("a", 0, data, ""), seed)
         assert [bits(frame) for frame in sample.rgb] == [k & 126 for k in frames]
         assert [number(frame) for frame in video.frames(frames)] == frames.tolist()
