@@ -5,6 +5,8 @@
     python -m omnivore_jax.prepare DATASET --src=DIR --out=DIR [--short_side=256] [--shard=i/n]
     python -m omnivore_jax.prepare manifest --src=TABLE --out=DIR [--val=0.1] [--kind=...]
     python -m omnivore_jax.prepare verify --out=DIR [--deep]
+    python -m omnivore_jax.prepare timeline --src=FILE.mp4
+    python -m omnivore_jax.prepare preview --out=DIR [--preview=FILE.html]
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/..., or valid, test, ...):
 pictures (JPEG, PNG), clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside
@@ -32,14 +34,16 @@ OUT/bad_files.jsonl, those that a list names and that are not there in OUT/missi
 Stopped, it goes on where it was when started again; on several machines give each its --shard
 (0/4, 1/4, ...), for example by
 launch/prepare_slurm.sbatch. `verify` checks every byte again, the labels, and that no file is in
-two splits; --deep decodes every record too.
+two splits; --deep decodes every record too. `timeline` prints which frames of a video every
+protocol takes, one line per clip. `preview` draws samples on a page, as stored and as transformed;
+--preview=FILE.html does after any prepare.
 """
 
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -50,7 +54,8 @@ from absl import flags
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
-from omnivore_jax.data import manifest
+from omnivore_jax.data import manifest, timeline
+from omnivore_jax.data.decode import Clip, DecodeError
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
@@ -132,6 +137,7 @@ class Options:
     inpaint: bool = _flag(False, "Fill the holes (0) of depth maps before they are stored.")
     depth_rotated: bool = _flag(False, "Rotate the bits back: SUN RGB-D in true metres.")
     deep: bool = _flag(False, "verify: decode every record, every frame of a clip.")
+    preview: str = _flag("", "Page of samples to draw; preview: OUT/preview.html by default.")
     overwrite: bool = _flag(False, "Replace another dataset in --out.")
     json: bool = _flag(False, "Print the summary as JSON.")
 
@@ -150,19 +156,22 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    names = [*LAYOUTS, "verify"]
+    names = [*LAYOUTS, *COMMANDS]
     if len(argv) != 2 or argv[1] not in names:
         asked = " ".join(argv[1:]) or "nothing"
         uses = ", ".join(LAYOUTS)
         raise UserError(
             f"cannot prepare {asked}; use one of {uses}, with --src=DIR --out=DIR, or: verify "
-            "--out=DIR"
+            "--out=DIR, timeline --src=FILE, preview --out=DIR"
         )
     options = Options(
         **{option.name: getattr(flags.FLAGS, option.name) for option in fields(Options)}
     )
     try:
-        verify(options) if argv[1] == "verify" else prepare(argv[1], options)
+        if argv[1] in COMMANDS:
+            COMMANDS[argv[1]](options)
+        else:
+            prepare(argv[1], options)
     except OSError as error:
         raise UserError(
             f"{error.filename or options.out}: {error.strerror or error}; make room or mend the "
@@ -203,6 +212,42 @@ def verify(options: Options) -> None:
         print(f"{folder} is whole")
 
 
+def show_timeline(options: Options) -> None:
+    """Prints which frames of a video every protocol takes.
+
+    Raises:
+        UserError: the file is not there, or it is no video.
+
+    """
+    path = Path(_folder(options, "src"))
+    try:
+        times = Clip(path.read_bytes()).times
+    except OSError as error:
+        raise UserError(
+            f"--src={path}: {error.strerror or error}; give the file of a video"
+        ) from error
+    except DecodeError as error:
+        raise UserError(f"--src={path}: {error}; give the file of a video") from error
+    print(timeline.text(timeline.timeline(times)))
+
+
+def preview(options: Options) -> None:
+    """Draws a page of what a prepared dataset holds and what becomes of its samples.
+
+    Raises:
+        UserError: there is no such dataset, or the disk does not take the page.
+
+    """
+    from omnivore_jax.reporting.preview import write_preview
+
+    folder = Path(_folder(options, "out"))
+    check_local(options.preview, "--preview")
+    path = Path(options.preview or folder / "preview.html")
+    write_preview(folder, path)
+    if not options.json:
+        print(f"{path} shows samples of {folder}")
+
+
 def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
     source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
@@ -236,11 +281,25 @@ def prepare(layout: str, options: Options) -> None:
     summary = sums | {"seconds": round(time.monotonic() - began, 1)}
     if options.json:
         print(json.dumps(summary | {"official": said}))
-        return
+    else:
+        _tell(summary, said, result)
+    if options.preview and not sums["shards_missing"]:
+        preview(options)
+
+
+def _tell(summary: Mapping[str, Any], said: Sequence[str], result: preparation.Preparation) -> None:
     from rich.console import Console
 
     Console(highlight=False).print(class_table(result))
-    print("\n".join(sentences(summary, result) + said))
+    print("\n".join([*sentences(summary, result), *said]))
+
+
+COMMANDS: Mapping[str, Callable[[Options], None]] = {
+    "verify": verify,
+    "timeline": show_timeline,
+    "preview": preview,
+}
+"""What is asked of a prepared dataset or of a file, beside the layouts."""
 
 
 def _predictions(options: Options) -> Predictions | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from omnivore_jax.data import clips, image_ops
 from omnivore_jax.data.decode import Clip, DecodeError, decode_depth, decode_image
@@ -180,16 +180,19 @@ class TrainTransform:
         with _naming(record):
             clip = Clip(record.media)
             shrink = _shrinking(self.config.short_side_in_training, self.config.interpolation)
-            return clip.frames(self._frames(clip, rng), each=shrink), None
+            return clip.frames(self.draw_frames(clip.times, rng), each=shrink), None
 
-    def _frames(self, clip: Clip, rng: np.random.Generator) -> clips.Indices:
+    def draw_frames(
+        self, times: Float[np.ndarray, " n"], rng: np.random.Generator
+    ) -> clips.Indices:
+        """Draws the frames of a clip by the times of all: the first that a seed is asked for."""
         config = self.config
         if config.clip == "segments":
-            return clips.by_segments(len(clip), config.frames, rng)
+            return clips.by_segments(len(times), config.frames, rng)
         where = rng.random()
         if config.clip == "seconds":
-            return clips.by_seconds(clip.times, config.frames, config.clip_seconds, where)
-        return clips.by_stride(len(clip), config.frames, config.stride, where)
+            return clips.by_seconds(times, config.frames, config.clip_seconds, where)
+        return clips.by_stride(len(times), config.frames, config.stride, where)
 
     def _draw_arrangement(
         self, height: int, width: int, rng: np.random.Generator

@@ -65,7 +65,7 @@ def write_samples(path: Path, title: str, lead: str, samples: Sequence[SampleShe
         UserError: the disk does not take the page.
 
     """
-    template = _environment().get_template("samples.html")
+    template = environment().get_template("samples.html")
     page = template.render(
         title=title, lead=lead, sheets=samples, kinds=KINDS, frames=sheets.FRAMES
     )
@@ -75,7 +75,7 @@ def write_samples(path: Path, title: str, lead: str, samples: Sequence[SampleShe
 def render(run: Run, others: Sequence[Run] = ()) -> str:
     """Draws the page."""
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             run=run,
@@ -96,7 +96,8 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
     )
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Makes what draws the templates; everything is escaped, and has to be there."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -64,8 +64,12 @@ def some_frames(
     clips: UInt8[np.ndarray, "n t h w 3"], most: int
 ) -> UInt8[np.ndarray, "n t2 h w 3"]:
     """Takes frames at equal distances, the first and the last among them."""
-    t = clips.shape[1]
-    return clips[:, np.linspace(0, t - 1, min(most, t)).round().astype(int)]
+    return clips[:, places(clips.shape[1], most)]
+
+
+def places(n: int, most: int) -> Int64[np.ndarray, " picked"]:
+    """Picks places at equal distances of `n`, the first and the last among them."""
+    return np.linspace(0, n - 1, min(most, n)).round().astype(np.int64)
 
 
 def thumbnails(
