@@ -41,10 +41,8 @@ protocol takes, one line per clip. `preview` draws samples on a page, as stored 
 
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -64,14 +62,13 @@ from omnivore_jax.ingest.layouts.base import Convention, LayoutOptions
 from omnivore_jax.ingest.layouts.official import differences
 from omnivore_jax.ingest.layouts.predicted import Meaning, Predictions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
+from omnivore_jax.ingest.meter import show_progress
 from omnivore_jax.ingest.overview import class_table, figures, sentences
 from omnivore_jax.ingest.preparation import Work
 from omnivore_jax.ingest.verify import check_shards
 
 SMALLEST = 16
 """Pixels of a short side that video encoders take."""
-EVERY = 10.0
-"""Seconds between two lines of progress where there is no terminal."""
 WITH_DEPTH = ("sunrgbd", "nyu_scenes")
 """Layouts whose depth can be read in two ways."""
 MAX_FAULTS = 100
@@ -196,7 +193,7 @@ def verify(options: Options) -> None:
         faults += error.args
     faults += find_row_faults(folder, whole)
     if options.deep:
-        with _progress(sum(counts.values())) as advance:
+        with show_progress(sum(counts.values())) as advance:
             faults += find_record_faults(folder, whole, options.threads, advance)
     layout = (str(whole.origin.get("by", "")).split(" ") + [""])[1]
     said = differences(layout, len(whole.classes), counts)
@@ -273,7 +270,7 @@ def prepare(layout: str, options: Options) -> None:
         raw_depth=options.raw_depth,
     )
     _check_depth(layout, options)
-    result = preparation.prepare(layout, source, out, wishes, work, _progress)
+    result = preparation.prepare(layout, source, out, wishes, work, show_progress)
     sums = figures(out, result)
     said: list[str] = []
     if not sums["shards_missing"]:
@@ -351,56 +348,6 @@ def _even(short_side: int) -> int:
             "or 0 to store files as they are"
         )
     return short_side
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Shows what is done and when the rest will be, on the error stream.
-
-    A bar on a terminal, else a line at times.
-    """
-    if not sys.stderr.isatty():
-        yield _lines(total)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("files"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("files", total=total)
-        yield lambda: bar.advance(task)
-
-
-def _lines(total: int) -> Callable[[], None]:
-    began = last = time.monotonic()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done, last
-        done += 1
-        now = time.monotonic()
-        if now - last >= EVERY or done == total:
-            last = now
-            left = (now - began) * (total - done) / done
-            print(
-                f"{done} of {total} files, {done / max(now - began, 1e-9):,.0f} a second, "
-                f"{left:,.0f} s left",
-                file=sys.stderr,
-            )
-
-    return advance
 
 
 if __name__ == "__main__":
