@@ -238,8 +238,7 @@ def preview(options: Options) -> None:
     from omnivore_jax.reporting.preview import write_preview
 
     folder = Path(_folder(options, "out"))
-    check_local(options.preview, "--preview")
-    path = Path(options.preview or folder / "preview.html")
+    path = _page(options, folder)
     write_preview(folder, path)
     if not options.json:
         print(f"{path} shows samples of {folder}")
@@ -248,6 +247,7 @@ def preview(options: Options) -> None:
 def prepare(layout: str, options: Options) -> None:
     """Makes the shards of this machine, and the manifest if all shards are there."""
     source, out = Path(_folder(options, "src")), Path(_folder(options, "out"))
+    _page(options, out)  # a fault is said before hours of preparing, not after
     began = time.monotonic()
     work = Work(
         _machine(options.shard),
@@ -332,6 +332,14 @@ def _folder(options: Options, key: str) -> str:
         raise UserError(f"--{key} is missing; give the folder {whose[key]}")
     check_local(getattr(options, key), f"--{key}")
     return getattr(options, key)
+
+
+def _page(options: Options, folder: Path) -> Path:
+    check_local(options.preview, "--preview")
+    path = Path(options.preview or folder / "preview.html")
+    if path.is_dir():
+        raise UserError(f"--preview={path} is a folder; name a file in it")
+    return path
 
 
 def _machine(text: str) -> tuple[int, int]:

@@ -111,3 +111,13 @@ def test_bytes_that_are_no_text_are_escaped():
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json"):
         command.preview(Options(out=str(tmp_path)))
+
+
+def test_a_page_that_is_a_folder_is_refused_before_anything_is_prepared(tmp_path):
+    (tmp_path / "src" / "cat").mkdir(parents=True)
+    (tmp_path / "src" / "cat" / "0.jpg").write_bytes(jpeg(part(0)))
+    out = tmp_path / "data"
+    asked = Options(str(tmp_path / "src"), str(out), preview=str(tmp_path))
+    with pytest.raises(UserError, match="--preview=.* is a folder"):
+        command.prepare("folder", asked)
+    assert not out.exists()
