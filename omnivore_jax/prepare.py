@@ -7,6 +7,7 @@
     python -m omnivore_jax.prepare verify --out=DIR [--deep]
     python -m omnivore_jax.prepare timeline --src=FILE.mp4
     python -m omnivore_jax.prepare preview --out=DIR [--preview=FILE.html]
+    python -m omnivore_jax.prepare demo_files [--out=demo_files]
 
 `folder` reads SRC/CLASS/... (or SRC/train/CLASS/... and SRC/val/CLASS/..., or valid, test, ...):
 pictures (JPEG, PNG), clips (what PyAV opens), or pictures with 16-bit depth maps (NAME.jpg beside
@@ -36,7 +37,8 @@ Stopped, it goes on where it was when started again; on several machines give ea
 launch/prepare_slurm.sbatch. `verify` checks every byte again, the labels, and that no file is in
 two splits; --deep decodes every record too. `timeline` prints which frames of a video every
 protocol takes, one line per clip. `preview` draws samples on a page, as stored and as transformed;
---preview=FILE.html does after any prepare.
+--preview=FILE.html does after any prepare. `demo_files` writes pictures, clips and RGB-D of the
+demo as files, to try `predict` on.
 """
 
 import json
@@ -291,10 +293,20 @@ def _tell(summary: Mapping[str, Any], said: Sequence[str], result: preparation.P
     print("\n".join([*sentences(summary, result), *said]))
 
 
+def demo_files(options: Options) -> None:
+    """Writes samples of the demo as files, and says where."""
+    from omnivore_jax.ingest.demo_files import write_demo_files
+
+    folder = Path(options.out or "demo_files")
+    check_local(folder, "--out")
+    print(f"{len(write_demo_files(folder))} samples in {folder}")
+
+
 COMMANDS: Mapping[str, Callable[[Options], None]] = {
     "verify": verify,
     "timeline": show_timeline,
     "preview": preview,
+    "demo_files": demo_files,
 }
 """What is asked of a prepared dataset or of a file, beside the layouts."""
 

@@ -47,6 +47,7 @@ class Predictor:
         self._model, self._heads, self._compute = model, dict(heads), compute
         out = None if mesh is None else NamedSharding(mesh, P(BATCH_AXES))
         self._judge = jax.jit(self._run_judge, static_argnums=(2, 3), out_shardings=out)
+        self._outputs = jax.jit(self._run_outputs, static_argnums=(2, 3), out_shardings=out)
         self._features = jax.jit(self._run_features, static_argnums=2, out_shardings=out)
 
     def judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
@@ -59,18 +60,31 @@ class Predictor:
         find_head(self._heads, task.head)
         return self._judge(params, batch, task, feed)
 
+    def outputs(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
+        """Gives what a task's head says of every sample, fused over its views (`Task.fuse`).
+
+        Raises:
+            ValueError: there is no such head, or nothing to see in this mode.
+
+        """
+        find_head(self._heads, task.head)
+        return self._outputs(params, batch, task, feed)
+
     def features(self, params: Params, batch: Batch, feed: Feed) -> Float[Array, "b c"]:
         """Gives features of length 1: the last stage after the final norm, averaged (FACTS 1.7)."""
         return self._features(params, batch, feed)
 
     def _run_judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
+        return task.judge(self._run_outputs(params, batch, task, feed), batch.label)
+
+    def _run_outputs(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         with self._on_mesh():
             x = _inputs(batch, feed)
             output = self._merged(params)(x, task.head, compute=self._compute)
-            if feed.views > 1:
-                split = jax.tree.map(lambda y: y.reshape(-1, feed.views, *y.shape[1:]), output)
-                output = task.fuse(split, feed.fusion)
-            return task.judge(output, batch.label)
+            if feed.views == 1:
+                return output
+            split = jax.tree.map(lambda y: y.reshape(-1, feed.views, *y.shape[1:]), output)
+            return task.fuse(split, feed.fusion)
 
     def _run_features(self, params: Params, batch: Batch, feed: Feed) -> Array:
         with self._on_mesh():

@@ -1,0 +1,131 @@
+"""Trained weights ready to answer: what their card says of heads, classes and how to feed them."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import Kind
+from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
+from omnivore_jax.model.compiled import CompiledModel
+from omnivore_jax.model.heads import linear_heads
+from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.weights.card import protocols_of, read_card
+from omnivore_jax.weights.load import load
+
+DEFAULTS: dict[Kind, str] = {"image": "center_224", "video": "1x1", "rgbd": "center_224_depth"}
+"""Protocols of media for which the weights have no head, and so none of their own."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model, and by head what its card says."""
+
+    path: Path
+    model: CompiledModel
+    modalities: dict[str, Kind]
+    """Of the heads whose modality is known."""
+    protocols: dict[str, Protocol]
+    preprocessings: dict[str, Preprocessing]
+
+    def head_for(self, kind: Kind, asked: str = "") -> str:
+        """Chooses the head for media of a kind; `asked` names another (the paper's pumpkins).
+
+        Raises:
+            UserError: there is none, several have this modality, or it does not classify.
+
+        """
+        linear = linear_heads(self.model.heads)
+        if asked:
+            if asked not in self.model.heads:
+                raise UserError(
+                    f"--head={asked}: {self.path} has the heads {', '.join(self.model.heads)}"
+                )
+            if asked not in linear:
+                raise UserError(f"--head={asked} of {self.path} does not classify; use another")
+            return asked
+        own = [head for head in linear if self.modalities.get(head) == kind]
+        if len(own) == 1:
+            return own[0]
+        if len(linear) == 1:
+            return next(iter(linear))
+        what = f"{len(own)} heads" if own else "no head"
+        raise UserError(
+            f"{self.path} has {what} for {kind}; name one: --head={'|'.join(own or linear)}"
+        )
+
+    def protocol_for(self, kind: Kind, views: str = "") -> Protocol:
+        """Says how media of a kind are made ready, whatever the head that judges them.
+
+        `views` names a protocol whose clips, crops and fusion replace those of the card; frames
+        and sizes stay those that the weights were trained with.
+
+        Raises:
+            UserError: there is no such protocol, or it does not suit the kind.
+
+        """
+        own = self._own_protocol(kind)
+        if not views:
+            return own
+        if views not in PROTOCOLS:
+            raise UserError(f"--views={views} is not known; use one of {', '.join(PROTOCOLS)}")
+        named = PROTOCOLS[views]
+        if (named.frames > 1) != (kind == "video"):
+            raise UserError(f"--views={views} does not suit {kind}; leave it out for {kind}")
+        try:
+            return dataclasses.replace(
+                own,
+                clip=named.clip,
+                stride=named.stride,
+                clips=named.clips,
+                crops=named.crops,
+                fusion=named.fusion,
+            )
+        except ValueError as error:
+            raise UserError(f"--views={views} does not suit {self.path}: {error}") from error
+
+    def preprocessing_for(self, kind: Kind, head: str) -> Preprocessing:
+        """Gives the statistics of the media's modality; those of the head where it has none."""
+        own = self._head_of(kind)
+        specs = self.preprocessings
+        return specs.get(own or head) or specs.get(head) or Preprocessing()
+
+    def classes_of(self, head: str) -> tuple[str, ...]:
+        """Names the classes of a linear head; numbers where the card has no names."""
+        card = self.model.card or {}
+        names = card.get("classes", {}).get(head)
+        return tuple(names or map(str, range(linear_heads(self.model.heads)[head])))
+
+    def _head_of(self, kind: Kind) -> str | None:
+        return next((head for head, own in self.modalities.items() if own == kind), None)
+
+    def _own_protocol(self, kind: Kind) -> Protocol:
+        own = self._head_of(kind)
+        if own in self.protocols:
+            return self.protocols[own]
+        default = PROTOCOLS[DEFAULTS[kind]]
+        other = next(iter(self.protocols.values()), default)  # for its sizes
+        depth = DepthConvention() if kind == "rgbd" else None
+        return dataclasses.replace(
+            default, size=other.size, short_side=other.short_side, depth=depth
+        )
+
+
+def open_trained(path: Path) -> TrainedModel:
+    """Opens weights of ours or a run's folder (its best EMA).
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it is PyTorch's.
+
+    """
+    model = load(path)
+    card = model.card or {}
+    inputs = card.get("inputs", {})
+    modalities = {head: inputs.get(head, {}).get("modality", head) for head in model.heads}
+    return TrainedModel(
+        path,
+        model,
+        {head: kind for head, kind in modalities.items() if kind in DEFAULTS},
+        protocols_of(card),
+        read_card(card).preprocessing if card else {},
+    )
