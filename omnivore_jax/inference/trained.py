@@ -72,15 +72,9 @@ class TrainedModel:
         named = PROTOCOLS[views]
         if (named.frames > 1) != (kind == "video"):
             raise UserError(f"--views={views} does not suit {kind}; leave it out for {kind}")
+        keys = ("clip", "stride", "clips", "crops", "fusion")
         try:
-            return dataclasses.replace(
-                own,
-                clip=named.clip,
-                stride=named.stride,
-                clips=named.clips,
-                crops=named.crops,
-                fusion=named.fusion,
-            )
+            return dataclasses.replace(own, **{key: getattr(named, key) for key in keys})
         except ValueError as error:
             raise UserError(f"--views={views} does not suit {self.path}: {error}") from error
 

@@ -10,13 +10,13 @@ EVERY = 10.0
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[Callable[[], None]]:
+def show_progress(total: int, what: str = "files") -> Iterator[Callable[[], None]]:
     """Shows what is done and when the rest will be, on the error stream.
 
     A bar on a terminal, else a line at times.
     """
     if not sys.stderr.isatty():
-        yield _lines(total)
+        yield _lines(total, what)
         return
     from rich.console import Console
     from rich.progress import (
@@ -28,18 +28,18 @@ def show_progress(total: int) -> Iterator[Callable[[], None]]:
     )
 
     columns = (
-        TextColumn("files"),
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("files", total=total)
+        task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
 
 
-def _lines(total: int) -> Callable[[], None]:
+def _lines(total: int, what: str) -> Callable[[], None]:
     began = last = time.monotonic()
     done = 0
 
@@ -51,7 +51,7 @@ def _lines(total: int) -> Callable[[], None]:
             last = now
             left = (now - began) * (total - done) / done
             print(
-                f"{done} of {total} files, {done / max(now - began, 1e-9):,.0f} a second, "
+                f"{done} of {total} {what}, {done / max(now - began, 1e-9):,.0f} a second, "
                 f"{left:,.0f} s left",
                 file=sys.stderr,
             )

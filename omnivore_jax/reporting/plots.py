@@ -66,7 +66,7 @@ def curves(history: History, names: Sequence[str]) -> dict[str, str]:
         "learning_rate": (lambda axes: _one(axes, rate), _ends("Learning rate", {"": rate})),
         "grad_norm": (lambda axes: _one(axes, norm), _ends("Gradient norm", {"": norm})),
     }
-    return {name: _figure(draw, name, label) for name, (draw, label) in drawn.items()}
+    return {name: figure(draw, name, label) for name, (draw, label) in drawn.items()}
 
 
 def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: str) -> str:
@@ -96,7 +96,7 @@ def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: s
         return ", ".join(f"{run} {value:.1%}" for run, value in group.items())
 
     values = "; ".join(f"{name}: {told(group)}" for name, group in groups.items())
-    return _figure(
+    return figure(
         draw,
         name,
         f"Top-1 of {values}",
@@ -157,14 +157,15 @@ def _over_steps(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _figure(
+def figure(
     draw: Callable[[Axes], None], name: str, label: str, width: float = 4.6, height: float = 2.7
 ) -> str:
+    """Draws a figure as SVG for a page; `name` makes its ids its own, `label` says it in words."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height))
-        draw(figure.subplots())
+        whole = Figure(figsize=(width, height))
+        draw(whole.subplots())
         text = io.StringIO()
-        figure.savefig(
+        whole.savefig(
             text, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
         )
     return _for_page(text.getvalue(), name, label)

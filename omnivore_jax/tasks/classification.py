@@ -13,6 +13,9 @@ from omnivore_jax.core.types import Fusion
 from omnivore_jax.model.heads import check_name
 from omnivore_jax.tasks.base import Sums
 
+BINS = 15
+"""Of confidence, in which it is compared with accuracy."""
+
 
 @dataclass(frozen=True)
 class ClassificationTask:
@@ -95,7 +98,9 @@ class ClassificationTask:
         above = ~(output <= own) | (output == own) & earlier
         losses = jax.nn.logsumexp(output, axis=-1) - own[:, 0]
         predicted = jnp.argmax(output, axis=-1).astype(jnp.int32)
-        return Judged(label, predicted, jnp.sum(above, axis=-1, dtype=jnp.int32), losses)
+        confidence = jax.nn.softmax(output, axis=-1).max(-1)
+        rank = jnp.sum(above, axis=-1, dtype=jnp.int32)
+        return Judged(label, predicted, rank, losses, confidence)
 
     def result(self, judged: "Judged", ids: list[str]) -> "Classification":
         """Makes the result of a split.
@@ -122,6 +127,22 @@ class Judged(NamedTuple):
     """How many classes were scored above the label's: 0 where it came out on top."""
     losses: Any
     """Plain cross entropy, without smoothing."""
+    confidence: Any
+    """Probability of the predicted class."""
+
+
+class Calibration(NamedTuple):
+    """Samples, mean confidence and accuracy of every bin of confidence; NaN where it is empty."""
+
+    count: Int64[np.ndarray, " bins"]
+    confidence: Float64[np.ndarray, " bins"]
+    accuracy: Float64[np.ndarray, " bins"]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap, every sample counting the same."""
+        gap = np.abs(np.nan_to_num(self.accuracy - self.confidence))
+        return float(np.average(gap, weights=self.count))
 
 
 @dataclass(frozen=True)
@@ -133,6 +154,7 @@ class Classification:
     predicted: Int32[np.ndarray, " n"]
     rank: Int32[np.ndarray, " n"]
     losses: Float32[np.ndarray, " n"]
+    confidence: Float32[np.ndarray, " n"]
     ids: list[str]
     """Empty where several processes read a part each."""
 
@@ -167,9 +189,44 @@ class Classification:
         return counts.reshape(self.classes, self.classes)
 
     @property
+    def support(self) -> Int64[np.ndarray, " classes"]:
+        """Number of samples of every class."""
+        return np.bincount(self.label, minlength=self.classes)
+
+    @property
+    def f1(self) -> Float64[np.ndarray, " classes"]:
+        """One-vs-rest F1 of every class from top-1; NaN for a class without samples (FACTS 5)."""
+        correct = np.bincount(self.label[self.predicted == self.label], minlength=self.classes)
+        total = self.support + np.bincount(self.predicted, minlength=self.classes)
+        nan = np.full(self.classes, np.nan)
+        return np.divide(2.0 * correct, total, out=nan, where=self.support > 0)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that have samples."""
+        return float(np.nanmean(self.f1))
+
+    @property
+    def mean_recall(self) -> float:
+        """Mean per-class accuracy over the classes that have samples."""
+        return float(np.nanmean(self.recall))
+
+    def calibration(self, bins: int = BINS) -> "Calibration":
+        """Compares confidence with accuracy in bins of equal width (Guo et al., ICML 2017)."""
+        place = np.minimum((self.confidence * bins).astype(np.int64), bins - 1)
+        count = np.bincount(place, minlength=bins)
+        sums = (self.confidence.astype(np.float64), (self.rank < 1).astype(np.float64))
+        nan = np.full(bins, np.nan)
+        confidence, accuracy = (
+            np.divide(np.bincount(place, x, bins), count, out=nan.copy(), where=count > 0)
+            for x in sums
+        )
+        return Calibration(count, confidence, accuracy)
+
+    @property
     def recall(self) -> Float64[np.ndarray, " classes"]:
         """Share of every class that was recognised; NaN for a class without samples."""
-        support = np.bincount(self.label, minlength=self.classes)
+        support = self.support
         correct = np.bincount(self.label[self.rank < 1], minlength=self.classes)
         nan = np.full(self.classes, np.nan)
         return np.divide(correct, support, out=nan, where=support > 0)

@@ -8,7 +8,8 @@ from omnivore_jax.tasks.classification import Classification
 
 def result(ranks):
     rank = np.array(ranks, np.int32)
-    return Classification(3, rank, rank, rank, rank.astype(np.float32), [])
+    floats = rank.astype(np.float32)
+    return Classification(3, rank, rank, rank, floats, floats, [])
 
 
 def test_every_dataset_counts_the_same_in_the_mean():

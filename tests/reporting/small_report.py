@@ -27,9 +27,8 @@ def classification() -> Classification:
     scores = linear.predict_log_proba(x[half:]).astype(np.float32)
     own = scores[np.arange(len(scores)), y[half:]]
     rank = (scores > own[:, None]).sum(1).astype(np.int32)
-    return Classification(
-        10, y[half:].astype(np.int32), scores.argmax(1).astype(np.int32), rank, -own, []
-    )
+    predicted, confidence = scores.argmax(1).astype(np.int32), np.exp(scores.max(1))
+    return Classification(10, y[half:].astype(np.int32), predicted, rank, -own, confidence, [])
 
 
 def confusion() -> np.ndarray:

@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import f1_score, recall_score
 
 from omnivore_jax.tasks.base import heads
 from omnivore_jax.tasks.classification import ClassificationTask, cross_entropy_sum
@@ -63,3 +64,27 @@ def test_a_dataset_may_have_fewer_classes_than_its_head_but_not_more():
     assert TASK.check_classes(["a"], "pets") == "has 1 of the 4 classes of head 'image'"
     with pytest.raises(ValueError, match="data.pets.classes=4, but it has 5 classes; set it to 5"):
         TASK.check_classes("abcde", "pets")
+
+
+def test_f1_and_calibration_are_scikit_learns_and_a_plain_loop():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (500, 6)).astype(np.float32)
+    label = rng.integers(0, 5, 500).astype(np.int32)  # nobody is of the last class
+    task = ClassificationTask("image", 6)
+    judged = jax.device_get(task.judge(jnp.asarray(logits), jnp.asarray(label)))
+    result = task.result(judged, [])
+    predicted = logits.argmax(-1)
+    per_class = f1_score(label, predicted, labels=range(5), average=None)
+    np.testing.assert_allclose(result.f1[:5], per_class)
+    assert np.isnan(result.f1[5])
+    assert result.macro_f1 == pytest.approx(per_class.mean())
+    recall = recall_score(label, predicted, labels=range(5), average="macro")
+    assert result.mean_recall == pytest.approx(recall)
+    confidence = softmax(logits.astype(np.float64), -1).max(-1)
+    right, error = predicted == label, 0.0
+    for k in range(15):
+        inside = (confidence >= k / 15) & (confidence < (k + 1) / 15)
+        if inside.any():
+            error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert result.calibration().error == pytest.approx(error, abs=1e-6)
+    assert result.calibration().count.sum() == 500

@@ -190,6 +190,7 @@ def test_bytes_become_what_our_preprocessing_makes_of_them(params, card, tmp_pat
         )
     picture = torch.from_numpy(batch.rgb[0, 0])
     assert torch.equal(model.preprocess(picture), model.preprocess(picture[None, None]))
+    assert torch.equal(model.preprocess(picture), model.preprocess(picture.numpy()))
     with pytest.raises(ValueError, match=r"disparity is \[32, 32\]; give \[32, 32, 1\]"):
         model.preprocess(picture, torch.zeros(32, 32))
 

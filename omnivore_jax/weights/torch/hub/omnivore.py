@@ -66,8 +66,9 @@ class Omnivore(nn.Module):
 
         Statistics are those of a head's data. `disparity` has one channel and is in the units of
         the card (for released weights those of SUN RGB-D files); it is clamped and divided by the
-        most.
+        most. Arrays of numpy, as readers of pictures give them, are taken too.
         """
+        rgb = torch.as_tensor(rgb)
         if rgb.dtype != torch.uint8 or rgb.shape[-1] != 3 or not 3 <= rgb.ndim <= 5:
             raise ValueError(
                 f"rgb is {rgb.dtype} {list(rgb.shape)}; give uint8 [h, w, 3], with t or b and t "
@@ -81,6 +82,7 @@ class Omnivore(nn.Module):
             )
         x = _standardised(rgb.float() / 255, spec["mean"], spec["std"])
         if disparity is not None:
+            disparity = torch.as_tensor(disparity)
             if disparity.shape != (*rgb.shape[:-1], 1):
                 raise ValueError(
                     f"disparity is {list(disparity.shape)}; give {[*rgb.shape[:-1], 1]}, like rgb"

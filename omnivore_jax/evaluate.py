@@ -1,0 +1,135 @@
+"""Scores weights on a dataset: top-1, top-5, per-class accuracy, F1, confusion, calibration.
+
+    python -m omnivore_jax.evaluate --weights=F --dataset=NAME [--data_root=D] [--split=val]
+        [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
+        [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv]
+
+Weights are a file of ours or the folder of a run (its best EMA). NAME is a dataset that `prepare`
+made in DATA_ROOT, or demo_image, demo_video, demo_rgbd. Every sample is scored once, on all devices
+of this machine. How samples are seen is what the weights' card says unless flags say otherwise, and
+is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
+evaluation and is named: no sample is replaced.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from absl import flags
+
+from omnivore_jax.core.command import run
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.types import Fusion, Mode
+
+WEIGHTS = flags.DEFINE_string("weights", "", "A file of weights, or the folder of a run.")
+DATASET = flags.DEFINE_string("dataset", "", "Name of the dataset.")
+DATA_ROOT = flags.DEFINE_string(
+    "data_root", "", "Where datasets lie; default: $OMNIVORE_DATA, else data/."
+)
+SPLIT = flags.DEFINE_string("split", "val", "The split that is scored.")
+HEAD = flags.DEFINE_string("head", "", "The head that judges; by default that of the modality.")
+VIEWS = flags.DEFINE_string(
+    "views", "", "Views of a clip: 1x1, 4x3, 1x3, ...; default: the card's."
+)
+FUSE = flags.DEFINE_enum("fuse", None, get_args(Fusion), "What is averaged over views.")
+CLIP_LENGTH = flags.DEFINE_integer("clip_length", 0, "Frames of a clip.", lower_bound=0)
+MODE = flags.DEFINE_enum("mode", "all", get_args(Mode), "What of RGB-D the model sees.")
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 0, "Samples at once over all devices; 0: by their frames.", lower_bound=0
+)
+THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.", lower_bound=0)
+CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
+JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
+REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
+PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, FILE.csv.")
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) > 1:
+        raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
+    outputs = _check_flags()
+    # seconds of imports that --help and mistakes need not wait for
+    from omnivore_jax.core import compile_cache
+    from omnivore_jax.inference import evaluation
+    from omnivore_jax.inference.trained import open_trained
+    from omnivore_jax.ingest.meter import show_progress
+    from omnivore_jax.train.mesh import MeshConfig, make_mesh
+
+    compile_cache.open_cache(CACHE.value)
+    request = evaluation.Request(
+        DATASET.value,
+        DATA_ROOT.value,
+        SPLIT.value,
+        HEAD.value,
+        VIEWS.value,
+        cast(Fusion | None, FUSE.value),
+        CLIP_LENGTH.value,
+        cast(Mode, MODE.value),
+        BATCH_SIZE.value,
+        THREADS.value,
+    )
+    trained = open_trained(Path(WEIGHTS.value))
+    exam = evaluation.prepare_exam(trained, request)
+    with show_progress(len(exam.samples), "samples") as advance:
+        done = evaluation.score(trained, exam, request, make_mesh(MeshConfig()), advance)
+    figures = evaluation.figures(done)
+    if "predictions" in outputs:
+        evaluation.write_table(outputs["predictions"], done)
+    if "report" in outputs:
+        from omnivore_jax.reporting.evaluation import write_evaluation
+
+        write_evaluation(
+            outputs["report"], WEIGHTS.value, exam.classes, done.result, figures, exam.samples.kind
+        )
+    if JSON.value:
+        print(json.dumps(figures, indent=2))
+        return 0
+    print(_text(figures))
+    for path in outputs.values():
+        print(path)
+    return 0
+
+
+def _check_flags() -> dict[str, Path]:
+    """Refuses what cannot be, before anything is loaded; gives the files to be written."""
+    if not WEIGHTS.value:
+        raise UserError("--weights is missing; give a file of weights or the folder of a run")
+    if not DATASET.value:
+        raise UserError("--dataset is missing; name one, --dataset=imagenet for example")
+    check_local(WEIGHTS.value, "--weights")
+    check_local(DATA_ROOT.value, "--data_root")
+    flag = {"report": REPORT.value, "predictions": PREDICTIONS.value}
+    outputs = {name: Path(value) for name, value in flag.items() if value}
+    for path in outputs.values():
+        check_output(path)
+    if "predictions" in outputs and outputs["predictions"].suffix != ".csv":
+        raise UserError(f"--predictions={PREDICTIONS.value}; name a file that ends in .csv")
+    return outputs
+
+
+def _text(figures: dict[str, Any]) -> str:
+    lines = [
+        f"{figures['dataset']}: {figures['n']:,} samples, head {figures['head']}",
+        f"  view {figures['view']}",
+        *(
+            f"  {name:<20} {100 * figures[key]:6.2f} %"
+            for name, key in NAMES.items()
+            if key in figures
+        ),
+        f"  {'loss':<20} {figures['loss']:6.4f}",
+    ]
+    return "\n".join(lines)
+
+
+NAMES = {
+    "top-1": "top1",
+    "top-5": "top5",
+    "mean over classes": "mean_class_accuracy",
+    "macro F1": "macro_f1",
+    "calibration error": "calibration_error",
+}
+
+if __name__ == "__main__":
+    run(main)

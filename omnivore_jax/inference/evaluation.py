@@ -1,0 +1,276 @@
+"""Scores trained weights on a dataset, without a run: every sample once, on all devices."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import Batch, Fusion, Kind, Mode
+from omnivore_jax.data import manifest
+from omnivore_jax.data.datasets import PUBLIC, OpenDataset, data_root, open_dataset
+from omnivore_jax.data.demo import DIGITS
+from omnivore_jax.data.loader import eval_batches
+from omnivore_jax.data.protocol import Protocol
+from omnivore_jax.data.sample import Dataset, Sample
+from omnivore_jax.data.transforms import DatasetConfig, EvalTransform, ViewsTransform
+from omnivore_jax.eval.evaluator import Evaluator
+from omnivore_jax.eval.predictor import Feed, Predictor
+from omnivore_jax.inference.trained import TrainedModel
+from omnivore_jax.tasks.classification import Classification, ClassificationTask
+from omnivore_jax.train.mesh import batch_sharding, batch_shards
+
+DEVICE_FRAMES = 64
+"""Frames of all views that a device takes at once where no batch size is asked for."""
+DEMO_KINDS: dict[str, Kind] = {"demo_image": "image", "demo_video": "video", "demo_rgbd": "rgbd"}
+NAMES_SHOWN = 3
+
+
+class Request(NamedTuple):
+    """What is evaluated, and how; what is left empty is that of the card."""
+
+    dataset: str
+    root: str = ""
+    """Where prepared datasets lie: `data.root`."""
+    split: str = "val"
+    head: str = ""
+    views: str = ""
+    fusion: Fusion | None = None
+    frames: int = 0
+    """Length of a clip."""
+    mode: Mode = "all"
+    batch_size: int = 0
+    """Samples at once over all devices."""
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A split ready to be scored on a head."""
+
+    name: str
+    head: str
+    classes: tuple[str, ...]
+    """Of the head."""
+    protocol: Protocol
+    samples: OpenDataset
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it."""
+
+    exam: Exam
+    result: Classification
+    devices: int
+
+
+@dataclass(frozen=True)
+class Relabeled:
+    """A dataset whose labels are those of a head with the same class names (sample.Dataset)."""
+
+    samples: Dataset
+    labels: tuple[int, ...]
+    """Of the head, by label of the dataset."""
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, index: int, seed: int) -> Sample:
+        sample = self.samples.load(index, seed)
+        return sample._replace(label=self.labels[sample.label])
+
+
+def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
+    """Opens the split and finds the head and the protocol; reads no sample.
+
+    Raises:
+        UserError: the dataset is not there, has no such split, or has classes that the head
+        lacks; there is no such head or view, or it has no depth to be shown alone.
+
+    """
+    kind = _kind_of(request)
+    if request.mode != "all" and kind != "rgbd":
+        raise UserError(f"--mode={request.mode}: {request.dataset} has no depth; leave it out")
+    head = trained.head_for(kind, request.head or _usual_head(trained, request.dataset))
+    protocol = _changed(trained.protocol_for(kind, request.views), request)
+    config = _config(request.dataset, kind, protocol)
+    single = protocol.views == 1
+    transform = (EvalTransform if single else ViewsTransform)(kind, protocol)
+    samples = open_dataset(request.dataset, config, request.root, request.split, transform)
+    classes = trained.classes_of(head)
+    return Exam(
+        request.dataset, head, classes, protocol, _with_labels_of(samples, classes, head),
+        request.mode,
+    )  # fmt: skip
+
+
+def score(
+    trained: TrainedModel,
+    exam: Exam,
+    request: Request,
+    mesh: Mesh,
+    advance: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Scores an exam on a mesh; `advance` is called for every sample.
+
+    Raises:
+        UserError: a record is damaged; evaluation replaces no sample.
+
+    """
+    sharding, shards = batch_sharding(mesh), batch_shards(mesh.shape)
+    protocol, model = exam.protocol, trained.model
+    fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
+    size = -(-(request.batch_size or min(fits, len(exam.samples))) // shards) * shards
+
+    def place(batch: Batch) -> Batch:
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def batches() -> Iterator[tuple[Batch, list[str]]]:
+        for batch, ids in eval_batches(exam.samples, size, threads=request.threads):
+            yield batch, ids
+            for _ in ids:
+                advance()
+
+    task: Any = ClassificationTask(exam.head, len(exam.classes))
+    feed = Feed(
+        trained.preprocessing_for(exam.samples.kind, exam.head),
+        exam.mode,
+        protocol.views,
+        protocol.fusion,
+    )
+    predictor = Predictor(model.config, model.heads, model.compute, mesh)
+    result: Any = Evaluator(predictor, place).evaluate(
+        _replicated(model.params, mesh), batches(), task, feed
+    )
+    return Evaluation(exam, result, mesh.size)
+
+
+def _replicated(params: Any, mesh: Mesh) -> Any:
+    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+
+
+def _kind_of(request: Request) -> Kind:
+    if request.dataset in DEMO_KINDS:
+        return DEMO_KINDS[request.dataset]
+    folder = data_root(request.root) / request.dataset
+    if (folder / manifest.FILE).exists():
+        return manifest.read(folder).kind
+    if request.dataset in PUBLIC:
+        return PUBLIC[request.dataset].kind  # opening says what is missing
+    known = ", ".join([*PUBLIC, *DIGITS])
+    raise UserError(
+        f"--dataset={request.dataset} is not in {folder}; prepare it there, or use one of {known}"
+    )
+
+
+def _usual_head(trained: TrainedModel, dataset: str) -> str:
+    """The head of a dataset of the paper, where the weights have one of that name."""
+    head = PUBLIC[dataset].head if dataset in PUBLIC else ""
+    return head if head in trained.model.heads else ""
+
+
+def _changed(protocol: Protocol, request: Request) -> Protocol:
+    changes: dict[str, Any] = {}
+    if request.frames:
+        changes["frames"] = request.frames
+    if request.fusion:
+        changes["fusion"] = request.fusion
+    if request.frames and protocol.frames == 1:
+        raise UserError(f"--clip_length={request.frames}: {request.dataset} has no clips")
+    try:
+        return dataclasses.replace(protocol, **changes)
+    except ValueError as error:
+        raise UserError(f"--clip_length={request.frames}: {error}") from error
+
+
+def _config(name: str, kind: Kind, protocol: Protocol) -> DatasetConfig:
+    """Says as much of a dataset as opening it needs."""
+    sizes = {"frames": protocol.frames, "size": protocol.size}
+    if name in DEMO_KINDS:
+        return DatasetConfig(kind, 1, source="embedded", **sizes)  # pyright: ignore[reportArgumentType]
+    return DatasetConfig(kind, 1, **sizes)  # pyright: ignore[reportArgumentType]
+
+
+def _with_labels_of(samples: OpenDataset, classes: tuple[str, ...], head: str) -> OpenDataset:
+    """Gives samples the labels of the head, by the names of their classes.
+
+    Raises:
+        UserError: the head lacks a class.
+
+    """
+    if samples.classes == classes:
+        return samples
+    place = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in samples.classes if name not in place]
+    numbers = classes == tuple(map(str, range(len(classes))))
+    if unknown and numbers and len(samples.classes) == len(classes):
+        return samples  # the weights do not name their classes: the order has to be the same
+    if unknown:
+        shown = ", ".join(unknown[:NAMES_SHOWN]) + (", ..." if len(unknown) > NAMES_SHOWN else "")
+        raise UserError(
+            f"head {head!r} lacks {len(unknown)} of the {len(samples.classes)} classes of the "
+            f"dataset ({shown}); use the head that was trained on them: --head"
+        )
+    labels = tuple(place[name] for name in samples.classes)
+    return dataclasses.replace(samples, samples=Relabeled(samples.samples, labels))
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """Gives the figures as plain JSON; per-class ones by name."""
+    exam, result = evaluation.exam, evaluation.result
+    per_class = zip(exam.classes, result.support, result.recall, result.f1, strict=True)
+    return {
+        "dataset": exam.name,
+        "head": exam.head,
+        "view": exam.protocol.describe(),
+        "mode": exam.mode,
+        "devices": evaluation.devices,
+        **result.row(),
+        "mean_class_accuracy": result.mean_recall,
+        "macro_f1": result.macro_f1,
+        "calibration_error": result.calibration().error,
+        "classes": {
+            name: {"n": int(n), "accuracy": float(recall), "f1": float(f1)}
+            for name, n, recall, f1 in per_class
+            if n
+        },
+    }
+
+
+def rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """Lists the predictions, sample by sample."""
+    classes, result = evaluation.exam.classes, evaluation.result
+    for k, id in enumerate(result.ids):
+        yield {
+            "id": id,
+            "class": classes[result.label[k]],
+            "predicted": classes[result.predicted[k]],
+            "confidence": float(result.confidence[k]),
+            "rank": int(result.rank[k]),
+            "loss": float(result.losses[k]),
+        }
+
+
+def write_table(path: Path, evaluation: Evaluation) -> None:
+    """Writes the predictions as CSV.
+
+    Raises:
+        UserError: the disk does not take it.
+
+    """
+    import csv
+
+    from omnivore_jax.core.files import new_file
+
+    with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, ["id", "class", "predicted", "confidence", "rank", "loss"])
+        table.writeheader()
+        for row in rows(evaluation):
+            printable = row["id"].encode(errors="backslashreplace").decode()
+            table.writerow(row | {"id": printable})
