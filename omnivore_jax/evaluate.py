@@ -52,13 +52,13 @@ def main(argv: Sequence[str]) -> int:
     outputs = _check_flags()
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache
-    from omnivore_jax.inference import evaluation
+    from omnivore_jax.inference import exam as exams
     from omnivore_jax.inference.trained import open_trained
     from omnivore_jax.ingest.meter import show_progress
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
     compile_cache.open_cache(CACHE.value)
-    request = evaluation.Request(
+    request = exams.Request(
         DATASET.value,
         DATA_ROOT.value,
         SPLIT.value,
@@ -71,14 +71,14 @@ def main(argv: Sequence[str]) -> int:
         THREADS.value,
     )
     trained = open_trained(Path(WEIGHTS.value))
-    exam = evaluation.prepare_exam(trained, request)
+    exam = exams.prepare_exam(trained, request)
     with show_progress(len(exam.samples), "samples") as advance:
-        done = evaluation.score(trained, exam, request, make_mesh(MeshConfig()), advance)
-    figures = evaluation.figures(done)
+        done = exams.score(trained, exam, request, make_mesh(MeshConfig()), advance)
+    figures = exams.figures(done)
     if "predictions" in outputs:
-        evaluation.write_table(outputs["predictions"], done)
+        exams.write_table(outputs["predictions"], done)
     if "report" in outputs:
-        from omnivore_jax.reporting.evaluation import write_evaluation
+        from omnivore_jax.reporting.score_page import write_evaluation
 
         write_evaluation(
             outputs["report"], WEIGHTS.value, exam.classes, done.result, figures, exam.samples.kind

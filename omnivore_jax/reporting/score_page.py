@@ -34,7 +34,7 @@ def write_evaluation(
     calibration = result.calibration()
     page = (
         render.environment()
-        .get_template("evaluation.html")
+        .get_template("score_page.html")
         .render(
             weights=weights,
             figures=figures,
