@@ -3,12 +3,17 @@
     python -m omnivore_jax.evaluate --weights=F --dataset=NAME [--data_root=D] [--split=val]
         [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
         [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv]
+    python -m omnivore_jax.evaluate compare A.json B.json [--groups=FILE.csv] [--json]
+        [--report=FILE.html]
 
 Weights are a file of ours or the folder of a run (its best EMA). NAME is a dataset that `prepare`
 made in DATA_ROOT, or demo_image, demo_video, demo_rgbd. Every sample is scored once, on all devices
 of this machine. How samples are seen is what the weights' card says unless flags say otherwise, and
 is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
 evaluation and is named: no sample is replaced.
+
+compare: A and B are what --json printed of two models; it gives the gain in F1 of every class and
+of every group of classes (a table with the columns group and class), as Figs. 3, 6 and 7 do.
 """
 
 import json
@@ -43,10 +48,13 @@ THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.",
 CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
+GROUPS = flags.DEFINE_string("groups", "", "compare: a table with the columns group and class.")
 PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, FILE.csv.")
 
 
 def main(argv: Sequence[str]) -> int:
+    if argv[1:2] == ["compare"]:
+        return compare(argv[2:])
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     outputs = _check_flags()
@@ -89,6 +97,37 @@ def main(argv: Sequence[str]) -> int:
     print(_text(figures))
     for path in outputs.values():
         print(path)
+    return 0
+
+
+def compare(names: Sequence[str]) -> int:
+    """Compares two evaluations."""
+    if len(names) != 2:
+        raise UserError(f"{len(names)} files given; compare two: compare A.json B.json")
+    page = Path(REPORT.value) if REPORT.value else None
+    if page is not None:
+        check_output(page)
+    from omnivore_jax.inference import comparison
+
+    groups = Path(GROUPS.value) if GROUPS.value else None
+    figures = comparison.compare(Path(names[0]), Path(names[1]), groups).json()
+    if page is not None:
+        from omnivore_jax.reporting.comparison_page import write_comparison
+
+        write_comparison(page, (names[0], names[1]), figures)
+    if JSON.value:
+        print(json.dumps(figures, indent=2))
+        return 0
+    first, second = figures["macro_f1"]
+    print(
+        f"{figures['dataset']}: {figures['better']} of {figures['classes']} classes better, "
+        f"{figures['worse']} worse; macro F1 {100 * first:.2f} -> {100 * second:.2f} %"
+    )
+    gains = figures["group_gains"] or figures["class_gains"]
+    for name in sorted(gains, key=lambda row: -gains[row]):
+        print(f"  {100 * gains[name]:+6.2f}  {name}")
+    if page is not None:
+        print(page)
     return 0
 
 
