@@ -75,13 +75,12 @@ def main(argv: Sequence[str]) -> int:
         cast(Fusion | None, FUSE.value),
         CLIP_LENGTH.value,
         cast(Mode, MODE.value),
-        BATCH_SIZE.value,
-        THREADS.value,
     )
     trained = open_trained(Path(WEIGHTS.value))
     exam = exams.prepare_exam(trained, request)
     with show_progress(len(exam.samples), "samples") as advance:
-        done = exams.score(trained, exam, request, make_mesh(MeshConfig()), advance)
+        hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
+        done = exams.score(trained, exam, hall)
     figures = exams.figures(done)
     if "predictions" in outputs:
         exams.write_table(outputs["predictions"], done)

@@ -43,9 +43,6 @@ class Request(NamedTuple):
     frames: int = 0
     """Length of a clip."""
     mode: Mode = "all"
-    batch_size: int = 0
-    """Samples at once over all devices."""
-    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,9 @@ def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
         lacks; there is no such head or view, or it has no depth to be shown alone.
 
     """
-    kind = _kind_of(request)
-    if request.mode != "all" and kind != "rgbd":
-        raise UserError(f"--mode={request.mode}: {request.dataset} has no depth; leave it out")
-    head = trained.head_for(kind, request.head or _usual_head(trained, request.dataset))
-    protocol = _changed(trained.protocol_for(kind, request.views), request)
-    config = _config(request.dataset, kind, protocol)
-    single = protocol.views == 1
-    transform = (EvalTransform if single else ViewsTransform)(kind, protocol)
-    samples = open_dataset(request.dataset, config, request.root, request.split, transform)
+    samples, protocol = open_split(trained, request)
+    asked = request.head or _usual_head(trained, request.dataset)
+    head = trained.head_for(samples.kind, asked)
     classes = trained.classes_of(head)
     return Exam(
         request.dataset, head, classes, protocol, _with_labels_of(samples, classes, head),
@@ -110,49 +101,77 @@ def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
     )  # fmt: skip
 
 
-def score(
-    trained: TrainedModel,
-    exam: Exam,
-    request: Request,
-    mesh: Mesh,
-    advance: Callable[[], None] = lambda: None,
-) -> Evaluation:
-    """Scores an exam on a mesh; `advance` is called for every sample.
+def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Protocol]:
+    """Opens a split, to be seen as the weights' card and the request say; reads no sample.
+
+    Raises:
+        UserError: the dataset is not there or has no such split, or it cannot be seen so.
+
+    """
+    kind = _kind_of(request)
+    if request.mode != "all" and kind != "rgbd":
+        raise UserError(f"--mode={request.mode}: {request.dataset} has no depth; leave it out")
+    protocol = _changed(trained.protocol_for(kind, request.views), request)
+    config = _config(request.dataset, kind, protocol)
+    transform = (EvalTransform if protocol.views == 1 else ViewsTransform)(kind, protocol)
+    samples = open_dataset(request.dataset, config, request.root, request.split, transform)
+    return samples, protocol
+
+
+class Hall(NamedTuple):
+    """Where samples are seen: devices, and how many threads read for them."""
+
+    mesh: Mesh
+    batch_size: int = 0
+    """Samples at once over all devices; 0: by the frames of their views."""
+    threads: int = 0
+    advance: Callable[[], None] = lambda: None
+    """Called for every sample."""
+
+    def batches(self, samples: Dataset, protocol: Protocol) -> Iterator[tuple[Batch, list[str]]]:
+        """Gives every sample once, in batches that divide over the devices."""
+        shards = batch_shards(self.mesh.shape)
+        fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
+        size = -(-(self.batch_size or min(fits, len(samples))) // shards) * shards
+        for batch, ids in eval_batches(samples, size, threads=self.threads):
+            yield batch, ids
+            for _ in ids:
+                self.advance()
+
+    def place(self, batch: Batch) -> Batch:
+        """Divides a batch over the devices."""
+        sharding = batch_sharding(self.mesh)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+    def replicated(self, params: Any) -> Any:
+        """Puts parameters on every device."""
+        return jax.device_put(params, NamedSharding(self.mesh, PartitionSpec()))
+
+    def evaluator(self, trained: TrainedModel) -> Evaluator:
+        """Makes what runs splits through the model."""
+        model = trained.model
+        return Evaluator(Predictor(model.config, model.heads, model.compute, self.mesh), self.place)
+
+
+def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
+    """Scores an exam.
 
     Raises:
         UserError: a record is damaged; evaluation replaces no sample.
 
     """
-    sharding, shards = batch_sharding(mesh), batch_shards(mesh.shape)
-    protocol, model = exam.protocol, trained.model
-    fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
-    size = -(-(request.batch_size or min(fits, len(exam.samples))) // shards) * shards
-
-    def place(batch: Batch) -> Batch:
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
-
-    def batches() -> Iterator[tuple[Batch, list[str]]]:
-        for batch, ids in eval_batches(exam.samples, size, threads=request.threads):
-            yield batch, ids
-            for _ in ids:
-                advance()
-
-    task: Any = ClassificationTask(exam.head, len(exam.classes))
+    protocol = exam.protocol
     feed = Feed(
         trained.preprocessing_for(exam.samples.kind, exam.head),
         exam.mode,
         protocol.views,
         protocol.fusion,
     )
-    predictor = Predictor(model.config, model.heads, model.compute, mesh)
-    result: Any = Evaluator(predictor, place).evaluate(
-        _replicated(model.params, mesh), batches(), task, feed
-    )
-    return Evaluation(exam, result, mesh.size)
-
-
-def _replicated(params: Any, mesh: Mesh) -> Any:
-    return jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    task: Any = ClassificationTask(exam.head, len(exam.classes))
+    batches = hall.batches(exam.samples, protocol)
+    params = hall.replicated(trained.model.params)
+    result: Any = hall.evaluator(trained).evaluate(params, batches, task, feed)
+    return Evaluation(exam, result, hall.mesh.size)
 
 
 def _kind_of(request: Request) -> Kind:

@@ -89,7 +89,7 @@ class Finder(NamedTuple):
         if kind == "image" and self.depth is not None:
             if not self.depth.is_file():
                 raise UserError(f"--depth={self.depth} is not there; give the map of {path}")
-            return self._with_depth(path, self.depth)
+            return self._with_depth(path, self.depth, self.depth.absolute().parent.parent)
         return Medium(path, kind)
 
     def _in_folder(self, folder: Path) -> Media:
@@ -106,15 +106,18 @@ class Finder(NamedTuple):
             if kind is None:
                 media.others.append((path, why))
             elif kind == "image" and id in depth:
-                media.items.append(self._with_depth(path, folder / depth[id].removeprefix(BELOW)))
+                media.items.append(
+                    self._with_depth(path, folder / depth[id].removeprefix(BELOW), folder)
+                )
             else:
                 media.items.append(Medium(path, kind))
         if not media.items:
             raise UserError(f"{folder} holds no picture and no clip; name a folder that does")
         return media
 
-    def _with_depth(self, path: Path, depth: Path) -> Medium:
-        intrinsics = read_intrinsics(Path(depth.anchor), depth.parent, self.defaults)
+    def _with_depth(self, path: Path, depth: Path, top: Path) -> Medium:
+        """Pairs a picture with its map; files that describe maps are looked for up to `top`."""
+        intrinsics = read_intrinsics(top.absolute(), depth.absolute().parent, self.defaults)
         if intrinsics.fx <= 0:
             raise UserError(
                 f"{depth}: its focal length is not known; give --fx=PIXELS, or write depth.json "

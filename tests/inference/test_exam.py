@@ -13,7 +13,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data import demo
 from omnivore_jax.inference import exam as exams
-from omnivore_jax.inference.exam import Request, prepare_exam, score
+from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.model.preprocess import preprocess
 from omnivore_jax.prepare import Options, prepare
@@ -59,11 +59,11 @@ def probabilities(trained, dataset, head, n):
 @pytest.mark.parametrize("devices", [1, len(DEVICES)])
 @pytest.mark.parametrize("n", [1, 7, 8, 101])
 def test_every_sample_counts_once_on_any_number_of_devices(trained, n, devices):
-    request = Request("demo_image", batch_size=16)
+    request = Request("demo_image")
     exam = first(prepare_exam(trained, request), n)
     seen = []
     mesh = make_mesh(MeshConfig(), DEVICES[:devices])
-    result = score(trained, exam, request, mesh, lambda: seen.append(1)).result
+    result = score(trained, exam, Hall(mesh, 16, 2, lambda: seen.append(1))).result
     want, label = probabilities(trained, "demo_image", "image", n)
     assert result.n == len(seen) == n
     assert result.ids == [f"demo_image/test/{k}" for k in range(n)]
@@ -75,9 +75,9 @@ def test_every_sample_counts_once_on_any_number_of_devices(trained, n, devices):
 
 
 def test_the_figures_say_what_was_seen_and_every_class(trained, tmp_path):
-    request = Request("demo_rgbd", mode="depth", batch_size=64)
+    request = Request("demo_rgbd", mode="depth")
     exam = first(prepare_exam(trained, request), 64)
-    done = score(trained, exam, request, make_mesh(MeshConfig(), DEVICES[:1]))
+    done = score(trained, exam, Hall(make_mesh(MeshConfig(), DEVICES[:1]), 64))
     figures = exams.figures(done)
     assert (figures["n"], figures["mode"], figures["head"]) == (64, "depth", "rgbd")
     assert sum(row["n"] for row in figures["classes"].values()) == 64
@@ -108,10 +108,10 @@ def prepared(tmp_path_factory):
 
 
 def test_labels_are_matched_by_the_names_of_the_classes(trained, prepared):
-    request = Request("digits", str(prepared), batch_size=8)
+    request = Request("digits", str(prepared))
     exam = prepare_exam(trained, request)
     assert exam.samples.classes == ("2", "5", "7") and len(exam.classes) == 10
-    result = score(trained, exam, request, make_mesh(MeshConfig(), DEVICES[:1])).result
+    result = score(trained, exam, Hall(make_mesh(MeshConfig(), DEVICES[:1]), 64)).result
     want, label = probabilities(trained, "demo_image", "image", 60)
     there = np.isin(label, (2, 5, 7))
     order = [int(Path(id).stem) for id in result.ids]

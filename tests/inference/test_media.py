@@ -91,3 +91,10 @@ def test_a_copy_of_a_clip_is_one_whatever_its_name(tmp_path):
     shutil.copy(case, tmp_path / "clip.jpg")
     assert [item.kind for item in FINDER.find([tmp_path]).items] == ["video"]
     assert np.all([item.depth is None for item in FINDER.find([tmp_path]).items])
+
+
+def test_a_depth_json_above_the_folder_is_somebody_elses(tmp_path):
+    write(tmp_path, s__a_Ojpg=PICTURE, s__a_D_Opng=DEPTH)
+    (tmp_path / "depth.json").write_text('{"another": "program"}')
+    (item,) = FINDER.find([tmp_path / "s"]).items
+    assert item.intrinsics is not None and item.intrinsics.fx == 500.0
