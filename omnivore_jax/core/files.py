@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,62 @@ def replacement(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _discard(draft)
+
+
+@contextmanager
+def new_folder(folder: Path, what: str, others: Callable[[set[str]], set[str]]) -> Iterator[Path]:
+    """Gives a draft of a folder that a user named; it comes about whole, or not at all.
+
+    A folder that is there is replaced, unless `others` finds that names in it are not ours.
+    `what`: what it is, for the error.
+
+    Raises:
+        UserError: the destination is something else, or cannot be written.
+
+    """
+    _check_folder(folder, what, others)
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        draft.mkdir()
+        yield draft
+        for path in draft.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        _publish(draft, folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror or error}; make room or name another"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_folder(folder: Path, what: str, others: Callable[[set[str]], set[str]]) -> None:
+    if not folder.is_dir():
+        check_output(folder)
+        if folder.exists():
+            raise UserError(f"{folder} is a file; name a folder")
+        return
+    check_output(folder / "file")
+    names = {path.name for path in folder.iterdir()} - {"__pycache__"}
+    strange = others(names) if names else set()
+    if strange:
+        raise UserError(f"{folder} is no {what} of ours (it holds {min(strange)}); choose another")
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    """Moves a draft to its place; an older folder goes when the new one is there."""
+    if not folder.is_dir():
+        draft.replace(folder)
+        return
+    old = draft.with_suffix(".old")
+    folder.replace(old)
+    try:
+        draft.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

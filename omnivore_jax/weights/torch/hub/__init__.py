@@ -1,15 +1,13 @@
 """Folders that torch.hub loads: our weights beside the model in plain PyTorch, no JAX."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_output
+from omnivore_jax.core.files import new_folder
 from omnivore_jax.weights.card import HUB_CARD
 
 CODE = ("hubconf.py", "omnivore.py")
@@ -52,64 +50,21 @@ def new_hub(folder: Path) -> Iterator[Path]:
         UserError: the destination is something else, or cannot be written.
 
     """
-    _check(folder)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        draft.mkdir()
+    with new_folder(folder, "torch.hub folder", _others) as draft:
         for file in CODE:
             shutil.copyfile(Path(__file__).with_name(file), draft / file)
         yield draft
-        _sync(draft)
-        _publish(draft, folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written: {error.strerror or error}; make room or name another"
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _others(names: set[str]) -> set[str]:
+    """Names that are not ours; all of them where some of ours are missing."""
+    return names - set(FILES) or (names if names != set(FILES) else set())
 
 
 def write_texts(draft: Path, folder: str, card: Mapping[str, Any]) -> None:
     """Writes the card, whose model's name is the hub's, and the README of a folder."""
     (draft / HUB_CARD).write_text(json.dumps(card, indent=2) + "\n")
     (draft / README).write_text(_readme(folder, card))
-
-
-def _check(folder: Path) -> None:
-    """Refuses what is not a folder of ours, and places that `check_output` refuses."""
-    if not folder.is_dir():
-        check_output(folder)
-        if folder.exists():
-            raise UserError(f"{folder} is a file; name a folder")
-        return
-    check_output(folder / WEIGHTS)
-    names = {path.name for path in folder.iterdir()} - {"__pycache__"}
-    if names not in (set(), set(FILES)):
-        other = min(names - set(FILES), default=min(names))
-        raise UserError(
-            f"{folder} is no torch.hub folder of ours (it holds {other}); choose another"
-        )
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-
-
-def _publish(draft: Path, folder: Path) -> None:
-    """Moves a draft to its place; an older folder goes when the new one is there."""
-    if not folder.is_dir():
-        draft.replace(folder)
-        return
-    old = draft.with_suffix(".old")
-    folder.replace(old)
-    try:
-        draft.replace(folder)
-    except OSError:
-        old.replace(folder)
-        raise
-    shutil.rmtree(old)
 
 
 def _readme(folder: str, card: Mapping[str, Any]) -> str:
