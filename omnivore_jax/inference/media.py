@@ -90,6 +90,9 @@ class Finder(NamedTuple):
             if not self.depth.is_file():
                 raise UserError(f"--depth={self.depth} is not there; give the map of {path}")
             return self._with_depth(path, self.depth, self.depth.absolute().parent.parent)
+        beside = _depth_beside(path) if kind == "image" else None
+        if beside is not None:
+            return self._with_depth(path, beside, path.absolute().parent)
         return Medium(path, kind)
 
     def _in_folder(self, folder: Path) -> Media:
@@ -145,6 +148,13 @@ def tell(path: Path) -> tuple[Kind | None, str]:
     if kind is None:
         return None, "neither a picture nor a clip, or damaged"
     return ("image" if kind == "still" else "video"), ""
+
+
+def _depth_beside(path: Path) -> Path | None:
+    """Finds the map of a picture in its own folder, by the usual names."""
+    names = [name for name in os.listdir(path.parent) if is_depth(f"{BELOW}{name}")]
+    depth = pair(f"{BELOW}{name}" for name in [path.name, *names]).get(f"{BELOW}{path.name}")
+    return None if depth is None else path.parent / depth.removeprefix(BELOW)
 
 
 def is_grey_16(data: bytes) -> bool:

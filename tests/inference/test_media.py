@@ -98,3 +98,10 @@ def test_a_depth_json_above_the_folder_is_somebody_elses(tmp_path):
     (tmp_path / "depth.json").write_text('{"another": "program"}')
     (item,) = FINDER.find([tmp_path / "s"]).items
     assert item.intrinsics is not None and item.intrinsics.fx == 500.0
+
+
+def test_a_picture_that_is_named_brings_the_map_beside_it(tmp_path):
+    write(tmp_path, a_Ojpg=PICTURE, a_D_Opng=DEPTH, b_Ojpg=PICTURE)
+    items = FINDER.find([tmp_path / "a.jpg", tmp_path / "b.jpg"]).items
+    assert [item.kind for item in items] == ["rgbd", "image"]
+    assert items[0].depth == tmp_path / "a.depth.png"
