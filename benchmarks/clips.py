@@ -26,9 +26,10 @@ import numpy as np
 
 from benchmarks.calls import spread
 from omnivore_jax.data import image_ops
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.decode import Clip, use_one_thread
 from omnivore_jax.data.records import Record
-from omnivore_jax.data.transforms import DatasetConfig, TrainTransform
+from omnivore_jax.data.transforms import TrainTransform
 from omnivore_jax.ingest.encode import Smaller
 from omnivore_jax.ingest.layouts.base import FileBytes
 from tests.media import CHINA

@@ -27,11 +27,12 @@ from PIL import Image
 
 from benchmarks.calls import spread
 from omnivore_jax.data.batches import stack
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import RecordDataset
 from omnivore_jax.data.decode import use_one_thread
 from omnivore_jax.data.manifest import Shard
 from omnivore_jax.data.records import Record, RecordReader, pack
-from omnivore_jax.data.transforms import DatasetConfig, TrainTransform
+from omnivore_jax.data.transforms import TrainTransform
 from tests.media import CHINA, FLOWER, jpeg
 from tests.weights.torch.foreign import torchvision_models
 

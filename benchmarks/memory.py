@@ -26,8 +26,8 @@ from ml_collections import config_flags
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.loader import BATCHES_ON_DEVICE
-from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment import dry
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.model.params import abstract_model

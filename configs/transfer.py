@@ -54,8 +54,26 @@ ADAMW = HALF_COSINE | {  # P B.2
 KINETICS = ADAMW | {"peak": 3e-4, "warmup": 2.5 / 30}  # VS: Swin-B
 PICTURE = {"jitter": (0.4, 0.4, 0.4, 0.4), "erase": 0.25, **mixing()}  # P B.1: as DeiT
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
+POLY = {  # P B.3
+    "schedule": "poly",
+    "ema": 0.0,
+    "peak": 6e-5,
+    "start": 0.0,
+    "end": 0.0,
+    "warmup_steps": 1500,
+    "decay": 0.01,
+}
 CLIP = {"erase": 0.25, "head_dropout": 0.5, "smoothing": 0.1, **UNMIXED}  # P B.2, VS, R
+LABEL_MAP = {  # P B.3: UPerNet; its sizes as mmsegmentation has them
+    "task": "segmentation",
+    "channels": 512,
+    "auxiliary_channels": 256,
+    "head_dropout": 0.1,
+    **UNMIXED,
+}
 IN21K = "runs/swin_b-in21k"
+MAP_EPOCHS = 800.0
+"""K: the paper does not say for how long; about 20,000 updates."""
 
 ROWS: Mapping[str, Row] = {
     "inat2018": Row("inat2018", 100.0, SGD, PICTURE, 0.1),
@@ -63,6 +81,8 @@ ROWS: Mapping[str, Row] = {
     "places365": Row("places365", 100.0, SGD, PICTURE, 0.1),  # P B.1: drop path .1 or .3
     # P B.3: Swin-B with IN21K, the rest as for pictures
     "nyu_scenes": Row("nyu_scenes", 200.0, SGD | {"peak": 5e-3}, PICTURE, 0.1, IN21K),
+    "nyu_seg": Row("nyu_seg", MAP_EPOCHS, POLY, LABEL_MAP, 0.3),  # P B.3; drop path as mmseg
+    "nyu_seg_table7": Row("nyu_seg", MAP_EPOCHS, POLY, LABEL_MAP, 0.3, IN21K),
     "ssv2": Row("ssv2", 60.0, ADAMW | {"peak": 6e-3}, CLIP, 0.4),
     "epic100": Row("epic100", 150.0, ADAMW | {"peak": 2e-3}, CLIP | {"smoothing": 0.0}, 0.4),
     "ssv2_table6": Row("ssv2", 150.0, ADAMW | {"peak": 1.2e-3, "ema": 0.9999}, CLIP, 0.4, IN21K),

@@ -35,6 +35,7 @@ DOWNLOADS = {
     "pets": test_pets.download(),
     "places365": test_places365.pictures() | test_places365.LISTS,
     "nyu_scenes": test_nyu.download(),
+    "nyu_seg": test_nyu.segmentation_download(),
     "kinetics600": test_kinetics.RELEASE,
     "ssv2": test_ssv2.download(),
     "epic100": test_epic.VIDEOS | test_epic.ANNOTATIONS,
@@ -43,6 +44,8 @@ DOWNLOADS = {
 CONFIGS = {"imagenet21k": "configs/swin_b.py:in21k_alone"}
 """Where it is not that of the transfer."""
 SMALL = {"size": 64, "batch_size": 2}
+NARROW = {"nyu_seg": {"channels": 32, "auxiliary_channels": 16, "views": "whole"}}
+"""What would take long, of a large head."""
 STEPS = 3
 
 
@@ -53,7 +56,8 @@ def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path
     with contextlib.redirect_stdout(io.StringIO()):
         prepare(name, options)
         verify(options)
-    changes = {f"data.{name}.{key}": value for key, value in SMALL.items()}
+    small = SMALL | NARROW.get(name, {})
+    changes = {f"data.{name}.{key}": value for key, value in small.items()}
     changes |= {f"data.{name}.frames": 8} if video else {}
     changes |= {"model.name": "tiny", "train.steps": STEPS, "init_from": ""}
     changes |= {"data.root": out.parent}
@@ -63,7 +67,8 @@ def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path
     rows = training_rows(tmp_path / "run")
     assert [row["train"][name]["n"] for row in rows] == [SMALL["batch_size"]] * STEPS
     held_out = manifest.read(out).count("val")
-    figures = {figure["name"]: figure["n"] for figure in json.loads(said)["datasets"]}
+    results = json.loads(said)
+    figures = {figure["name"]: figure["n"] for figure in results["datasets"] + results["maps"]}
     assert figures == ({name: held_out} if held_out else {})
     assert not (tmp_path / "run" / "bad_records.jsonl").exists()
 

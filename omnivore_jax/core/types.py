@@ -24,11 +24,18 @@ A dataset of another depth convention has another maximum (`disparity_max`).
 Kind = Literal["image", "video", "rgbd"]
 """What the samples of a dataset are."""
 
+LabelForm = Literal["class", "map"]
+"""What the label of a sample is: a class, or a map of classes, one for every pixel."""
+
 Mode = Literal["all", "depth", "rgb"]
 """What of an RGB-D sample the model sees; depth alone means colours of 0 after standardising."""
 
 Fusion = Literal["logits", "probs"]
 """What is averaged over the views of a sample (FACTS 5)."""
+
+
+IGNORE = 255
+"""The label of a pixel that is nobody's, in a map of labels."""
 
 
 class Batch(NamedTuple):
@@ -39,7 +46,7 @@ class Batch(NamedTuple):
     rgb        uint8 [b t h w 3]
     disparity  float32 [b t h w 1], before it is clamped, divided by 75 and normalised; None where
                there is no depth
-    label      int32 [b]
+    label      int32 [b], or uint8 [b h w]: a class for every pixel, `IGNORE` for none
     mask       bool [b], False on padding
     """
 

@@ -116,10 +116,10 @@ def _first_bytes(dataset: Dataset) -> int:
     """Bytes of a sample; 0 where none can be read, which the first step will tell."""
     for index in range(min(len(dataset), MAX_REPLACEMENTS)):
         try:
-            rgb, disparity, _, _ = dataset.load(index, 0)
+            rgb, disparity, label, _ = dataset.load(index, 0)
         except BadRecord:
             continue
-        return rgb.nbytes + (0 if disparity is None else disparity.nbytes)
+        return rgb.nbytes + (0 if disparity is None else disparity.nbytes) + np.size(label)
     return 0
 
 
@@ -162,8 +162,20 @@ class EvalSource:
 def stack(samples: Iterable[Sample]) -> Batch:
     """Makes a batch of samples of one dataset; none of it is padding."""
     rgb, disparity, label, _ = zip(*samples, strict=True)
+    _check_sizes(rgb)
     depth = None if disparity[0] is None else np.stack(disparity)
-    return Batch(np.stack(rgb), depth, np.asarray(label, np.int32), np.ones(len(rgb), bool))
+    labels = np.stack(label) if np.ndim(label[0]) else np.asarray(label, np.int32)
+    return Batch(np.stack(rgb), depth, labels, np.ones(len(rgb), bool))
+
+
+def _check_sizes(rgb: Sequence[np.ndarray]) -> None:
+    sizes = sorted({frames.shape for frames in rgb})
+    if len(sizes) > 1:
+        first, second = (f"{shape[-2]} x {shape[-3]}" for shape in sizes[:2])
+        raise UserError(
+            f"samples of one batch have {first} and {second} pixels; score whole pictures of "
+            "several sizes one by one, on one device"
+        )
 
 
 def _padded(batch: Batch, size: int, valid: int) -> Batch:

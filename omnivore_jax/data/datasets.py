@@ -7,20 +7,16 @@ from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
+from omnivore_jax.core.types import LabelForm
 from omnivore_jax.data import manifest, tfds
+from omnivore_jax.data.dataset_config import SHIFT, DatasetConfig
 from omnivore_jax.data.manifest import PLAN, Kind
 from omnivore_jax.data.randaugment import RandAugmentConfig
 from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.subset import Subset, read_labels, stratified
 from omnivore_jax.data.tfds import TfdsReader
-from omnivore_jax.data.transforms import (
-    SHIFT,
-    DatasetConfig,
-    TrainTransform,
-    Transform,
-    ViewsTransform,
-)
+from omnivore_jax.data.transforms import TrainTransform, Transform, ViewsTransform
 
 ROOT_VARIABLE = "OMNIVORE_DATA"
 
@@ -57,6 +53,13 @@ _WITHOUT_MIRRORS = {
     "flip": 0.0,  # "from left to right" is a class
     "rand_augment": RandAugmentConfig(magnitude=7.0, ops=4),  # Video Swin's for this dataset
 }
+_LABEL_MAP = {
+    "crop": "scaled",
+    "size": 480,
+    "flip": 0.5,
+    "interpolation": "bilinear",
+    "views": "whole_6x2",
+}
 IMAGES, CLIPS = 512, 256
 """Batches of the transfer datasets (FACTS 6.1, 6.2)."""
 
@@ -90,6 +93,7 @@ PUBLIC: Mapping[str, PublicDataset] = {
         {"interpolation": "bilinear", "flip": 0.5},
         IMAGES,
     ),
+    "nyu_seg": PublicDataset("rgbd", "nyu_seg", 40, 795, 654, 1.0, _LABEL_MAP, 32),
     "inat2018": _pictures("inat2018", 8142, 437_513, 24_426),
     "pets": _pictures("pets", 37, 3680, 3669),
     "places365": _pictures("places365", 365, 1_803_460, 36_500),
@@ -141,6 +145,7 @@ class OpenDataset:
     kind: Kind
     classes: tuple[str, ...]
     """Names, in the order of the labels."""
+    labels: LabelForm = "class"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -205,7 +210,7 @@ def open_dataset(
     if config.subset < 1 and split == "train":
         labels = read_labels(folder, shards)
         samples = Subset(samples, stratified(labels, config.subset, config.subset_seed))
-    return OpenDataset(samples, content.kind, content.classes)
+    return OpenDataset(samples, content.kind, content.classes, content.labels)
 
 
 def count_samples(name: str, config: DatasetConfig, root: str | Path, split: str) -> int:

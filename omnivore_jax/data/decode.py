@@ -32,6 +32,16 @@ def decode_image(data: bytes, *, upright: bool = True) -> UInt8[np.ndarray, "h w
     return _imdecode(data, flags)
 
 
+def decode_label_map(data: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Decodes an 8-bit grey PNG whose values are labels."""
+    labels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+    if labels.dtype != np.uint8 or labels.ndim != 2:
+        raise DecodeError(
+            f"a label map is an 8-bit grey PNG, this is {labels.dtype} {labels.shape}"
+        )
+    return labels
+
+
 def decode_depth(data: bytes) -> UInt16[np.ndarray, "h w"]:
     """Decodes a 16-bit grey PNG."""
     depth = _imdecode(data, cv2.IMREAD_UNCHANGED)

@@ -1,7 +1,7 @@
 """Crops, resizes and flips: the same for all frames of a sample and for its disparity."""
 
 import math
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,13 @@ from omnivore_jax.data.protocol import Interpolation
 Frames = Shaped[np.ndarray, "t h w c"]
 """uint8 RGB or float32 disparity."""
 
-OPENCV = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+OPENCV = {
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST_EXACT,
+}
+Filter = Interpolation | Literal["nearest"]
+"""The nearest pixel is for labels, without an average."""
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
@@ -36,7 +42,7 @@ def resize(
     frames: Frames,
     height: int,
     width: int,
-    interpolation: Interpolation = "bilinear",
+    interpolation: Filter = "bilinear",
     *,
     antialias: bool = False,
 ) -> Shaped[np.ndarray, "t height width c"]:
@@ -60,6 +66,19 @@ def short_side(height: int, width: int, size: int) -> tuple[int, int]:
 def crop(frames: Frames, box: Box) -> Shaped[np.ndarray, "t height width c"]:
     """Cuts a box out of every frame."""
     return frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def pad(
+    frames: Frames, height: int, width: int, fill: Any
+) -> Shaped[np.ndarray, "t height width c"]:
+    """Fills up every frame below and on its right; `fill`: a value, or one a channel."""
+    rows, columns = frames.shape[1:3]
+    if (rows, columns) == (height, width):
+        return frames
+    padded = np.empty((len(frames), height, width, frames.shape[3]), frames.dtype)
+    padded[:] = fill
+    padded[:, :rows, :columns] = frames
+    return padded
 
 
 def bound_aspect(frames: Frames) -> Shaped[np.ndarray, "t h2 w2 c"]:
@@ -124,7 +143,7 @@ def shift(frames: Frames, down: int, right: int) -> Frames:
 
 
 def _resize(
-    frame: np.ndarray, height: int, width: int, interpolation: Interpolation, antialias: bool
+    frame: np.ndarray, height: int, width: int, interpolation: Filter, antialias: bool
 ) -> Shaped[np.ndarray, "h w c"]:
     # both libraries want no axis of one channel
     frame = frame if frame.shape[-1] > 1 else frame[..., 0]

@@ -15,11 +15,12 @@ from typing import Any, get_args
 
 from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.types import Kind
+from omnivore_jax.core.types import Kind, LabelForm
 
 FILE, PLAN = "manifest.json", "plan.json"
 FORMAT = 1
 KINDS: tuple[str, ...] = get_args(Kind)
+LABELS: tuple[str, ...] = get_args(LabelForm)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Manifest:
     splits: Mapping[str, tuple[Shard, ...]]
     origin: Mapping[str, Any]
     """By which command it was made, and what that left out; `made` in the file."""
+    labels: LabelForm = "class"
+    """Whether a sample has one class or a map of them."""
 
     def count(self, split: str) -> int:
         """Samples of a split; 0 where there is none of that name."""
@@ -114,12 +117,16 @@ def _parse(content: Any, path: Path) -> Manifest:
         )
     if content.get("kind") not in KINDS:
         raise UserError(f"{path} has kind {content.get('kind')!r}; use one of {', '.join(KINDS)}")
+    labels = content.get("labels", "class")  # older ones do not say it
+    if labels not in LABELS:
+        raise UserError(f"{path} has labels {labels!r}; use one of {', '.join(LABELS)}")
     try:
         splits = {
             name: tuple(Shard(**shard) for shard in shards)
             for name, shards in content["splits"].items()
         }
-        manifest = Manifest(content["kind"], tuple(content["classes"]), splits, content["made"])
+        classes = tuple(content["classes"])
+        manifest = Manifest(content["kind"], classes, splits, content["made"], labels)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); prepare the dataset again") from error
     if not manifest.classes or len(set(manifest.classes)) != len(manifest.classes):

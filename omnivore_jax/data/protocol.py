@@ -56,12 +56,18 @@ class Protocol:
     short_side: int = 224
     """The shorter side is resized to it before a crop of `size`."""
     size: int = 224
+    whole: bool = False
+    """The whole picture instead of crops; its size is kept where `short_side` is 0."""
+    scales: tuple[float, ...] = (1.0,)
+    """At which every view is scored, on the device; what comes of them is averaged."""
+    mirrored: bool = False
+    """Whether every view is also scored left to right."""
     interpolation: Interpolation = "bilinear"
     antialias: bool = False
     """Whether a smaller picture averages over what its pixels cover (Pillow), as recipes for
     pictures do; without it the resize is PyTorch's interpolate, as those for clips and RGB-D do."""
     fusion: Fusion = "logits"
-    """What is averaged over the views."""
+    """What is averaged over the views, scales and mirror images."""
     depth: DepthConvention | None = None
     """None where there is no depth."""
 
@@ -71,7 +77,11 @@ class Protocol:
                 raise ValueError(f"{key}={getattr(self, key)}; use 1 or more")
         if self.seconds <= 0:
             raise ValueError(f"seconds={self.seconds}; use a number above 0")
-        if self.short_side < self.size:
+        if self.whole and (self.frames > 1 or self.crops > 1):
+            raise ValueError("whole=True; it is for pictures, and has no crops")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales={self.scales}; use numbers above 0, 1.0 for the size it has")
+        if not self.whole and self.short_side < self.size:
             raise ValueError(f"short_side={self.short_side} is below size={self.size}; enlarge it")
         fixed = {"segments": 1, "paper": len(PAPER_STARTS)}.get(self.clip, self.clips)
         if self.clips != fixed:
@@ -88,7 +98,7 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """Writes it as plain JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"scales": list(self.scales)}
 
     @classmethod
     def from_json(cls, section: Mapping[str, Any]) -> "Protocol":
@@ -105,9 +115,9 @@ class Protocol:
         resized = f"short side {self.short_side}, {self.interpolation}"
         parts = [
             self._frames_in_words(),
-            f"{resized}, antialiased" if self.antialias else resized,
-            f"3 crops of {self.size} along the longer side" if self.crops == 3 else "",
-            f"center {self.size}" if self.crops == 1 else "",
+            "" if not self.short_side else resized + ", antialiased" * self.antialias,
+            self._crops_in_words(),
+            self._scales_in_words(),
             self._fusion_in_words(),
             self._depth_in_words(),
         ]
@@ -127,9 +137,22 @@ class Protocol:
         }
         return words[self.clip]
 
+    def _crops_in_words(self) -> str:
+        if self.whole:
+            return "the whole picture"
+        if self.crops == 3:
+            return f"3 crops of {self.size} along the longer side"
+        return f"center {self.size}"
+
+    def _scales_in_words(self) -> str:
+        several = f"at {', '.join(f'{scale:g}' for scale in self.scales)} of its size"
+        parts = [several if self.scales != (1.0,) else "", "mirrored too" if self.mirrored else ""]
+        return ", ".join(part for part in parts if part)
+
     def _fusion_in_words(self) -> str:
         averaged = {"logits": "logits", "probs": "probabilities"}[self.fusion]
-        return f"mean of the {averaged}" if self.views > 1 else ""
+        scored = self.views * len(self.scales) * (1 + self.mirrored)
+        return f"mean of the {averaged}" if scored > 1 else ""
 
     def _depth_in_words(self) -> str:
         if self.depth is None:
@@ -140,6 +163,7 @@ class Protocol:
 
 _PICTURE = Protocol(interpolation="bicubic", antialias=True)
 _CLIP = Protocol(frames=32)
+_WHOLE = Protocol(whole=True, short_side=0)
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "1x1": _CLIP,
@@ -148,10 +172,15 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "1x3": dataclasses.replace(_CLIP, clip="segments", crops=3),
     "center_224": _PICTURE,
     "center_384": dataclasses.replace(_PICTURE, short_side=384, size=384),
+    "whole": _WHOLE,
+    "whole_6x2": dataclasses.replace(
+        _WHOLE, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True, fusion="probs"
+    ),
     "center_224_depth": Protocol(interpolation="bicubic", depth=DepthConvention("near")),
 }
 """By name (FACTS 5): clips of Kinetics in training and by both conventions, SSv2 and EPIC-Kitchens
-by segments, pictures, and the released weights' RGB-D."""
+by segments, pictures, whole ones as label maps are scored (ShapeConv's six scales, mirrored), and
+the released weights' RGB-D."""
 
 _PROSE: Mapping[str, dict[str, Any]] = {
     "1$": {},

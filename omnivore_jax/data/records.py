@@ -4,6 +4,7 @@ Encoded media with their label, one msgpack map each, in ArrayRecord shards.
 """
 
 import bisect
+import hashlib
 import os
 import resource
 import threading
@@ -31,7 +32,7 @@ class Record(NamedTuple):
     media: bytes
     """A JPEG, PNG or video file."""
     sha256: str
-    """Of `media`, then `depth`."""
+    """Of `media`, then `depth`, then `label_map`."""
     depth: bytes | None = None
     """A 16-bit PNG."""
     fx: float = 0.0
@@ -42,13 +43,22 @@ class Record(NamedTuple):
     """Metres in one unit of the depth map."""
     rotated: bool = False
     """Whether the bits of the depth map are rotated (depth.py)."""
+    label_map: bytes | None = None
+    """An 8-bit grey PNG: a class for every pixel, 255 for none; `label` is 0 then."""
 
 
 def pack(record: Record) -> bytes:
     """Encodes a record."""
-    return msgpack.Packer(unicode_errors="surrogateescape").pack(
-        record._asdict()
-    )  # file names may hold any bytes
+    content = record._asdict()
+    if record.label_map is None:  # as in shards of before there were any
+        del content["label_map"]
+    # file names may hold any bytes
+    return msgpack.Packer(unicode_errors="surrogateescape").pack(content)
+
+
+def digest(media: bytes, depth: bytes | None, label_map: bytes | None) -> str:
+    """Computes the sha256 of a record's files."""
+    return hashlib.sha256(media + (depth or b"") + (label_map or b"")).hexdigest()
 
 
 def unpack(data: bytes) -> Record:

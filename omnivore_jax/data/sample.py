@@ -14,7 +14,8 @@ class Sample(NamedTuple):
 
     rgb: UInt8[np.ndarray, "*v t h w 3"]
     disparity: Float32[np.ndarray, "*v t h w 1"] | None
-    label: int
+    label: int | UInt8[np.ndarray, "*v h w"]
+    """A class, or a map of classes with `IGNORE` where there is none."""
     id: str
 
 

@@ -47,6 +47,8 @@ def frames_of_clips(times: Float[np.ndarray, " n"], protocol: Protocol) -> list[
 
 def boxes(height: int, width: int, protocol: Protocol) -> tuple[Box, ...]:
     """Lists the crops of a picture whose shorter side is the protocol's."""
+    if protocol.whole:
+        return (Box(0, 0, height, width),)
     if protocol.crops == 3:
         return image_ops.three_boxes(height, width, protocol.size)
     return (image_ops.center_box(height, width, protocol.size),)

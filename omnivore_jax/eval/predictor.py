@@ -3,6 +3,7 @@
 Nothing of a training run is needed: sizes and heads, how to run, and devices.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ class Feed(NamedTuple):
     views: int = 1
     """Of a sample; above 1, batches have them in front: [b v t h w c]."""
     fusion: Fusion = "logits"
+    scales: tuple[float, ...] = (1.0,)
+    """Of its rows and columns, at which every view is scored."""
+    mirrored: bool = False
+    """Whether every view is also scored left to right."""
 
 
 class Predictor:
@@ -80,11 +85,20 @@ class Predictor:
     def _run_outputs(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         with self._on_mesh():
             x = _inputs(batch, feed)
-            output = self._merged(params)(x, task.head, compute=self._compute)
-            if feed.views == 1:
-                return output
-            split = jax.tree.map(lambda y: y.reshape(-1, feed.views, *y.shape[1:]), output)
-            return task.fuse(split, feed.fusion)
+            model = self._merged(params)
+
+            def run(x: Float[Array, "n t h w c"]) -> Any:
+                return model(x, task.head, compute=self._compute)
+
+            outputs = _at_all_scales(run, x, task, feed)
+            if feed.views == len(outputs) == 1:
+                return outputs[0]
+            split = [
+                jax.tree.map(lambda y: y.reshape(-1, feed.views, *y.shape[1:]), output)
+                for output in outputs
+            ]
+            joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *split)
+            return task.fuse(joined, feed.fusion)
 
     def _run_features(self, params: Params, batch: Batch, feed: Feed) -> Array:
         with self._on_mesh():
@@ -101,6 +115,30 @@ class Predictor:
         if self.mesh is None:
             return nullcontext()
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+
+
+def _at_all_scales(
+    run: Callable[[Float[Array, "n t h w c"]], Any],
+    x: Float[Array, "n t h w c"],
+    task: Task,
+    feed: Feed,
+) -> list[Any]:
+    """Scores inputs at every scale, as they are and mirrored; all outputs as of the inputs' size.
+
+    The resize is bilinear without an average, as OpenCV's and PyTorch's.
+    """
+    rows, columns = x.shape[2:4]
+    outputs = []
+    for scale in feed.scales:
+        size = (int(rows * scale + 0.5), int(columns * scale + 0.5))
+        shape = (*x.shape[:2], *size, x.shape[4])
+        scaled = x if scale == 1 else jax.image.resize(x, shape, "bilinear", antialias=False)
+        for flipped in (False, True)[: 1 + feed.mirrored]:
+            output = run(scaled[:, :, :, ::-1] if flipped else scaled)
+            if len(feed.scales) > 1 or feed.mirrored or scale != 1:
+                output = task.restore(output, (rows, columns), flipped=flipped)
+            outputs.append(output)
+    return outputs
 
 
 def _inputs(batch: Batch, feed: Feed) -> Float[Array, "n t h w c"]:

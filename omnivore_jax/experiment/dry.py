@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import count_samples
 from omnivore_jax.data.feeding import feeding
 from omnivore_jax.data.loader import BATCHES_ON_DEVICE
 from omnivore_jax.data.mixture import Mixture
-from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model import cost
@@ -164,7 +164,7 @@ def _dataset(
     elements: estimate.Elements,
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.training[name].task
-    classes = task.spec if isinstance(task.spec, int) else 0
+    classes = task.spec if isinstance(task.spec, int) else task.spec.classes
     size, channels = (
         (dataset.frames, dataset.size, dataset.size),
         4 if dataset.kind == "rgbd" else 3,
@@ -186,7 +186,7 @@ def _dataset(
         "accumulation": split.count,
         "mixing_group": settings.mix.group if settings.training[name].mixes else None,
         "input": [*size, channels],
-        "gflops_forward": cost.flops(settings.model, size, channels, classes) / 1e9,
+        "gflops_forward": cost.flops(settings.model, size, channels, task.spec) / 1e9,
         "memory_gib": {key: value / GIB for key, value in memory._asdict().items()}
         | {"total": memory.total / GIB},
         "stages": [stage._asdict() for stage in cost.layout(settings.model, size)],

@@ -1,21 +1,27 @@
 """Evaluates a run: hands the validation splits of its datasets to the evaluator."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from omnivore_jax.core import dist
 from omnivore_jax.core.types import Batch, Mode
 from omnivore_jax.data.loader import eval_batches
+from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval.evaluator import Evaluator, Features
 from omnivore_jax.eval.predictor import Feed, Predictor
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData, last_protocol
+from omnivore_jax.inference.trained import feed_of
 from omnivore_jax.model.params import Params
 from omnivore_jax.tasks.base import Result
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
+
+ONE_VIEW = Protocol()
 
 
 class RunEvaluator:
@@ -24,8 +30,8 @@ class RunEvaluator:
     def __init__(self, settings: Settings, data: RunData, mesh: jax.sharding.Mesh):
         self._settings, self._data, self._mesh = settings, data, mesh
         self._sharding = batch_sharding(mesh)
-        predictor = Predictor(settings.model, settings.heads, settings.compute, mesh)
-        self._evaluator = Evaluator(predictor, self._place)
+        self._predictor = Predictor(settings.model, settings.heads, settings.compute, mesh)
+        self._evaluator = Evaluator(self._predictor, self._place)
 
     def evaluate_all(self, params: Params) -> dict[str, Result]:
         """Scores every validation split."""
@@ -41,10 +47,20 @@ class RunEvaluator:
         """Scores one validation split as the last evaluation does, with all its views."""
         protocol = last_protocol(name, self._settings)
         dataset = self._data.last[name]
-        batches = self._batches(name, dataset, protocol.views)
-        feed = self._feed(name, mode)._replace(views=protocol.views, fusion=protocol.fusion)
+        batches = self._batches(name, dataset, protocol)
+        feed = feed_of(self._settings.training[name].preprocessing, protocol, mode)
         task = self._settings.training[name].task
         return self._evaluator.evaluate(params, batches, task, feed)
+
+    def outputs(self, name: str, batch: Batch, params: Params) -> Any:
+        """Gives what the head of a dataset says of a batch that all processes hold, to all."""
+        task, feed = self._settings.training[name].task, self._feed(name, "all")
+        placed = jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, self._sharding, lambda i: x[i]), batch
+        )
+        whole = NamedSharding(self._mesh, PartitionSpec())
+        output = self._predictor.outputs(params, placed, task, feed)
+        return jax.device_get(jax.jit(lambda x: x, out_shardings=whole)(output))
 
     def features(self, name: str, dataset: Dataset, params: Params, mode: Mode = "all") -> Features:
         """Extracts features of samples that are fed as those of the dataset `name`."""
@@ -55,19 +71,21 @@ class RunEvaluator:
         return Feed(self._settings.training[name].preprocessing, mode)
 
     def _batches(
-        self, name: str, dataset: Dataset, views: int = 1
+        self, name: str, dataset: Dataset, protocol: Protocol = ONE_VIEW
     ) -> Iterator[tuple[Batch, list[str]]]:
         # With a tensor axis over processes, several of them hold the same rows.
         shard = dist.batch_part(self._sharding, batch_shards(self._mesh.shape))
-        size = self._batch_size(name, views) // shard[1]
+        size = self._batch_size(name, protocol) // shard[1]
         return eval_batches(dataset, size, shard, self._settings.loader.threads)
 
-    def _batch_size(self, name: str, views: int) -> int:
+    def _batch_size(self, name: str, protocol: Protocol) -> int:
         """Samples over all devices; a device takes one, or as many views as in training."""
+        if protocol.whole:  # large, and of any size
+            return batch_shards(self._mesh.shape)
         shards, limit = batch_shards(self._mesh.shape), self._settings.eval.batch_size
         micro = self._settings.training[name].recipe.microbatch
         size = min(limit, micro * shards) if micro else limit
-        return -(-max(size // views, 1) // shards) * shards
+        return -(-max(size // protocol.views, 1) // shards) * shards
 
     def _place(self, batch: Batch) -> Batch:
         def put(local: np.ndarray) -> jax.Array:

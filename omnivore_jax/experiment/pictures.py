@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +12,23 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core import dist
-from omnivore_jax.core.types import Batch
+from omnivore_jax.core.types import IGNORE, Batch
 from omnivore_jax.data.batches import stack
+from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.retrieval import Neighbours, Part
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import Readable, RunData
-from omnivore_jax.reporting import sheets
+from omnivore_jax.model.upernet import resize
+from omnivore_jax.reporting import label_maps, sheets
 from omnivore_jax.reporting.render import SAMPLES as SAMPLES_PAGE
 from omnivore_jax.reporting.render import write_samples
-from omnivore_jax.reporting.report import Found, RetrievalSheet, SampleSheet
+from omnivore_jax.reporting.report import Found, MapSheet, RetrievalSheet, SampleSheet
 from omnivore_jax.train.inputs import make_supply, micro_batch
 from omnivore_jax.train.keys import dataset_key
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import split_batch
 
-SAMPLES, QUERIES, ANSWERS = 8, 6, 4
+SAMPLES, QUERIES, ANSWERS, MAPS = 8, 6, 4, 8
 
 
 def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -> SampleSheet:
@@ -64,6 +67,34 @@ def show_samples(settings: Settings, data: RunData, mesh: Mesh, workdir: Path) -
         )
         write_samples(path, settings.name, lead, samples)
         logging.info("what the model sees: %s", path)
+
+
+def map_sheet(
+    name: str, data: RunData, mesh: Mesh, evaluator: RunEvaluator, params: Any
+) -> MapSheet:
+    """Shows label maps of a few validation pictures, evenly spread, beside what the model makes."""
+    dataset, classes = data.val[name], data.val[name].classes
+    chosen = sheets.places(len(dataset), MAPS)
+    shards = batch_shards(mesh.shape)
+    filled = np.resize(chosen, -(-len(chosen) // shards) * shards)
+    batch = stack([dataset.load(int(i), 0) for i in filled])
+    output = evaluator.outputs(name, batch, params)
+    scores = np.asarray(resize(jnp.asarray(output.scores), batch.label.shape[1:]))
+    truth, rgb = batch.label[: len(chosen)], batch.rgb[: len(chosen), 0]
+    predicted = np.argmax(scores[: len(chosen)], -1).astype(np.uint8)
+    predicted = np.where(truth == IGNORE, IGNORE, predicted)
+    shown = np.union1d(truth, predicted)
+
+    def small(pictures: np.ndarray) -> np.ndarray:
+        return sheets.thumbnails(pictures[:, None])[:, 0]
+
+    return MapSheet(
+        names=tuple(label_maps.caption(labels, classes) for labels in truth),
+        pictures=small(rgb),
+        truth=small(label_maps.overlay(rgb, truth)),
+        predicted=small(label_maps.overlay(rgb, predicted)),
+        legend=tuple((classes[k], label_maps.colour_of(k)) for k in shown.tolist() if k != IGNORE),
+    )
 
 
 def retrieval_sheet(found: Sequence[Neighbours], data: RunData) -> RetrievalSheet | None:

@@ -72,9 +72,12 @@ def pairs(settings: Settings, data: RunData) -> Iterator[Pair]:
 
     The first picture dataset asks every dataset with depth and every one of clips.
     """
-    asking = [name for name in data.val if settings.datasets[name].kind == "image"][:1]
+    whole = [name for name, task in settings.tasks.items() if task.labels == "class"]
+    asking = [name for name in data.val if name in whole]
+    asking = [name for name in asking if settings.datasets[name].kind == "image"][:1]
     for query in asking:
-        for name, config in settings.datasets.items():
+        for name in whole:
+            config = settings.datasets[name]
             if config.kind == "rgbd":
                 yield Pair(query, name, "depth", "depth maps")
             elif config.kind == "video":

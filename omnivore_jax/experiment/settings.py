@@ -14,9 +14,9 @@ from omnivore_jax.checkpoint.manager import CheckpointConfig
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
-from omnivore_jax.data.transforms import DatasetConfig
 from omnivore_jax.model.attention.table import NAMES
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
@@ -270,6 +270,8 @@ def _check(settings: Settings) -> None:
     check_local(settings.store.root, "data.root")
     check_local(settings.log.compile_cache, "log.compile_cache")
     heads(settings.tasks)
+    for name, task in settings.tasks.items():
+        _check_labels(name, task, settings.datasets[name])
     backend = settings.compute.attention
     if backend not in NAMES:
         raise builder.ConfigError(
@@ -281,3 +283,22 @@ def _check(settings: Settings) -> None:
                 raise builder.ConfigError(
                     f"model.depth_embed='none', but data.{name} has depth; use 'summed'"
                 )
+
+
+def _check_labels(name: str, task: Task, config: DatasetConfig) -> None:
+    """Refuses what does not go with label maps, and whole pictures where there are none."""
+    if task.labels == "class":
+        if config.views.startswith("whole"):
+            raise builder.ConfigError(
+                f"data.{name}.views={config.views!r} is for label maps; use task='segmentation'"
+            )
+        return
+    if config.kind == "video":
+        raise builder.ConfigError(
+            f"data.{name}.kind='video'; task='segmentation' labels the pixels of pictures"
+        )
+    if config.rand_augment:
+        raise builder.ConfigError(
+            f"data.{name}.rand_augment={config.rand_augment!r}; it would not move the label maps, "
+            "use crop='scaled'"
+        )

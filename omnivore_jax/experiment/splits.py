@@ -26,6 +26,11 @@ from omnivore_jax.data.transforms import EvalTransform, TrainTransform, ViewsTra
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.ingest.verify import check_once, check_split
 
+USES = {
+    "class": ("one class a sample", "classification"),
+    "map": ("maps of labels", "segmentation"),
+}
+"""By what the labels of a dataset are: words for them, and the task that reads them."""
 SHOWN = 5
 """Damaged records that an error names; the rest are counted."""
 SECONDS = 10.0
@@ -95,8 +100,9 @@ def open_datasets(settings: Settings) -> RunData:
             root, single = settings.store.root, eval_transform(name, settings)
             val[name] = last[name] = open_dataset(name, config, root, "val", single)
             protocol = last_protocol(name, settings)
-            if protocol.views > 1:
-                views = ViewsTransform(config.kind, protocol)
+            if protocol != single.protocol:
+                make = EvalTransform if protocol.views == 1 else ViewsTransform
+                views = make(config.kind, protocol)
                 last[name] = open_dataset(name, config, root, "val", views)
         else:
             logging.warning(
@@ -185,8 +191,12 @@ class _Count:
 
 
 def _check_classes(name: str, settings: Settings, dataset: OpenDataset) -> None:
+    task = settings.training[name].task
+    if dataset.labels != task.labels:
+        have, usable = USES[dataset.labels]
+        raise UserError(f"data.{name} has {have}; use data.{name}.task={usable!r}")
     try:
-        remark = settings.training[name].task.check_classes(dataset.classes, name)
+        remark = task.check_classes(dataset.classes, name)
     except ValueError as error:
         raise UserError(f"{error} (in {data_root(settings.store.root) / name})") from error
     if remark:

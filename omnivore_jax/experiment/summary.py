@@ -8,7 +8,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import logging
@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import Mode
 from omnivore_jax.eval.knn import Knn
 from omnivore_jax.eval.metrics import parameter_account
 from omnivore_jax.experiment import pictures, retrieval
@@ -26,10 +27,12 @@ from omnivore_jax.experiment.splits import RunData
 from omnivore_jax.experiment.training import Run
 from omnivore_jax.reporting import report as reports
 from omnivore_jax.reporting.render import summary_table, write_page
-from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, RunInfo
-from omnivore_jax.tasks.classification import Classification
+from omnivore_jax.reporting.report import DatasetResult, KnnResult, MapResult, Report, RunInfo
+from omnivore_jax.tasks.segmentation import Segmentation
 from omnivore_jax.train.state import abstract_state, init_state
 
+HIDDEN = ("confusion", "classes", "sheet", "iou", "share")
+"""What is too long for figures in a line."""
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What a system says where one may not write."""
 
@@ -50,6 +53,7 @@ class Summary:
             "page": None if self.page is None else str(self.page),
             "step": self.step,
             "datasets": [_figures(result) for result in self.report.datasets],
+            "maps": [_figures(result) for result in self.report.maps],
             "knn": [_figures(result) for result in self.report.knn],
         }
 
@@ -75,14 +79,16 @@ def summarise(
     """
     settings, data, mesh = run.settings, run.data, run.mesh
     step, params = _best(settings, mesh, manager)
-    results = [_dataset(name, settings, data, evaluator, params) for name in data.val]
+    judge = _Judge(settings, data, mesh, evaluator, params)
+    results = [judge.dataset(name) for name in data.val]
     neighbours = _neighbours(settings, data, mesh, evaluator, params)
     earlier = reports.load(run.workdir)
     if seconds is None and earlier is not None:
         seconds = earlier.run.seconds
     report = Report(
         run=_info(settings, data, source, seconds),
-        datasets=tuple(result for result in results if result is not None),
+        datasets=tuple(result for result in results if isinstance(result, DatasetResult)),
+        maps=tuple(result for result in results if isinstance(result, MapResult)),
         knn=tuple(result for _, result in neighbours if result is not None),
         samples=tuple(pictures.training_samples(n, settings, data, mesh) for n in data.train),
         retrieval=pictures.retrieval_sheet([found for found, _ in neighbours], data),
@@ -118,19 +124,28 @@ def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[i
     return restored.step, restored.state["ema"]
 
 
-def _dataset(
-    name: str, settings: Settings, data: RunData, evaluator: RunEvaluator, params: Any
-) -> DatasetResult | None:
-    """Scores a split; None where its task is no classification, which the page does not show."""
-    kind, classes = settings.datasets[name].kind, data.val[name].classes
-    result = evaluator.evaluate_last(name, params)
-    if not isinstance(result, Classification):
-        logging.info("%s: %s", name, result.row())
-        return None
-    if kind != "rgbd":
-        return reports.dataset_result(name, kind, classes, result)
-    depth, rgb = (evaluator.evaluate_last(name, params, mode) for mode in ("depth", "rgb"))
-    return reports.dataset_result(name, kind, classes, result, depth, rgb)
+class _Judge(NamedTuple):
+    """What scoring the splits of a run takes."""
+
+    settings: Settings
+    data: RunData
+    mesh: Mesh
+    evaluator: RunEvaluator
+    params: Any
+
+    def dataset(self, name: str) -> DatasetResult | MapResult:
+        """Scores a split; RGB-D also with a part of it hidden."""
+        kind, classes = self.settings.datasets[name].kind, self.data.val[name].classes
+        result, parts = self._score(name), None
+        if kind == "rgbd":
+            parts = self._score(name, "depth"), self._score(name, "rgb")
+        if isinstance(result, Segmentation):
+            sheet = pictures.map_sheet(name, self.data, self.mesh, self.evaluator, self.params)
+            return reports.map_result(name, kind, classes, result, parts, sheet)
+        return reports.dataset_result(name, kind, classes, result, parts)
+
+    def _score(self, name: str, mode: Mode = "all") -> Any:
+        return self.evaluator.evaluate_last(name, self.params, mode)
 
 
 def _neighbours(
@@ -190,4 +205,4 @@ def _with_depth(settings: Settings) -> set[str]:
 
 def _figures(result: Any) -> Mapping[str, Any]:
     rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {name: value for name, value in rows.items() if name not in ("confusion", "classes")}
+    return {name: value for name, value in rows.items() if name not in HIDDEN}

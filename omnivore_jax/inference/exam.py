@@ -12,15 +12,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch, Fusion, Kind, Mode
 from omnivore_jax.data import manifest
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, OpenDataset, data_root, open_dataset
 from omnivore_jax.data.demo import DIGITS
 from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset, Sample
-from omnivore_jax.data.transforms import DatasetConfig, EvalTransform, ViewsTransform
+from omnivore_jax.data.transforms import EvalTransform, ViewsTransform
 from omnivore_jax.eval.evaluator import Evaluator
-from omnivore_jax.eval.predictor import Feed, Predictor
-from omnivore_jax.inference.trained import TrainedModel
+from omnivore_jax.eval.predictor import Predictor
+from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import Classification, ClassificationTask
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
@@ -132,6 +133,7 @@ class Hall(NamedTuple):
         """Gives every sample once, in batches that divide over the devices."""
         shards = batch_shards(self.mesh.shape)
         fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
+        fits = shards if protocol.whole else fits  # large, and of any size
         size = -(-(self.batch_size or min(fits, len(samples))) // shards) * shards
         for batch, ids in eval_batches(samples, size, threads=self.threads):
             yield batch, ids
@@ -161,12 +163,8 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
 
     """
     protocol = exam.protocol
-    feed = Feed(
-        trained.preprocessing_for(exam.samples.kind, exam.head),
-        exam.mode,
-        protocol.views,
-        protocol.fusion,
-    )
+    spec = trained.preprocessing_for(exam.samples.kind, exam.head)
+    feed = feed_of(spec, protocol, exam.mode)
     task: Any = ClassificationTask(exam.head, len(exam.classes))
     batches = hall.batches(exam.samples, protocol)
     params = hall.replicated(trained.model.params)

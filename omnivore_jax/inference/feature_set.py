@@ -16,11 +16,11 @@ from jaxtyping import Float32, Int64
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, new_file
 from omnivore_jax.core.types import Mode
-from omnivore_jax.eval.predictor import Feed, Predictor
+from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.exam import Hall, Request, open_split
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import read_groups
-from omnivore_jax.inference.trained import TrainedModel
+from omnivore_jax.inference.trained import TrainedModel, feed_of
 
 NO_LABEL = -1
 
@@ -56,7 +56,7 @@ def of_media(
     for group in read_groups(media, trained, views, threads):
         spec = trained.preprocessing_for(group.kind, "")
         if group.good:
-            feed = Feed(spec, mode, group.protocol.views)
+            feed = feed_of(spec, group.protocol, mode)
             found = predictor.features(model.params, group.batch(), feed)
             parts.append(np.asarray(found)[: len(group.good)])
         for medium, sample in zip(group.media, group.samples, strict=True):
@@ -81,7 +81,7 @@ def of_dataset(trained: TrainedModel, request: Request, hall: Hall) -> FeatureSe
     """
     samples, protocol = open_split(trained, request)
     spec = trained.preprocessing_for(samples.kind, request.head)
-    feed = Feed(spec, request.mode, protocol.views, protocol.fusion)
+    feed = feed_of(spec, protocol, request.mode)
     found = hall.evaluator(trained).features(
         hall.replicated(trained.model.params), hall.batches(samples, protocol), feed
     )

@@ -12,10 +12,10 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind, Mode
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Sample
-from omnivore_jax.eval.predictor import Feed, Predictor
+from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import Group, read_groups
-from omnivore_jax.inference.trained import TrainedModel
+from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import ClassificationTask
 
 
@@ -84,12 +84,8 @@ class Asker:
 
     def _score(self, group: Group, head: str) -> Float[np.ndarray, "b classes"]:
         """Probabilities of the samples that could be read."""
-        feed = Feed(
-            self._trained.preprocessing_for(group.kind, head),
-            self._question.mode,
-            group.protocol.views,
-            group.protocol.fusion,
-        )
+        spec = self._trained.preprocessing_for(group.kind, head)
+        feed = feed_of(spec, group.protocol, self._question.mode)
         task: Any = ClassificationTask(head, len(self._trained.classes_of(head)))
         output = self._predictor.outputs(self._trained.model.params, group.batch(), task, feed)
         return np.asarray(jax.nn.softmax(output, axis=-1))[: len(group.good)]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.types import Kind
+from omnivore_jax.core.types import Kind, Mode
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
+from omnivore_jax.eval.predictor import Feed
 from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.heads import linear_heads
 from omnivore_jax.model.preprocess import Preprocessing
@@ -70,7 +71,7 @@ class TrainedModel:
         if views not in PROTOCOLS:
             raise UserError(f"--views={views} is not known; use one of {', '.join(PROTOCOLS)}")
         named = PROTOCOLS[views]
-        if (named.frames > 1) != (kind == "video"):
+        if (named.frames > 1) != (kind == "video") or named.whole:
             raise UserError(f"--views={views} does not suit {kind}; leave it out for {kind}")
         keys = ("clip", "stride", "clips", "crops", "fusion")
         try:
@@ -91,7 +92,9 @@ class TrainedModel:
         return tuple(names or map(str, range(linear_heads(self.model.heads)[head])))
 
     def _head_of(self, kind: Kind) -> str | None:
-        return next((head for head, own in self.modalities.items() if own == kind), None)
+        linear = linear_heads(self.model.heads)
+        heads = (head for head, own in self.modalities.items() if own == kind and head in linear)
+        return next(heads, None)
 
     def _own_protocol(self, kind: Kind) -> Protocol:
         own = self._head_of(kind)
@@ -103,6 +106,13 @@ class TrainedModel:
         return dataclasses.replace(
             default, size=other.size, short_side=other.short_side, depth=depth
         )
+
+
+def feed_of(preprocessing: Preprocessing, protocol: Protocol, mode: Mode = "all") -> Feed:
+    """Says how samples that a protocol made are given to a model."""
+    return Feed(
+        preprocessing, mode, protocol.views, protocol.fusion, protocol.scales, protocol.mirrored
+    )
 
 
 def open_trained(path: Path) -> TrainedModel:

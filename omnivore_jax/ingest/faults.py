@@ -4,7 +4,6 @@ Rows that do not belong to their shard, labels that are no class, copies across 
 asked, records that cannot be decoded to their end.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from pathlib import Path
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
-from omnivore_jax.data.decode import Clip, DecodeError, decode_image
+from omnivore_jax.data.decode import Clip, DecodeError, decode_image, decode_label_map
 from omnivore_jax.data.manifest import Kind, Manifest, Shard
-from omnivore_jax.data.records import Record, RecordReader
+from omnivore_jax.data.records import Record, RecordReader, digest
 from omnivore_jax.data.sample import BadRecord, Sample
-from omnivore_jax.data.transforms import decode_rgbd
+from omnivore_jax.data.stills import decode_rgbd, label_map_of
 from omnivore_jax.ingest.plan import copies
+from omnivore_jax.ingest.shards import shown_classes
 from omnivore_jax.ingest.verify import check_split
 
 
@@ -67,7 +67,7 @@ class WholeRecords:
     def load(self, index: int, seed: int) -> Sample:
         """Decodes all of a record; of a clip one pixel of every frame is kept."""
         record = self.records[index]
-        if hashlib.sha256(record.media + (record.depth or b"")).hexdigest() != record.sha256:
+        if digest(record.media, record.depth, record.label_map) != record.sha256:
             raise BadRecord(record.id, "its bytes are not those of its sha256; prepare it again")
         if not 0 <= record.label < self.classes:
             raise BadRecord(record.id, f"label {record.label} is none of {self.classes} classes")
@@ -78,6 +78,11 @@ class WholeRecords:
 
     def _decode(self, record: Record) -> Sample:
         disparity = None
+        if record.label_map is not None:
+            shown = shown_classes(decode_label_map(record.label_map))
+            if shown and shown[-1] >= self.classes:
+                raise DecodeError(f"its map has label {shown[-1]}, none of {self.classes} classes")
+            label_map_of(record, decode_image(record.media, upright=False))
         if self.kind == "video":
             clip = Clip(record.media)
             rgb = clip.frames(range(len(clip)), lambda frame: frame[:1, :1])
@@ -98,9 +103,10 @@ def _row_faults(folder: Path, shard: Shard, classes: int) -> Iterator[str]:
             for line in file:
                 count += 1
                 row = json.loads(line)
-                if not 0 <= row["label"] < classes:
+                strange = [k for k in row.get("shows", [row["label"]]) if not 0 <= k < classes]
+                if strange:
                     yield (
-                        f"{path}: {row['id']} has label {row['label']}, the manifest has {classes} "
+                        f"{path}: {row['id']} has label {strange[-1]}, the manifest has {classes} "
                         f"classes; {remedy}"
                     )
     except FileNotFoundError:

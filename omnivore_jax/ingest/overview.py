@@ -19,12 +19,12 @@ MAX_NAMES = 3
 def figures(out: Path, preparation: Preparation) -> dict[str, Any]:
     """Sums up a prepared dataset, for --json."""
     listing, plans, inventory = preparation
-    counts, reports = inventory.class_counts(), inventory.reports
+    reports = inventory.reports
     return {
         "out": str(out),
         "kind": listing.kind,
         "classes": len(listing.classes),
-        "splits": {split: count.total() for split, count in counts.items()},
+        "splits": inventory.sizes(),
         "shards": len(reports),
         "shards_missing": len(plans) - len(reports),
         "bytes": sum(report.shard.bytes for report in reports.values() if report.shard),
@@ -50,7 +50,8 @@ def class_table(preparation: Preparation) -> "Table":
         rest = f"... {len(largest) - MAX_CLASSES} more, the smallest has {min(totals)}"
         table.add_row(rest, *("" for _ in counts))
     table.add_section()
-    table.add_row(f"all {len(totals)}", *(str(count.total()) for count in counts.values()))
+    sizes = preparation.inventory.sizes()
+    table.add_row(f"all {len(totals)}", *(str(sizes[split]) for split in counts))
     return table
 
 

@@ -42,11 +42,19 @@ class Inventory(NamedTuple):
     """Pairs (validation, training) of equal files, once all shards are there."""
 
     def class_counts(self) -> dict[str, Counter[int]]:
-        """Counts the samples of every label, by split."""
+        """Counts the samples of every label, or those whose map shows it, by split."""
         counts: dict[str, Counter[int]] = {}
         for plan, report in self.reports.items():
             counts.setdefault(plan.split, Counter()).update(report.labels)
         return counts
+
+    def sizes(self) -> dict[str, int]:
+        """Counts the samples of every split."""
+        sizes: dict[str, int] = {}
+        for plan, report in self.reports.items():
+            count = report.shard.count if report.shard else 0
+            sizes[plan.split] = sizes.get(plan.split, 0) + count
+        return sizes
 
 
 def cut(listing: Listing, rows: int = 0) -> list[ShardPlan]:
@@ -146,7 +154,8 @@ def finish(out: Path, listing: Listing, plans: Sequence[ShardPlan], command: str
     origin = {"by": command, **listing.origin, "bad_files": len(bad), "copies": len(same)}
     if listing.missing:
         origin["missing_files"] = len(listing.missing)
-    manifest.write(out, Manifest(listing.kind, listing.classes, splits, origin))
+    whole = Manifest(listing.kind, listing.classes, splits, origin, listing.labels)
+    manifest.write(out, whole)
     return Inventory(reports, bad, same)
 
 

@@ -19,13 +19,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from omnivore_jax.core import files
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.data.decode import Clip, DecodeError, decode_image, sniff
+from omnivore_jax.core.types import IGNORE
+from omnivore_jax.data.decode import Clip, DecodeError, decode_image, decode_label_map, sniff
 from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.manifest import Kind, Shard
-from omnivore_jax.data.records import Record, pack
-from omnivore_jax.data.transforms import decode_rgbd
+from omnivore_jax.data.records import Record, digest, pack
+from omnivore_jax.data.stills import decode_rgbd, label_map_of
 from omnivore_jax.ingest.layouts.base import Item
 from omnivore_jax.ingest.layouts.checks import shown
 
@@ -45,7 +49,7 @@ class ShardReport:
     """Of the items (`digest_of`); `plan` in the file."""
     shard: Shard | None
     labels: Mapping[int, int]
-    """Samples of every label."""
+    """Samples of every label; where labels are maps, those that show it."""
     bad: Sequence[Mapping[str, Any]]
     """Files that were left out: id, reason, bytes."""
 
@@ -62,8 +66,11 @@ def read_item(item: Item, kind: Kind) -> Record:
     _check_name(item.id)
     media = item.media.read()
     depth = item.depth.media.read() if item.depth else None
-    sha256 = hashlib.sha256(media + (depth or b"")).hexdigest()
-    record = Record(item.id, item.label, media, sha256, depth, *_intrinsics(item))
+    labels = item.label_map.read() if item.label_map else None
+    sha256 = digest(media, depth, labels)
+    record = Record(item.id, item.label, media, sha256, depth, *_intrinsics(item), labels)
+    if labels is not None:
+        label_map_of(record, decode_image(media, upright=False))
     if kind == "image":
         _refuse_depth(media)
         decode_image(media)
@@ -129,12 +136,13 @@ def digest_of(kind: Kind, items: Iterable[Item]) -> str:
 
     Not where its bytes lie: a dataset that has moved, or is packed otherwise, is the same.
     """
-    digest = hashlib.sha256(kind.encode())
+    items_digest = hashlib.sha256(kind.encode())
     for item in items:
         has_depth = item.depth is not None
         content = (item.id, item.label, *_intrinsics(item), has_depth, *item.edits)
-        digest.update(repr(content).encode(errors="surrogateescape"))
-    return digest.hexdigest()
+        content += ("label map",) if item.label_map else ()
+        items_digest.update(repr(content).encode(errors="surrogateescape"))
+    return items_digest.hexdigest()
 
 
 def read_report(folder: Path, name: str) -> ShardReport | None:
@@ -168,7 +176,8 @@ def _is_good(folder: Path, report: ShardReport, items: Sequence[Item]) -> bool:
 
 
 def _size(item: Item) -> int:
-    return item.media.size() + (item.depth.media.size() if item.depth else 0)
+    others = (item.depth and item.depth.media, item.label_map)
+    return item.media.size() + sum(media.size() for media in others if media)
 
 
 def _records(
@@ -202,6 +211,7 @@ def _write(
     draft, draft_rows = folder / f".{name}.arrayrecord.tmp", folder / f".{name}.jsonl.tmp"
     labels: Counter[int] = Counter()
     bad: list[Mapping[str, Any]] = []
+    count = 0
     # Every record is looked up and checked by itself; pictures and clips do not get any smaller.
     writer = ArrayRecordWriter(str(draft), "group_size:1,uncompressed")
     with draft_rows.open("w") as file:
@@ -211,23 +221,31 @@ def _write(
                 continue
             packed = pack(record)
             writer.write(packed)
-            row = {
+            row: dict[str, Any] = {
                 "id": record.id,
                 "label": record.label,
                 "sha256": record.sha256,
                 "bytes": len(packed),
             }
+            if record.label_map is not None:
+                row["shows"] = shown_classes(decode_label_map(record.label_map))
             file.write(json.dumps(row) + "\n")
-            labels[record.label] += 1
+            labels.update(row.get("shows", [record.label]))
+            count += 1
     writer.close()
-    if not labels:
+    if not count:
         for path in (draft, draft_rows, data, rows):
             path.unlink(missing_ok=True)
         return ShardReport(digest, None, {}, bad)
-    shard = Shard(data.name, sum(labels.values()), draft.stat().st_size, files.sha256(draft))
+    shard = Shard(data.name, count, draft.stat().st_size, files.sha256(draft))
     draft_rows.replace(rows)
     draft.replace(data)
     return ShardReport(digest, shard, dict(sorted(labels.items())), bad)
+
+
+def shown_classes(labels: UInt8[np.ndarray, "h w"]) -> list[int]:
+    """Lists the classes of a label map."""
+    return np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]).tolist()
 
 
 def _line(error: Exception) -> str:

@@ -8,7 +8,7 @@ multiply-add as 2.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -83,8 +83,11 @@ def layout(config: ModelConfig, size: Size) -> list[StageLayout]:
     return stages
 
 
-def flops(config: ModelConfig, size: Size, channels: int = 3, classes: int = 0) -> int:
-    """Counts the forward pass of one sample; training takes three times as much."""
+def flops(config: ModelConfig, size: Size, channels: int = 3, head: Any = 0) -> int:
+    """Counts the forward pass of one sample; training takes three times as much.
+
+    `head`: the number of classes of a linear one, or the specification of another.
+    """
     stages = layout(config, size)
     frames = min(size[0], config.patch[0])  # a shorter input meets only its part of the kernel
     products = (
@@ -101,7 +104,9 @@ def flops(config: ModelConfig, size: Size, channels: int = 3, classes: int = 0) 
         )
         products += stage.blocks * (attention + stage.tokens * 2 * config.mlp_ratio * c * c)
         products += 0 if after is None else after.tokens * 4 * c * 2 * c
-    return 2 * (products + config.feature_dim * classes)
+    if isinstance(head, int):
+        return 2 * (products + config.feature_dim * head)
+    return 2 * (products + head.products([(s.channels, math.prod(s.size)) for s in stages]))
 
 
 def _embedded(config: ModelConfig, channels: int) -> int:

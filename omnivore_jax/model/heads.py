@@ -17,6 +17,7 @@ from omnivore_jax.core import config as builder
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.layers import Linear
 from omnivore_jax.model.noise import Keys, dropout
+from omnivore_jax.model.upernet import UPerNetSpec
 
 HEAD_STD = 0.01
 NAME = re.compile(r"[A-Za-z][\w-]*")
@@ -38,7 +39,7 @@ Heads = Mapping[str, Any]
 """By name: a `HeadSpec`, or the number of classes of a linear classifier."""
 
 
-HEAD_KINDS: dict[str, type] = {}
+HEAD_KINDS: dict[str, type] = {"UPerNetSpec": UPerNetSpec}
 """By name, the frozen dataclasses that specify heads and are no number of classes.
 
 What a card says of such a head is read with this table, so a task with its own head enters its
@@ -97,7 +98,7 @@ def spec_from_json(name: str, said: Any) -> Any:
     if isinstance(said, Mapping) and "kind" in said:
         kind = said["kind"]
         if kind not in HEAD_KINDS:
-            known = ", ".join(sorted(HEAD_KINDS)) or "linear classifiers alone"
+            known = ", ".join(["linear classifiers", *sorted(HEAD_KINDS)])
             raise ValueError(f"head {name!r} is of kind {kind!r}; this version knows {known}")
         fields = {key: value for key, value in said.items() if key != "kind"}
         return builder.build(HEAD_KINDS[kind], fields, f"heads.{name}")

@@ -54,7 +54,9 @@ def history(rows: Iterable[Mapping[str, Any]]) -> History:
             found.loss.setdefault(name, Series()).add(step, figures.get("loss"))
             found.accuracy.setdefault(name, Series()).add(step, figures.get("accuracy"))
         for name, figures in row.get("eval", {}).items():
-            found.validation.setdefault(name, Series()).add(step, figures.get("top1"))
+            found.validation.setdefault(name, Series()).add(
+                step, figures.get("top1", figures.get("miou"))
+            )
         found.learning_rate.add(step, row.get("learning_rate"))
         found.grad_norm.add(step, row.get("grad_norm"))
     return found

@@ -11,18 +11,15 @@ from jaxtyping import Float, UInt8
 from omnivore_jax.core.files import write_text
 from omnivore_jax.core.types import DISPARITY_MAX, Kind
 from omnivore_jax.data import manifest
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC
 from omnivore_jax.data.decode import Clip, DecodeError, decode_image
 from omnivore_jax.data.manifest import Manifest
 from omnivore_jax.data.records import Record, RecordReader
 from omnivore_jax.data.sample import BadRecord, Sample
+from omnivore_jax.data.stills import decode_rgbd
 from omnivore_jax.data.timeline import Row, row_of, rows_of
-from omnivore_jax.data.transforms import (
-    DatasetConfig,
-    EvalTransform,
-    TrainTransform,
-    decode_rgbd,
-)
+from omnivore_jax.data.transforms import EvalTransform, TrainTransform
 from omnivore_jax.reporting import render, sheets
 
 SPLITS: Mapping[str, str] = {"train": "Training", "val": "Validation"}

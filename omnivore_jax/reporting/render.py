@@ -224,7 +224,15 @@ def summary_table(report: Report) -> str:
             rows.append(
                 [f"{r.name}, depth only", percent(r.depth_only), percent(r.chance), "", f"{r.n:,}"]
             )
-    text = _table(rows)
+    text = _table(rows) if report.datasets else ""
+    if report.maps:
+        rows = [["label maps", "mIoU", "chance", "pixels", "samples"]]
+        for r in report.maps:
+            figures = [percent(r.chance), percent(r.pixel_accuracy), f"{r.n:,}"]
+            rows.append([r.name, percent(r.miou), *figures])
+            if r.depth_only is not None:
+                rows.append([f"{r.name}, depth only", percent(r.depth_only), "", "", f"{r.n:,}"])
+        text += "\n\n" * bool(text) + _table(rows)
     if report.knn:
         k, tau = report.knn[0].k, report.knn[0].tau
         rows = [[f"neighbours (k = {k}, tau = {tau:g})", "top-1", "chance", "untrained", "queries"]]

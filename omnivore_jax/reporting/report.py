@@ -24,6 +24,7 @@ from omnivore_jax.core.types import Kind
 from omnivore_jax.eval.metrics import ParameterAccount
 from omnivore_jax.tasks.base import Result
 from omnivore_jax.tasks.classification import Classification
+from omnivore_jax.tasks.segmentation import Segmentation
 
 FOLDER, DATA, ARRAYS = "report", "data.json", "arrays.npz"
 FORMAT = 1
@@ -72,6 +73,45 @@ class DatasetResult:
 
 
 @dataclass(frozen=True)
+class MapSheet:
+    """Pictures of a validation split with their label maps and what the model makes of them."""
+
+    names: tuple[str, ...]
+    """The largest classes of each, in words."""
+    pictures: UInt8[np.ndarray, "n h w 3"]
+    truth: UInt8[np.ndarray, "n h w 3"]
+    """In colours over the picture."""
+    predicted: UInt8[np.ndarray, "n h w 3"]
+    legend: tuple[tuple[str, str], ...]
+    """Classes that are shown, with their colours."""
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """One validation split of label maps, every pixel counted once."""
+
+    name: str
+    kind: Kind
+    classes: tuple[str, ...]
+    n: int
+    miou: float
+    pixel_accuracy: float
+    mean_class_accuracy: float
+    loss: float
+    chance: float
+    """mIoU of naming the largest class everywhere."""
+    iou: tuple[float | None, ...]
+    """By class; None for one that is neither there nor predicted."""
+    share: tuple[float, ...]
+    """Of all labelled pixels, by class."""
+    depth_only: float | None = None
+    """mIoU with colours hidden."""
+    rgb_only: float | None = None
+    """mIoU without depth."""
+    sheet: MapSheet | None = None
+
+
+@dataclass(frozen=True)
 class KnnResult:
     """Pictures classified by their nearest neighbours in another modality."""
 
@@ -101,6 +141,8 @@ class SampleSheet:
     rgb: UInt8[np.ndarray, "n t h w 3"]
     depth: UInt8[np.ndarray, "n t h w 3"] | None = None
     """In false colours."""
+    labels: UInt8[np.ndarray, "n t h w 3"] | None = None
+    """Label maps in colours."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +178,37 @@ class Report:
     samples: tuple[SampleSheet, ...] = ()
     retrieval: RetrievalSheet | None = None
     parameters: ParameterAccount | None = None
+    maps: tuple[MapResult, ...] = ()
+
+
+def map_result(
+    name: str,
+    kind: Kind,
+    classes: Sequence[str],
+    result: Segmentation,
+    parts: tuple[Result, Result] | None,
+    sheet: MapSheet,
+) -> MapResult:
+    """Takes from a segmentation what is reported; `parts`: with depth alone, with colours alone."""
+    pixels = result.labelled.sum(0, dtype=np.float64)
+    share = pixels / max(pixels.sum(), 1)
+    depth, rgb = (None, None) if parts is None else (part.score for part in parts)
+    return MapResult(
+        name,
+        kind,
+        tuple(classes),
+        n=result.n,
+        miou=result.miou,
+        pixel_accuracy=result.pixel_accuracy,
+        mean_class_accuracy=float(np.nanmean(result.accuracy)),
+        loss=result.loss,
+        chance=float(share.max() / max(np.count_nonzero(share), 1)),
+        iou=tuple(None if np.isnan(x) else float(x) for x in result.iou),
+        share=tuple(share.tolist()),
+        depth_only=depth,
+        rgb_only=rgb,
+        sheet=sheet,
+    )
 
 
 def dataset_result(
@@ -143,13 +216,13 @@ def dataset_result(
     kind: Kind,
     classes: Sequence[str],
     result: Classification,
-    depth: Result | None = None,
-    rgb: Result | None = None,
+    parts: tuple[Result, Result] | None = None,
 ) -> DatasetResult:
     """Takes from a classification what is reported.
 
-    `depth` and `rgb` are those of RGB-D with a part hidden.
+    `parts`: of RGB-D with depth alone, and with colours alone.
     """
+    depth, rgb = (None, None) if parts is None else (part.score for part in parts)
     names = [
         *classes,
         *map(str, range(len(classes), result.classes)),
@@ -163,8 +236,8 @@ def dataset_result(
         loss=result.loss,
         chance=chance(np.bincount(result.label, minlength=result.classes)),
         top5=result.top5,
-        depth_only=None if depth is None else depth.score,
-        rgb_only=None if rgb is None else rgb.score,
+        depth_only=depth,
+        rgb_only=rgb,
         confusion=result.confusion if result.classes <= MAX_CLASSES else None,
     )
 
@@ -218,6 +291,8 @@ def figures(report: Report) -> dict[str, Any]:
     whole = dataclasses.asdict(dataclasses.replace(report, samples=(), retrieval=None))
     for result in whole["datasets"]:
         del result["confusion"]
+    for result in whole["maps"]:
+        del result["sheet"]
     return {key: value for key, value in whole.items() if key not in ("samples", "retrieval")}
 
 

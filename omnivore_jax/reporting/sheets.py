@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, Int64, UInt8
+from jaxtyping import Float, Int, Int64, Integer, UInt8
 from PIL import Image
 
 from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.reporting import label_maps
 from omnivore_jax.reporting.report import Kind, SampleSheet
 
 LONGEST = 128
@@ -25,23 +26,29 @@ def sample_sheet(
     dataset: str,
     kind: Kind,
     x: Float[np.ndarray, "n t h w c"],
-    labels: Int[np.ndarray, " n"],
+    labels: Integer[np.ndarray, "n *map"],
     classes: Sequence[str],
     preprocessing: Preprocessing,
 ) -> SampleSheet:
-    """Shows samples as the model takes them, augmented, by undoing the standardising alone."""
+    """Shows samples as the model takes them, augmented, by undoing the standardising alone.
+
+    `labels`: a class a sample, or a map of them.
+    """
+    maps = labels if labels.ndim > 1 else None
+    caption = label_maps.caption if labels.ndim > 1 else lambda label, names: str(names[label])
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     rgb = np.clip(x[..., :3] * std + mean, 0, 1)
     dropped = (x[..., :3] == 0).all(axis=(1, 2, 3, 4))
     return SampleSheet(
         dataset,
         kind,
-        names=tuple(str(classes[label]) for label in labels),
+        names=tuple(caption(label, classes) for label in labels),
         notes=tuple("colours dropped" if hidden else "" for hidden in dropped),
         rgb=thumbnails(some_frames((rgb * 255 + 0.5).astype(np.uint8), FRAMES["samples"])),
         depth=thumbnails(some_frames(false_colours(x[..., 3:]), FRAMES["samples"]))
         if x.shape[-1] == 4
         else None,
+        labels=None if maps is None else thumbnails(label_maps.paint(maps)[:, None]),
     )
 
 

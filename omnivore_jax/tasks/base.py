@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
-from omnivore_jax.core.types import Fusion
+from omnivore_jax.core.types import Fusion, LabelForm
 
 Sums = dict[str, Array]
 """Scalars by name; `loss` is the sum over real samples and `count` their number."""
@@ -50,6 +50,11 @@ class Task(Protocol):
     head_dropout: float
 
     @property
+    def labels(self) -> LabelForm:
+        """What the labels of its datasets are."""
+        ...
+
+    @property
     def spec(self) -> Any:
         """What `model.heads.make_heads` makes the head of."""
         ...
@@ -80,6 +85,15 @@ class Task(Protocol):
 
     def means(self, sums: Mapping[str, Any]) -> dict[str, float | int]:
         """Turns fetched sums into the figures of a step: loss, n, and for example accuracy."""
+        ...
+
+    def restore(
+        self, output: PyTree[Array], size: tuple[int, int], *, flipped: bool
+    ) -> PyTree[Array]:
+        """Undoes what an input of another size, or mirrored, does to the output.
+
+        `size`: rows and columns that the input should have had. Logits of whole samples stay.
+        """
         ...
 
     def fuse(self, output: PyTree[Array], fusion: Fusion) -> PyTree[Array]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32, Int64
 
-from omnivore_jax.core.types import Fusion
+from omnivore_jax.core.types import Fusion, LabelForm
 from omnivore_jax.model.heads import check_name
 from omnivore_jax.tasks.base import Sums
 
@@ -36,6 +36,10 @@ class ClassificationTask:
         for name in ("head_dropout", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; use a number from 0 to below 1")
+
+    @property
+    def labels(self) -> LabelForm:
+        return "class"
 
     @property
     def spec(self) -> int:
@@ -83,6 +87,10 @@ class ClassificationTask:
         n = int(sums["count"])
         loss, correct = float(sums["loss"]), int(sums["correct"])
         return {"loss": loss / max(n, 1), "accuracy": correct / max(n, 1), "n": n}
+
+    def restore(self, output: Array, size: tuple[int, int], *, flipped: bool) -> Array:
+        """Gives the logits as they are: they have no place in the picture."""
+        return output
 
     def fuse(self, output: Float[Array, "b views classes"], fusion: Fusion) -> Array:
         """Averages logits, or probabilities, whose logarithm is given back."""

@@ -1,10 +1,10 @@
 """The tasks by name: the key `data.<dataset>.task`."""
 
-from typing import Literal
-
 from omnivore_jax.tasks.classification import ClassificationTask
+from omnivore_jax.tasks.segmentation import SegmentationTask
 
-TaskName = Literal["classification"]
-
-TASKS: dict[str, type] = {"classification": ClassificationTask}
+TASKS: dict[str, type] = {
+    "classification": ClassificationTask,
+    "segmentation": SegmentationTask,
+}
 """The dataclass that a dataset's row is built into (`base.Task`)."""

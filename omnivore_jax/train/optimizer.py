@@ -35,6 +35,10 @@ class OptimizerConfig:
     momentum: float = 0.9
     trunk_rate: float = 1.0
     """The learning rate of all that is no head, in learning rates."""
+    schedule: Literal["cosine", "poly"] = "cosine"
+    """After the warm-up; poly: `peak` to `end` by a power of what is left of the whole training."""
+    power: float = 1.0
+    """Of poly."""
     peak: float = 2e-3
     start: float = 2e-6
     cooldown: float = 2e-4
@@ -65,7 +69,7 @@ class OptimizerConfig:
     """
 
     def __post_init__(self):
-        for name in ("trunk_rate", "peak", "start", "cooldown", "end", "decay", "clip"):
+        for name in ("trunk_rate", "power", "peak", "start", "cooldown", "end", "decay", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}; use 0 or more")
         if not 0 <= self.warmup < 1 or self.warmup_steps < 0:

@@ -1,4 +1,4 @@
-"""The paper's learning rate: linear warm-up, half a cosine, linear cool-down (Appendix A)."""
+"""Learning rates: the paper's warm-up, half a cosine and cool-down (Appendix A), and poly."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -18,6 +18,10 @@ def learning_rate(
     if config.warmup_steps:
         warmup = min(config.warmup_steps / total_steps, cooldown)
     tiny = 1 / (2 * total_steps)  # a phase of no length is never divided by
+    if config.schedule == "poly":
+        left = jnp.clip(1 - done, 0, 1) ** config.power
+        rate = config.end + (config.peak - config.end) * left
+        return _linear(config.start, rate, jnp.clip(done / max(warmup, tiny), 0, 1))
     u = jnp.clip((done - warmup) / max(cooldown - warmup, tiny), 0, 1)
     cosine = config.cooldown + 0.5 * (config.peak - config.cooldown) * (1 + jnp.cos(jnp.pi * u))
     rest = _linear(
@@ -30,5 +34,5 @@ def learning_rate(
     )
 
 
-def _linear(start: float, end: float, u: Float[Array, ""]) -> Float[Array, ""]:
+def _linear(start: float, end: Float[Array, ""] | float, u: Float[Array, ""]) -> Float[Array, ""]:
     return start * (1 - u) + end * u

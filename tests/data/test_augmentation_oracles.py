@@ -17,7 +17,7 @@ for package in ("torchvision", "timm"):
 
 import jax.numpy as jnp  # noqa: E402
 
-from omnivore_jax.data import image_ops, transforms  # noqa: E402
+from omnivore_jax.data import dataset_config, image_ops, transforms  # noqa: E402
 from omnivore_jax.data.randaugment import FILTERS, OPERATIONS, Operation, apply  # noqa: E402
 from omnivore_jax.tasks.classification import ClassificationTask  # noqa: E402
 from omnivore_jax.train import photometric  # noqa: E402
@@ -113,7 +113,7 @@ def test_an_operation_is_timms(monkeypatch, name, picture):
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_a_random_crop_of_a_picture_is_torchvisions(interpolation):
-    row = transforms.DatasetConfig("image", 1, interpolation=interpolation)
+    row = dataset_config.DatasetConfig("image", 1, interpolation=interpolation)
     rng, mode = np.random.default_rng(0), functional().InterpolationMode(interpolation)
     for picture in PICTURES.values():
         for _ in range(6):

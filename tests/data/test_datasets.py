@@ -9,16 +9,12 @@ from configs.swin_l import get_config
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.bad_records import BadRecords
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, data_root, open_dataset
 from omnivore_jax.data.loader import LoaderConfig, TrainLoader, eval_batches
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.protocol import Protocol
-from omnivore_jax.data.transforms import (
-    DatasetConfig,
-    EvalTransform,
-    TrainTransform,
-    ViewsTransform,
-)
+from omnivore_jax.data.transforms import EvalTransform, TrainTransform, ViewsTransform
 from omnivore_jax.prepare import Options, prepare
 from tests.media import clip, depth_map, jpeg, part, png
 

@@ -9,12 +9,13 @@ import psutil
 import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import RecordDataset
 from omnivore_jax.data.loader import LoaderConfig, TrainLoader
 from omnivore_jax.data.manifest import Shard
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.data.records import Record, RecordReader, pack
-from omnivore_jax.data.transforms import DatasetConfig, TrainTransform
+from omnivore_jax.data.transforms import TrainTransform
 from tests.media import jpeg, part
 
 RECORDS, BATCHES, EARLY = 64, 10_000, 2_000

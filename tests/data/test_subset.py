@@ -8,8 +8,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import datasets, manifest
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.subset import read_labels, size_of, stratified
-from omnivore_jax.data.transforms import DatasetConfig, TrainTransform
+from omnivore_jax.data.transforms import TrainTransform
 from omnivore_jax.prepare import Options, prepare
 from tests.media import jpeg, part
 

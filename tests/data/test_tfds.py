@@ -11,10 +11,11 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import datasets
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.decode import decode_image
 from omnivore_jax.data.sample import BadRecord
 from omnivore_jax.data.tfds import open_split
-from omnivore_jax.data.transforms import DatasetConfig, TrainTransform
+from omnivore_jax.data.transforms import TrainTransform
 from tests.media import jpeg, part, png
 from tests.whole_runs import complete, training_rows
 

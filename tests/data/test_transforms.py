@@ -7,6 +7,7 @@ from PIL import Image
 
 from omnivore_jax.core.config import build
 from omnivore_jax.data import image_ops
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.decode import Clip
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
 from omnivore_jax.data.randaugment import (
@@ -17,13 +18,8 @@ from omnivore_jax.data.randaugment import (
 )
 from omnivore_jax.data.records import Record
 from omnivore_jax.data.sample import BadRecord
-from omnivore_jax.data.transforms import (
-    DatasetConfig,
-    EvalTransform,
-    TrainTransform,
-    ViewsTransform,
-    decode_rgbd,
-)
+from omnivore_jax.data.stills import decode_rgbd
+from omnivore_jax.data.transforms import EvalTransform, TrainTransform, ViewsTransform
 from tests.media import CHINA, clip, depth_map, jpeg, number, png
 
 PICTURE = CHINA[:200, :280]

@@ -19,8 +19,8 @@ def preparation(classes, copies=()):
     names = tuple(f"class{k:02d}" for k in range(classes))
     listing = Listing("image", names, {"train": []}, item, Counter({".txt": 2}))
     plans = [ShardPlan(f"train-{k:05d}", "train", k, k + 1) for k in range(3)]
-    shard = Shard("train-00000.arrayrecord", 9, 2_500_000, "")
     labels = {k: k + 1 for k in range(classes)}
+    shard = Shard("train-00000.arrayrecord", sum(labels.values()), 2_500_000, "")
     report = ShardReport("", shard, labels, [{"id": "a", "reason": "cut", "bytes": 1}])
     return Preparation(listing, plans, Inventory({plans[0]: report}, report.bad, copies))
 

@@ -8,11 +8,12 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, open_dataset
 from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.records import RecordReader
-from omnivore_jax.data.transforms import DatasetConfig, EvalTransform
+from omnivore_jax.data.transforms import EvalTransform
 from omnivore_jax.ingest.layouts.base import DepthMap, Item, LayoutOptions, Listing, TarMember
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from omnivore_jax.ingest.preparation import Work, prepare

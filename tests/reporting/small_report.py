@@ -52,7 +52,7 @@ def make(
     kinds = {"pictures": "image", "reliefs": "rgbd"}
     results = [
         report.dataset_result(
-            n, kinds[n], CLASSES, result, depth=result if n == "reliefs" else None
+            n, kinds[n], CLASSES, result, (result, result) if n == "reliefs" else None
         )
         for n in datasets
     ]

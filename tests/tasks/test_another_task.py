@@ -75,6 +75,7 @@ class MapTask:
     head_dropout: float = 0.0
     spec: MapSpec = MapSpec(CLASSES)
     mixes: bool = False
+    labels: str = "map"
 
     def check_classes(self, names, dataset):
         return None
@@ -95,6 +96,9 @@ class MapTask:
 
     def means(self, sums):
         return {"loss": float(sums["loss"]) / int(sums["count"]), "n": int(sums["count"])}
+
+    def restore(self, output, size, *, flipped):
+        raise NotImplementedError
 
     def fuse(self, output, fusion):
         return jax.tree.map(lambda x: x.mean(1), output)

@@ -52,7 +52,7 @@ def test_a_card_says_its_kind_and_fields_and_is_read_back(file):
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ({"kind": "Nose"}, "head 'map' is of kind 'Nose'; this version knows MapSpec"),
+        ({"kind": "Nose"}, "head 'map' is of kind 'Nose'; this version knows linear"),
         ({"kind": ["MapSpec"]}, "its card describes no model"),
         ({"kind": "MapSpec", "noses": 3}, "heads.map.noses is not a known key"),
         ({"kind": "MapSpec", "classes": "x"}, "heads.map.classes"),
@@ -69,7 +69,7 @@ def test_a_kind_that_is_not_known_is_one_line(file, params, tmp_path, said, says
 
 def test_without_the_table_the_kind_is_not_known(file, monkeypatch):
     monkeypatch.delitem(kinds.HEAD_KINDS, "MapSpec")
-    with pytest.raises(UserError, match="'MapSpec'; this version knows linear classifiers alone"):
+    with pytest.raises(UserError, match="this version knows linear classifiers, UPerNetSpec"):
         ov.load(file)
 
 

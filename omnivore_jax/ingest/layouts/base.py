@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from omnivore_jax.core.types import LabelForm
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import Kind
 
@@ -106,10 +107,7 @@ class DepthMap(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A sample that is to be stored.
-
-    A map of labels would stand beside `depth`, once a task reads one.
-    """
+    """A sample that is to be stored."""
 
     id: str
     label: int
@@ -120,6 +118,8 @@ class Item(NamedTuple):
 
     The seconds that are cut out of a video, the size to which it is brought; nothing: as it is.
     """
+    label_map: Media | None = None
+    """An 8-bit grey PNG: a class for every pixel, 255 for none; `label` is 0 then."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ class Listing:
     """Samples that a list of the download names and whose files are not there, in its order."""
     origin: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen where a download can be read in several ways; the manifest keeps it."""
+    labels: LabelForm = "class"
 
 
 @dataclass(frozen=True)

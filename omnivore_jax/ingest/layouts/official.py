@@ -28,6 +28,7 @@ OFFICIAL: Mapping[str, tuple[Release, ...]] = {
     "sunrgbd": (Release(19, {"train": 4845, "val": 4659}),),
     # Silberman et al. 2012, splits.mat
     "nyu_scenes": (Release(10, {"train": 795, "val": 654}),),
+    "nyu_seg": (Release(40, {"train": 795, "val": 654}),),
     # Zhou et al. 2017 and the lists of Places365-Standard
     "places365": (Release(365, {"train": 1_803_460, "val": 36_500}),),
 }

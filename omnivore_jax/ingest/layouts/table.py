@@ -9,7 +9,7 @@ from omnivore_jax.ingest.layouts.imagenet import ImageNet
 from omnivore_jax.ingest.layouts.imagenet21k import ImageNet21K
 from omnivore_jax.ingest.layouts.inat2018 import INat2018
 from omnivore_jax.ingest.layouts.kinetics import Kinetics
-from omnivore_jax.ingest.layouts.nyu import NyuScenes
+from omnivore_jax.ingest.layouts.nyu import NyuScenes, NyuSegmentation
 from omnivore_jax.ingest.layouts.own_table import OwnTable
 from omnivore_jax.ingest.layouts.pets import Pets
 from omnivore_jax.ingest.layouts.places365 import Places365
@@ -32,4 +32,5 @@ LAYOUTS: Mapping[str, Layout] = {
     "epic100": EpicKitchens(),
     "ucf101": Ucf101(),
     "nyu_scenes": NyuScenes(),
+    "nyu_seg": NyuSegmentation(),
 }

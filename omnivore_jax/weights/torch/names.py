@@ -19,7 +19,11 @@ BUFFER = "relative_position_index"
 """Held by the released files beside the parameters; a function of the window alone."""
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-_AXES = {2: ((1, 0), (1, 0)), 5: ((4, 3, 0, 1, 2), (2, 3, 4, 1, 0))}
+_AXES = {
+    2: ((1, 0), (1, 0)),
+    4: ((3, 2, 0, 1), (2, 3, 1, 0)),
+    5: ((4, 3, 0, 1, 2), (2, 3, 4, 1, 0)),
+}
 """By number of axes: how to transpose a kernel to PyTorch's (out, in, ...), and back."""
 
 
@@ -41,7 +45,7 @@ def torch_name(path: str) -> str:
         or (leaf == "scale") != (leaf != "bias" and _is_norm(parents))
     ):
         raise ValueError(f"{path!r} is not the path of a parameter of this model")
-    if parents[0] == "heads" and parents[1:] and parents[1] in DROPOUT_HEADS:
+    if parents[0] == "heads" and parents[1:] and parents[1] in DROPOUT_HEADS and not parents[2:]:
         parents = [*parents, "1"]
     return ".".join([*parents, _LEAVES[leaf]])
 
@@ -59,12 +63,12 @@ def path_of(name: str) -> str:
     if parents and parents[-1] == TABLE and leaf in ("spatial", "temporal"):
         return name
     if parents[:1] == ["heads"] and parents[1:2] and parents[1] in DROPOUT_HEADS:
-        if parents[2:] != ["1"]:
+        if not parents[2:] or parents[2].isdigit() and parents[2:] != ["1"]:
             raise ValueError(
                 f"{name!r} is not a parameter of the released model; its heads.{parents[1]} has "
                 "index 1"
             )
-        parents = parents[:2]
+        parents = parents[:2] if parents[2:] == ["1"] else parents
     if leaf not in ("weight", "bias") or not parents:
         raise ValueError(f"{name!r} is not a parameter of the released model")
     kernel = "scale" if _is_norm(parents) else "kernel"
@@ -87,7 +91,9 @@ def layout(path: str, ndim: int) -> Layout:
     if not path.endswith(".kernel"):
         return "same"
     if ndim not in _AXES:
-        raise ValueError(f"{path!r} has {ndim} axes; a kernel has 2 (linear) or 5 (patches)")
+        raise ValueError(
+            f"{path!r} has {ndim} axes; a kernel has 2 (linear), 4 (pixels) or 5 (patches)"
+        )
     return "linear" if ndim == 2 else "convolution"
 
 
@@ -100,4 +106,6 @@ def _transposed(path: str, array: np.ndarray, direction: int) -> np.ndarray:
 
 
 def _is_norm(parents: Sequence[str]) -> bool:
-    return parents[0] != "heads" and parents[-1] in ("norm", "norm1", "norm2")
+    if parents[0] == "heads" and len(parents) < 3:  # a linear head, whatever its name
+        return False
+    return parents[-1] in ("norm", "norm1", "norm2") or parents[-2:-1] == ["norms"]

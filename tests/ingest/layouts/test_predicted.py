@@ -10,7 +10,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
 from omnivore_jax.data.depth import depth_of, disparity_of
 from omnivore_jax.data.records import RecordReader
-from omnivore_jax.data.transforms import decode_rgbd
+from omnivore_jax.data.stills import decode_rgbd
 from omnivore_jax.ingest.layouts.predicted import STORED, store
 from omnivore_jax.prepare import Options
 from tests.ingest.layouts import downloads

@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
-from omnivore_jax.data.transforms import decode_rgbd
+from omnivore_jax.data.stills import decode_rgbd
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.sunrgbd import SunRgbd
 from omnivore_jax.prepare import Options
