@@ -8,6 +8,8 @@ One small model, trained jointly on handwritten digits as pictures, as moving cl
     python -m omnivore_jax.main --config=configs/demo.py:mixed    # every step carries all three
     python -m omnivore_jax.main --config=configs/demo.py:image    # one alone, for its steps of the
                                                                   joint run
+    python -m omnivore_jax.main --config=configs/demo.py:maps     # the joint model goes on to label
+                                                                  the pixels of reliefs
 
 Figures without a source were found by trying (README, "The demo").
 """
@@ -16,17 +18,18 @@ from ml_collections import ConfigDict
 
 DATASETS = {"image": "demo_image", "video": "demo_video", "rgbd": "demo_rgbd"}
 EPOCHS = 17.5  # 5,412 joint steps
+MAP_EPOCHS = 4.0  # 375 steps
 
 
 def get_config(variant: str = "joint") -> ConfigDict:
-    """`variant`: joint, mixed, or image, video, rgbd for one dataset alone."""
-    if variant not in ("joint", "mixed", *DATASETS):
+    """`variant`: joint, mixed, maps, or image, video, rgbd for one dataset alone."""
+    if variant not in ("joint", "mixed", "maps", *DATASETS):
         raise ValueError(
-            f"configs/demo.py:{variant} is not known; use joint, mixed, image, video or rgbd"
+            f"configs/demo.py:{variant} is not known; use joint, mixed, maps, image, video or rgbd"
         )
     config = ConfigDict()
     config.name = "demo" if variant == "joint" else f"demo-{variant}"
-    config.init_from = ""
+    config.init_from = "runs/demo" if variant == "maps" else ""
     config.model = ConfigDict(
         {
             "name": "demo",
@@ -48,11 +51,13 @@ def get_config(variant: str = "joint") -> ConfigDict:
     for name, row in rows.items():
         if variant in ("joint", "mixed", name):
             config.data[DATASETS[name]] = ConfigDict(row)
+    if variant == "maps":
+        config.data["demo_maps"] = ConfigDict(maps())
 
     config.train = ConfigDict(
         {
             # so one dataset alone has just the steps that it has in the joint run
-            "epochs": EPOCHS,
+            "epochs": MAP_EPOCHS if variant == "maps" else EPOCHS,
             "steps": 0,
             "seed": 0,
             "batching": "mixed" if variant == "mixed" else "separate",
@@ -121,6 +126,19 @@ def rgbd() -> dict:
         "disparity_mean": 0.416,
         "disparity_std": 0.048,
     }
+
+
+def maps() -> dict:
+    row = rgbd() | {
+        "task": "segmentation",
+        "head": "maps",
+        "classes": 11,
+        "channels": 64,
+        "auxiliary_channels": 32,
+        "head_dropout": 0.1,
+    }
+    del row["smoothing"]
+    return row
 
 
 def common() -> dict:

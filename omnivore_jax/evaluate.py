@@ -1,4 +1,4 @@
-"""Scores weights on a dataset: top-1, top-5, per-class accuracy, F1, confusion, calibration.
+"""Scores weights on a dataset: top-1, top-5, F1, confusion, calibration; mIoU of label maps.
 
     python -m omnivore_jax.evaluate --weights=F --dataset=NAME [--data_root=D] [--split=val]
         [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
@@ -36,7 +36,7 @@ DATA_ROOT = flags.DEFINE_string(
 SPLIT = flags.DEFINE_string("split", "val", "The split that is scored.")
 HEAD = flags.DEFINE_string("head", "", "The head that judges; by default that of the modality.")
 VIEWS = flags.DEFINE_string(
-    "views", "", "Views of a clip: 1x1, 4x3, 1x3, ...; default: the card's."
+    "views", "", "1x1, 4x3, 1x3, ... of clips; whole, whole_6x2 of label maps; else the card's."
 )
 FUSE = flags.DEFINE_enum("fuse", None, get_args(Fusion), "What is averaged over views.")
 CLIP_LENGTH = flags.DEFINE_integer("clip_length", 0, "Frames of a clip.", lower_bound=0)
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import exam as exams
+    from omnivore_jax.inference import score_table
     from omnivore_jax.inference.trained import open_trained
     from omnivore_jax.ingest.meter import show_progress
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
@@ -81,9 +82,9 @@ def main(argv: Sequence[str]) -> int:
     with show_progress(len(exam.samples), "samples") as advance:
         hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
         done = exams.score(trained, exam, hall)
-    figures = exams.figures(done)
+    figures = score_table.figures(done)
     if "predictions" in outputs:
-        exams.write_table(outputs["predictions"], done)
+        score_table.write_table(outputs["predictions"], done)
     if "report" in outputs:
         from omnivore_jax.reporting.score_page import write_evaluation
 
@@ -164,6 +165,8 @@ def _text(figures: dict[str, Any]) -> str:
 NAMES = {
     "top-1": "top1",
     "top-5": "top5",
+    "mIoU": "miou",
+    "pixel accuracy": "pixel_accuracy",
     "mean over classes": "mean_class_accuracy",
     "macro F1": "macro_f1",
     "calibration error": "calibration_error",

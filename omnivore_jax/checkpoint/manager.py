@@ -226,7 +226,7 @@ class CheckpointManager:
     def record_best(
         self, step: int, score: float, per_dataset: Mapping[str, float] | None = None
     ) -> None:
-        """Notes the mean top-1 of a step's EMA (and its parts); of the saved steps the best stays.
+        """Notes the mean score of a step's EMA (and its parts); of the saved steps the best stays.
 
         Raises UserError where the disk does not take it.
         """

@@ -242,7 +242,7 @@ def description(name: str, config: DatasetConfig, root: str | Path) -> Path | No
 def _open_embedded(
     name: str, config: DatasetConfig, split: str, transform: Transform
 ) -> OpenDataset:
-    from omnivore_jax.data.demo import EmbeddedDataset, class_names
+    from omnivore_jax.data.demo import MAPS, EmbeddedDataset, class_names
 
     shifts = isinstance(transform, TrainTransform) and config.crop == "shift"
     shift = config.size // SHIFT if shifts else 0
@@ -257,8 +257,9 @@ def _open_embedded(
                 raise UserError(
                     f"data.{name}.{key}={getattr(claim, key)!r}; the embedded dataset has {value!r}"
                 )
+    labels = "map" if name == MAPS else "class"
     if not isinstance(transform, ViewsTransform):
-        return OpenDataset(samples, config.kind, class_names(name))
+        return OpenDataset(samples, config.kind, class_names(name), labels)
     if transform.protocol.views > 1:
         raise UserError(
             f"{name} is embedded and has one view a sample, the protocol "

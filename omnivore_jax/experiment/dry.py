@@ -18,6 +18,7 @@ from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model import cost
 from omnivore_jax.model.attention.table import explain, stage_calls
+from omnivore_jax.model.heads import class_count
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.train import estimate
 from omnivore_jax.train.mesh import batch_shards, mesh_shape
@@ -164,7 +165,7 @@ def _dataset(
     elements: estimate.Elements,
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.training[name].task
-    classes = task.spec if isinstance(task.spec, int) else task.spec.classes
+    classes = class_count(task.spec)
     size, channels = (
         (dataset.frames, dataset.size, dataset.size),
         4 if dataset.kind == "rgbd" else 3,

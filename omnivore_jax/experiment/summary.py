@@ -111,7 +111,7 @@ def _write(report: Report, workdir: Path) -> Path | None:
 
 
 def _best(settings: Settings, mesh: Mesh, manager: CheckpointManager) -> tuple[int, Any]:
-    """The EMA with the highest mean top-1 among the undamaged checkpoints, else the newest."""
+    """The EMA with the highest mean score among the undamaged checkpoints, else the newest."""
     ema = {"ema": abstract_state(settings.model, settings.heads, mesh).ema}
     best = manager.best_step()
     if best is not None:

@@ -24,6 +24,7 @@ from omnivore_jax.experiment.evaluation import RunEvaluator
 from omnivore_jax.experiment.pictures import show_samples
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData, last_protocol
+from omnivore_jax.model.heads import class_count
 from omnivore_jax.train.loop import train
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 from omnivore_jax.train.microbatch import Split, split_batch
@@ -108,9 +109,10 @@ class RunCallback:
             results = self.evaluator.evaluate_all(state.ema)
         if results:
             scores = {name: result.score for name, result in results.items()}
-            logging.info(
-                "step %d: top-1 %s", step, ", ".join(f"{n} {s:.1%}" for n, s in scores.items())
-            )
+            shown = {name: f"{name} {scores[name]:.1%}" for name in results}
+            for kind in dict.fromkeys(result.score_name for result in results.values()):
+                of_kind = [shown[n] for n, r in results.items() if r.score_name == kind]
+                logging.info("step %d: %s %s", step, kind, ", ".join(of_kind))
             # Before the row, which tells a run that resumes that nothing is missing.
             self.manager.record_best(step, mean_score(results), scores)
             row = {name: result.row() for name, result in results.items()}
@@ -203,7 +205,7 @@ def _card(settings: Settings, data: RunData) -> dict[str, Any]:
     """
     names = {n: d.classes for n, d in data.train.items()}
     tasks, training = settings.tasks, settings.training
-    classes = {tasks[n].head: c for n, c in names.items() if len(c) == tasks[n].spec}
+    classes = {tasks[n].head: c for n, c in names.items() if len(c) == class_count(tasks[n].spec)}
     inputs = {
         tasks[name].head: {
             "modality": dataset.kind,

@@ -3,18 +3,17 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.types import Batch, Fusion, Kind, Mode
+from omnivore_jax.core.types import Batch, Fusion, Kind, LabelForm, Mode
 from omnivore_jax.data import manifest
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, OpenDataset, data_root, open_dataset
-from omnivore_jax.data.demo import DIGITS
+from omnivore_jax.data.demo import MAPS
 from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset, Sample
@@ -22,12 +21,18 @@ from omnivore_jax.data.transforms import EvalTransform, ViewsTransform
 from omnivore_jax.eval.evaluator import Evaluator
 from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.trained import TrainedModel, feed_of
-from omnivore_jax.tasks.classification import Classification, ClassificationTask
+from omnivore_jax.tasks.classification import Classification
+from omnivore_jax.tasks.segmentation import Segmentation
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
 DEVICE_FRAMES = 64
 """Frames of all views that a device takes at once where no batch size is asked for."""
-DEMO_KINDS: dict[str, Kind] = {"demo_image": "image", "demo_video": "video", "demo_rgbd": "rgbd"}
+DEMO_KINDS: dict[str, Kind] = {
+    "demo_image": "image",
+    "demo_video": "video",
+    "demo_rgbd": "rgbd",
+    MAPS: "rgbd",
+}
 NAMES_SHOWN = 3
 
 
@@ -64,7 +69,7 @@ class Evaluation:
     """What came of it."""
 
     exam: Exam
-    result: Classification
+    result: Classification | Segmentation
     devices: int
 
 
@@ -94,12 +99,17 @@ def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
     """
     samples, protocol = open_split(trained, request)
     asked = request.head or _usual_head(trained, request.dataset)
-    head = trained.head_for(samples.kind, asked)
+    maps = samples.labels == "map"
+    head = trained.map_head(asked) if maps else trained.head_for(samples.kind, asked)
     classes = trained.classes_of(head)
-    return Exam(
-        request.dataset, head, classes, protocol, _with_labels_of(samples, classes, head),
-        request.mode,
-    )  # fmt: skip
+    if maps and len(classes) != len(samples.classes):
+        raise UserError(
+            f"head {head!r} has {len(classes)} classes, {request.dataset} has "
+            f"{len(samples.classes)}; use the weights that were trained on it"
+        )
+    if not maps:
+        samples = _with_labels_of(samples, classes, head)
+    return Exam(request.dataset, head, classes, protocol, samples, request.mode)
 
 
 def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Protocol]:
@@ -112,7 +122,12 @@ def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Pr
     kind = _kind_of(request)
     if request.mode != "all" and kind != "rgbd":
         raise UserError(f"--mode={request.mode}: {request.dataset} has no depth; leave it out")
-    protocol = _changed(trained.protocol_for(kind, request.views), request)
+    if _labels_of(request) == "map":
+        head = trained.map_head(request.head or _usual_head(trained, request.dataset))
+        protocol = trained.map_protocol(head, request.views)
+    else:
+        protocol = trained.protocol_for(kind, request.views)
+    protocol = _changed(protocol, request)
     config = _config(request.dataset, kind, protocol)
     transform = (EvalTransform if protocol.views == 1 else ViewsTransform)(kind, protocol)
     samples = open_dataset(request.dataset, config, request.root, request.split, transform)
@@ -165,7 +180,7 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
     protocol = exam.protocol
     spec = trained.preprocessing_for(exam.samples.kind, exam.head)
     feed = feed_of(spec, protocol, exam.mode)
-    task: Any = ClassificationTask(exam.head, len(exam.classes))
+    task = trained.task_of(exam.head)
     batches = hall.batches(exam.samples, protocol)
     params = hall.replicated(trained.model.params)
     result: Any = hall.evaluator(trained).evaluate(params, batches, task, feed)
@@ -180,10 +195,17 @@ def _kind_of(request: Request) -> Kind:
         return manifest.read(folder).kind
     if request.dataset in PUBLIC:
         return PUBLIC[request.dataset].kind  # opening says what is missing
-    known = ", ".join([*PUBLIC, *DIGITS])
+    known = ", ".join([*PUBLIC, *DEMO_KINDS])
     raise UserError(
         f"--dataset={request.dataset} is not in {folder}; prepare it there, or use one of {known}"
     )
+
+
+def _labels_of(request: Request) -> LabelForm:
+    if request.dataset == MAPS:
+        return "map"
+    folder = data_root(request.root) / request.dataset
+    return manifest.read(folder).labels if (folder / manifest.FILE).exists() else "class"
 
 
 def _usual_head(trained: TrainedModel, dataset: str) -> str:
@@ -236,58 +258,3 @@ def _with_labels_of(samples: OpenDataset, classes: tuple[str, ...], head: str) -
         )
     labels = tuple(place[name] for name in samples.classes)
     return dataclasses.replace(samples, samples=Relabeled(samples.samples, labels))
-
-
-def figures(evaluation: Evaluation) -> dict[str, Any]:
-    """Gives the figures as plain JSON; per-class ones by name."""
-    exam, result = evaluation.exam, evaluation.result
-    per_class = zip(exam.classes, result.support, result.recall, result.f1, strict=True)
-    return {
-        "dataset": exam.name,
-        "head": exam.head,
-        "view": exam.protocol.describe(),
-        "mode": exam.mode,
-        "devices": evaluation.devices,
-        **result.row(),
-        "mean_class_accuracy": result.mean_recall,
-        "macro_f1": result.macro_f1,
-        "calibration_error": result.calibration().error,
-        "classes": {
-            name: {"n": int(n), "accuracy": float(recall), "f1": float(f1)}
-            for name, n, recall, f1 in per_class
-            if n
-        },
-    }
-
-
-def rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    """Lists the predictions, sample by sample."""
-    classes, result = evaluation.exam.classes, evaluation.result
-    for k, id in enumerate(result.ids):
-        yield {
-            "id": id,
-            "class": classes[result.label[k]],
-            "predicted": classes[result.predicted[k]],
-            "confidence": float(result.confidence[k]),
-            "rank": int(result.rank[k]),
-            "loss": float(result.losses[k]),
-        }
-
-
-def write_table(path: Path, evaluation: Evaluation) -> None:
-    """Writes the predictions as CSV.
-
-    Raises:
-        UserError: the disk does not take it.
-
-    """
-    import csv
-
-    from omnivore_jax.core.files import new_file
-
-    with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, ["id", "class", "predicted", "confidence", "rank", "loss"])
-        table.writeheader()
-        for row in rows(evaluation):
-            printable = row["id"].encode(errors="backslashreplace").decode()
-            table.writerow(row | {"id": printable})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,7 +16,6 @@ from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import Group, read_groups
 from omnivore_jax.inference.trained import TrainedModel, feed_of
-from omnivore_jax.tasks.classification import ClassificationTask
 
 
 class Answer(NamedTuple):
@@ -86,7 +85,7 @@ class Asker:
         """Probabilities of the samples that could be read."""
         spec = self._trained.preprocessing_for(group.kind, head)
         feed = feed_of(spec, group.protocol, self._question.mode)
-        task: Any = ClassificationTask(head, len(self._trained.classes_of(head)))
+        task = self._trained.task_of(head)
         output = self._predictor.outputs(self._trained.model.params, group.batch(), task, feed)
         return np.asarray(jax.nn.softmax(output, axis=-1))[: len(group.good)]
 

@@ -3,14 +3,19 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind, Mode
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
 from omnivore_jax.eval.predictor import Feed
 from omnivore_jax.model.compiled import CompiledModel
-from omnivore_jax.model.heads import linear_heads
+from omnivore_jax.model.heads import class_count, linear_heads
 from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.model.upernet import UPerNetSpec
+from omnivore_jax.tasks.base import Task
+from omnivore_jax.tasks.classification import ClassificationTask
+from omnivore_jax.tasks.segmentation import SegmentationTask
 from omnivore_jax.weights.card import protocols_of, read_card
 from omnivore_jax.weights.load import load
 
@@ -45,6 +50,9 @@ class TrainedModel:
             if asked not in linear:
                 raise UserError(f"--head={asked} of {self.path} does not classify; use another")
             return asked
+        if not linear:
+            heads = ", ".join(self.model.heads) or "none"
+            raise UserError(f"{self.path} classifies nothing; its heads: {heads}")
         own = [head for head in linear if self.modalities.get(head) == kind]
         if len(own) == 1:
             return own[0]
@@ -54,6 +62,59 @@ class TrainedModel:
         raise UserError(
             f"{self.path} has {what} for {kind}; name one: --head={'|'.join(own or linear)}"
         )
+
+    def map_head(self, asked: str = "") -> str:
+        """Chooses the head that labels pixels.
+
+        Raises:
+            UserError: there is none, there are several, or the one that is asked for does not.
+
+        """
+        own = [n for n, spec in self.model.heads.items() if isinstance(spec, UPerNetSpec)]
+        if asked in own or (not asked and len(own) == 1):
+            return asked or own[0]
+        if asked:
+            raise UserError(f"--head={asked}: {self.path} labels pixels with {own or 'no head'}")
+        if own:
+            raise UserError(f"{self.path} has {len(own)} heads for maps; --head={'|'.join(own)}")
+        raise UserError(
+            f"{self.path} has no head that labels pixels; train one with task='segmentation', "
+            "configs/transfer.py:nyu_seg for example"
+        )
+
+    def map_protocol(self, head: str, views: str = "") -> Protocol:
+        """Says how pictures are made ready for a head that labels pixels.
+
+        `views`: 1x1, whole or whole_6x2; empty: that of the card.
+
+        Raises:
+            UserError: there is no such protocol, or it is not for pictures.
+
+        """
+        own = self.protocols.get(head, PROTOCOLS["whole"])
+        if not views:
+            return own
+        if views not in ("1x1", "whole", "whole_6x2"):
+            raise UserError(f"--views={views} of label maps; use 1x1, whole or whole_6x2")
+        if views == "1x1" and own.whole:
+            raise UserError(f"--views=1x1: {self.path} does not say the size; use whole")
+        named = own if views == "1x1" else PROTOCOLS[views]
+        return dataclasses.replace(named, interpolation=own.interpolation, depth=own.depth)
+
+    def task_of(self, head: str) -> Task:
+        """Makes the task by which a head is scored."""
+        spec = self.model.heads[head]
+        if isinstance(spec, UPerNetSpec):
+            return cast(
+                Task,
+                SegmentationTask(
+                    head,
+                    spec.classes,
+                    channels=spec.channels,
+                    auxiliary_channels=spec.auxiliary_channels,
+                ),
+            )
+        return cast(Task, ClassificationTask(head, len(self.classes_of(head))))
 
     def protocol_for(self, kind: Kind, views: str = "") -> Protocol:
         """Says how media of a kind are made ready, whatever the head that judges them.
@@ -86,10 +147,10 @@ class TrainedModel:
         return specs.get(own or head) or specs.get(head) or Preprocessing()
 
     def classes_of(self, head: str) -> tuple[str, ...]:
-        """Names the classes of a linear head; numbers where the card has no names."""
+        """Names the classes of a head; numbers where the card has no names."""
         card = self.model.card or {}
         names = card.get("classes", {}).get(head)
-        return tuple(names or map(str, range(linear_heads(self.model.heads)[head])))
+        return tuple(names or map(str, range(class_count(self.model.heads[head]))))
 
     def _head_of(self, kind: Kind) -> str | None:
         linear = linear_heads(self.model.heads)

@@ -77,6 +77,11 @@ def linear_heads(heads: Heads) -> dict[str, int]:
     return {name: spec for name, spec in heads.items() if isinstance(spec, int)}
 
 
+def class_count(spec: Any) -> int:
+    """Counts the classes of a head; 0 where it does not say."""
+    return spec if isinstance(spec, int) else getattr(spec, "classes", 0)
+
+
 def describe_spec(spec: Any) -> str:
     """Says what a head is: the end of a sentence about it."""
     return f"has {spec} classes" if isinstance(spec, int) else f"is a {type(spec).__name__}"

@@ -2,8 +2,9 @@
 
 Xiao et al., ECCV 2018, in the form that mmsegmentation gives it behind Swin: pooled context on the
 last map, top-down sums to the others, all of them joined at stride 4; and the auxiliary FCN on the
-third map. Group norm stands where mmsegmentation has SyncBN: then a sample's scores depend on no
-other sample, whatever the batch and the devices. The head computes in float32.
+last map but one, which is the third. Group norm stands where mmsegmentation has SyncBN: then a
+sample's scores depend on no other sample, whatever the batch and the devices. The head computes in
+float32.
 """
 
 import math
@@ -23,7 +24,6 @@ from omnivore_jax.model.noise import Keys, child_keys, dropout_factors
 
 POOLS = (1, 2, 3, 6)
 """Rows and columns of the pooled maps."""
-AUXILIARY_STAGE = 2
 GROUPS = 32
 GROUP_NORM_EPS = 1e-5
 CLASSIFIER_STD = 0.01
@@ -66,7 +66,7 @@ class UPerNetSpec:
         total += sum(side * side for side in POOLS) * last * c
         total += small * 9 * (last + len(POOLS) * c) * c
         total += near * (9 * len(maps) * c + self.classes) * c
-        width, pixels = maps[AUXILIARY_STAGE]
+        width, pixels = maps[-2]
         return total + pixels * (9 * width + self.classes) * self.auxiliary_channels
 
 
@@ -108,8 +108,8 @@ class UPerNet(nnx.Module):
     def __init__(self, config: ModelConfig, spec: UPerNetSpec, *, key: PRNGKeyArray):
         count, channels = len(config.depths), spec.channels
         widths = [config.width(stage) for stage in range(count)]
-        if count <= AUXILIARY_STAGE:
-            raise ValueError(f"depths={config.depths}; UPerNet reads three stages or more")
+        if count < 2:
+            raise ValueError(f"depths={config.depths}; UPerNet reads two stages or more")
         self.stages = tuple(f"premerge{stage}" for stage in range(count))
         keys = iter(jax.random.split(key, 2 * count + len(POOLS) + 5))
         self.norms = nnx.List([LayerNorm(width) for width in widths])
@@ -126,9 +126,7 @@ class UPerNet(nnx.Module):
         )
         self.fusion = ConvNormRelu(count * channels, channels, 3, key=next(keys))
         self.classifier = Linear(channels, spec.classes, std=CLASSIFIER_STD, key=next(keys))
-        self.auxiliary = ConvNormRelu(
-            widths[AUXILIARY_STAGE], spec.auxiliary_channels, 3, key=next(keys)
-        )
+        self.auxiliary = ConvNormRelu(widths[-2], spec.auxiliary_channels, 3, key=next(keys))
         self.auxiliary_classifier = Linear(
             spec.auxiliary_channels, spec.classes, std=CLASSIFIER_STD, key=next(keys)
         )
@@ -154,7 +152,7 @@ class UPerNet(nnx.Module):
             for name, norm in zip(self.stages, self.norms, strict=True)
         ]
         joined = self._join(planes)
-        near = self.auxiliary(planes[AUXILIARY_STAGE])
+        near = self.auxiliary(planes[-2])
         return PixelScores(
             self.classifier(_drop_channels(joined, child_keys(keys, 0), rate)),
             self.auxiliary_classifier(_drop_channels(near, child_keys(keys, 1), rate)),

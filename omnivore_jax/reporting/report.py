@@ -186,8 +186,8 @@ def map_result(
     kind: Kind,
     classes: Sequence[str],
     result: Segmentation,
-    parts: tuple[Result, Result] | None,
-    sheet: MapSheet,
+    parts: tuple[Result, Result] | None = None,
+    sheet: MapSheet | None = None,
 ) -> MapResult:
     """Takes from a segmentation what is reported; `parts`: with depth alone, with colours alone."""
     pixels = result.labelled.sum(0, dtype=np.float64)

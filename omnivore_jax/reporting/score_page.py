@@ -10,8 +10,9 @@ from matplotlib.ticker import PercentFormatter
 from omnivore_jax.core.files import write_text
 from omnivore_jax.core.types import Kind
 from omnivore_jax.reporting import plots, render
-from omnivore_jax.reporting.report import dataset_result
+from omnivore_jax.reporting.report import dataset_result, map_result
 from omnivore_jax.tasks.classification import Calibration, Classification
+from omnivore_jax.tasks.segmentation import Segmentation
 
 MATRIX_CLASSES = 50
 """More classes have no readable confusion matrix; their table says the same."""
@@ -21,7 +22,7 @@ def write_evaluation(
     path: Path,
     weights: str,
     classes: Sequence[str],
-    result: Classification,
+    result: Classification | Segmentation,
     figures: Mapping[str, Any],
     kind: Kind,
 ) -> None:
@@ -31,6 +32,11 @@ def write_evaluation(
         UserError: the disk does not take it.
 
     """
+    if isinstance(result, Segmentation):
+        maps = map_result(figures["dataset"], kind, classes, result)
+        template = render.environment().get_template("map_page.html")
+        write_text(path, template.render(weights=weights, figures=figures, maps=[maps]))
+        return
     calibration = result.calibration()
     page = (
         render.environment()

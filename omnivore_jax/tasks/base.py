@@ -36,6 +36,11 @@ class Result(Protocol):
         """The figure by which checkpoints are compared, 0 to 1: top-1, mIoU."""
         ...
 
+    @property
+    def score_name(self) -> str:
+        """What people call it."""
+        ...
+
     def row(self) -> dict[str, float | int]:
         """The figures of a line of metrics.jsonl."""
         ...

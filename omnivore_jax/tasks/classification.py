@@ -181,6 +181,10 @@ class Classification:
         return self.top1
 
     @property
+    def score_name(self) -> str:
+        return "top-1"
+
+    @property
     def top5(self) -> float | None:
         """None where there are no more than five classes: it could not fail."""
         return float(np.mean(self.rank < 5)) if self.classes > 5 else None

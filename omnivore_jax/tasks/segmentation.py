@@ -190,6 +190,10 @@ class Segmentation:
         return self.miou
 
     @property
+    def score_name(self) -> str:
+        return "mIoU"
+
+    @property
     def accuracy(self) -> Float64[np.ndarray, " classes"]:
         """Share of the pixels of every class that was recognised; NaN where there are none."""
         return _ratio(_total(self.correct), _total(self.labelled))

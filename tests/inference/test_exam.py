@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data import demo
-from omnivore_jax.inference import exam as exams
+from omnivore_jax.inference import score_table
 from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.model.preprocess import preprocess
@@ -78,11 +78,11 @@ def test_the_figures_say_what_was_seen_and_every_class(trained, tmp_path):
     request = Request("demo_rgbd", mode="depth")
     exam = first(prepare_exam(trained, request), 64)
     done = score(trained, exam, Hall(make_mesh(MeshConfig(), DEVICES[:1]), 64))
-    figures = exams.figures(done)
+    figures = score_table.figures(done)
     assert (figures["n"], figures["mode"], figures["head"]) == (64, "depth", "rgbd")
     assert sum(row["n"] for row in figures["classes"].values()) == 64
     assert figures["view"].startswith("1 x 1: short side 32")
-    exams.write_table(tmp_path / "table.csv", done)
+    score_table.write_table(tmp_path / "table.csv", done)
     with (tmp_path / "table.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["id"] for row in table] == done.result.ids

@@ -63,6 +63,10 @@ class MapResult:
         both = np.diag(self.confusion)
         return float(np.mean(both / (self.confusion.sum(0) + self.confusion.sum(1) - both)))
 
+    @property
+    def score_name(self):
+        return "mIoU"
+
     def row(self):
         return {"n": self.n, "miou": self.score}
 
