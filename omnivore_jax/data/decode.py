@@ -3,12 +3,14 @@
 RGB order, never BGR.
 """
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8, UInt16
+from PIL import Image
 
 from omnivore_jax.data.damage import DecodeError, reading
 from omnivore_jax.data.packets import Packets
@@ -33,13 +35,15 @@ def decode_image(data: bytes, *, upright: bool = True) -> UInt8[np.ndarray, "h w
 
 
 def decode_label_map(data: bytes) -> UInt8[np.ndarray, "h w"]:
-    """Decodes an 8-bit grey PNG whose values are labels."""
-    labels = _imdecode(data, cv2.IMREAD_UNCHANGED)
-    if labels.dtype != np.uint8 or labels.ndim != 2:
-        raise DecodeError(
-            f"a label map is an 8-bit grey PNG, this is {labels.dtype} {labels.shape}"
-        )
-    return labels
+    """Decodes an 8-bit PNG whose values, or places in a palette, are labels."""
+    with reading():
+        image = Image.open(io.BytesIO(data))
+        if image.format != "PNG" or image.mode not in ("L", "P"):
+            raise DecodeError(
+                "a label map is an 8-bit gray or palette PNG, this is "
+                f"{image.format} of mode {image.mode}"
+            )
+        return np.array(image)
 
 
 def decode_depth(data: bytes) -> UInt16[np.ndarray, "h w"]:

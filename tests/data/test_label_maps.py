@@ -1,13 +1,17 @@
 """Label maps keep their place under the picture, and are never mixed."""
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import IGNORE
 from omnivore_jax.data import image_ops
 from omnivore_jax.data.batches import stack
 from omnivore_jax.data.dataset_config import DatasetConfig
+from omnivore_jax.data.decode import decode_label_map
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.records import Record, pack, unpack
 from omnivore_jax.data.sample import BadRecord
@@ -92,12 +96,21 @@ def test_records_keep_their_map_and_those_without_have_the_bytes_of_before():
     ("label_map", "words"),
     [
         (png(LABELS[:90]), "label map has 160 x 90 pixels, the picture 160 x 120"),
-        (png(RAMP), "8-bit grey PNG, this is uint8 (120, 160, 3)"),
-        (png(depth_map(120, 160)), "8-bit grey PNG, this is uint16"),
-        (png(LABELS)[:60], "cannot be decoded"),
+        (png(RAMP), "8-bit gray or palette PNG, this is PNG of mode RGB"),
+        (png(depth_map(120, 160)), "8-bit gray or palette PNG, this is PNG of mode I;16"),
+        (png(LABELS)[:90], "OSError: "),
+        (b"", "UnidentifiedImageError: "),
     ],
 )
 def test_a_map_that_does_not_fit_is_named(label_map, words):
     with pytest.raises(BadRecord) as error:
         TrainTransform(config(), 75.0)(RECORD._replace(label_map=label_map), 0)
-    assert words in str(error.value) or "damaged" in str(error.value)
+    assert words in str(error.value)
+
+
+def test_places_in_a_palette_are_labels():
+    image = Image.fromarray(LABELS, "P")
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    np.testing.assert_array_equal(decode_label_map(file.getvalue()), LABELS)

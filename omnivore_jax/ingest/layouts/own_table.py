@@ -3,8 +3,10 @@
 SRC or SRC/manifest.csv, .parquet               path, label, and where wanted split, depth, fx,
                                                 baseline; paths from the folder of the table;
                                                 start, end: seconds of a clip that are cut out
+                                                label_map in place of label: a class for every
+                                                pixel
 classes.txt beside it                           where it is there: a name a line, in the order of
-                                                the labels
+                                                the labels; label maps need it
 
 Labels are names, or all of them whole numbers from 0 on. Rows are counted from 1, without the
 header.
@@ -22,6 +24,7 @@ from sys import intern
 from typing import NamedTuple, cast
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.types import LabelForm
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
@@ -34,7 +37,7 @@ from omnivore_jax.ingest.layouts.tabular import Row, read_header, read_rows_of
 
 FILES = ("manifest.csv", "manifest.parquet")
 CLASSES = "classes.txt"
-COLUMNS = ("path", "label", "split", "depth", "fx", "baseline", "start", "end")
+COLUMNS = ("path", "label", "split", "depth", "fx", "baseline", "start", "end", "label_map")
 SPANS = ("start", "end")
 MAX_MISTAKES = 10
 """Mistakes that are listed before reading ends."""
@@ -71,12 +74,16 @@ class OwnTable:
             if kind == "rgbd":
                 depth = _depth(entry, folder, depth_of((folder / entry.depth).parent))
             label, file = labels[entry.label], folder / entry.path
+            if entry.label_map:
+                labels_of = FileBytes(folder / entry.label_map)
+                return Item(id, label, FileBytes(file), depth, label_map=labels_of)
             if not entry.end:
                 return Item(id, label, FileBytes(file), depth)
             media = ClipSpan(file, entry.start, entry.end)
             return Item(id, label, media, edits=("span", entry.start, entry.end))
 
-        return Listing(kind, classes, ids, item, Counter())
+        form: LabelForm = "map" if "label_map" in header else "class"
+        return Listing(kind, classes, ids, item, Counter(), labels=form)
 
 
 class Entry(NamedTuple):
@@ -92,6 +99,8 @@ class Entry(NamedTuple):
     start: float
     end: float
     """Seconds of the span; 0 where the whole file is meant."""
+    label_map: str
+    """Empty where a sample has one label."""
     number: int
     """Of the row."""
 
@@ -116,7 +125,9 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             raise UserError(f"{path}: column {name!r} is unknown; use {', '.join(COLUMNS)}")
         if header.count(name) > 1:
             raise UserError(f"{path}: column {name!r} is there twice; remove one")
-    for name in ("path", "label"):
+    if "label_map" in header:
+        _check_maps(header, path)
+    for name in ("path", *(() if "label_map" in header else ("label",))):
         if name not in header:
             raise UserError(f"{path}: column {name!r} is missing; it has {', '.join(header)}")
     for name, other in (SPANS, SPANS[::-1]):
@@ -127,6 +138,17 @@ def _check_header(header: Sequence[str], path: Path) -> None:
     for name in ("fx", "baseline"):
         if name in header and "depth" not in header:
             raise UserError(f"{path}: column {name!r} is of depth maps, but 'depth' is missing")
+
+
+def _check_maps(header: Sequence[str], path: Path) -> None:
+    for name in ("label", *SPANS):
+        if name in header:
+            raise UserError(f"{path}: column {name!r} does not go with 'label_map'; drop one")
+    if not (path.parent / CLASSES).exists():
+        raise UserError(
+            f"{path}: label maps hold numbers; write what they mean into {path.parent / CLASSES}, "
+            "a name a line from 0 on"
+        )
 
 
 def _read(path: Path, header: Sequence[str]) -> list[Entry]:
@@ -155,12 +177,12 @@ def _read(path: Path, header: Sequence[str]) -> list[Entry]:
 
 def _mistakes(row: Row, folder: Path) -> Iterator[str]:
     """Says what is wrong with a row, beginning with the column."""
-    for name in ("path", "depth"):
+    for name in ("path", "depth", "label_map"):
         if name in row and not row[name]:
             yield f"{name}: it is empty; name a file, from the folder of the table"
         elif name in row and not (folder / row[name]).is_file():
             yield f"{name}: {row[name]} is not there; mend the path, from the folder of the table"
-    if not row["label"]:
+    if not row.get("label", "map"):
         yield "label: it is empty; write a name or a number"
     if row.get("split", "") not in ("", *SPLITS):
         yield f"split: {row['split']!r} is none; use {', '.join(SPLITS)}"
@@ -193,13 +215,14 @@ def _is_zero(text: str) -> bool:
 def _parse(row: Row, number: int) -> Entry:
     return Entry(
         os.path.normpath(row["path"]),  # ./1.jpg and 1.jpg are the same file
-        intern(row["label"]),
+        intern(row.get("label", "")),
         intern(row.get("split") or "train"),
         row.get("depth", ""),
         float(row.get("fx") or 0.0),
         float(row.get("baseline") or 0.0),
         float(row.get("start") or 0.0),
         float(row.get("end") or 0.0),
+        row.get("label_map", ""),
         number,
     )
 
@@ -211,6 +234,8 @@ def _entry(entries: Sequence[Entry], id: str) -> Entry:
 def _kind(entries: Sequence[Entry], header: Sequence[str], asked: str, path: Path) -> Kind:
     kind = _kind_of(entries, header, asked, path)
     span = next((entry for entry in entries if entry.end), None)
+    if entries[0].label_map and kind == "video":
+        raise UserError(f"{path}: column 'label_map' is of pictures, but the table has clips")
     if span is not None and kind != "video":
         raise UserError(
             f"{path}: row {span.number}, column start: a span is of a clip, but the table is of "
@@ -269,6 +294,8 @@ def _given_classes(
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{given} has the class {twice!r} twice; remove one")
+    if used.keys() == {""}:  # maps hold the labels
+        return names, {"": 0}
     labels = {name: number for number, name in enumerate(names)}
     if not used.keys() <= labels.keys() and all(map(_is_number, used)):
         labels = {label: int(label) for label in used if int(label) < len(names)}

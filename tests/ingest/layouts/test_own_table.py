@@ -1,9 +1,11 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.data import manifest
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
 from tests.ingest.downloads import numbers
@@ -179,3 +181,46 @@ def test_spans_of_one_clip_are_samples_of_their_own(tmp_path):
     assert spans["a.mp4@0.0-0.48"] == list(range(12))
     assert spans["a.mp4@0.48-1.2"] == list(range(12, 30))
     assert spans["b.mp4"] == list(range(60))
+
+
+LABEL_MAPS = {
+    f"maps/{k}.png": png((np.mgrid[:24, :40][1] // 14 + k).astype(np.uint8)) for k in (0, 1)
+}
+MAP_TABLE = "path,label_map\npictures/0.jpg,maps/0.png\npictures/1.jpg,maps/1.png\n"
+MAP_FILES = {name: FILES[name] for name in ("pictures/0.jpg", "pictures/1.jpg")} | LABEL_MAPS
+MAP_FILES |= {"classes.txt": "sky\nsea\nland\nship\n", "manifest.csv": MAP_TABLE}
+
+
+def test_label_maps_stand_in_the_row_and_their_names_beside_the_table(tmp_path):
+    whole = prepare("manifest", lay(tmp_path / "src", MAP_FILES), tmp_path / "out", val=0.5)
+    content = manifest.read(tmp_path / "out")
+    assert content.labels == "map" and content.classes == ("sky", "sea", "land", "ship")
+    records = whole.records["train"] | whole.records["val"]
+    assert {id: r.label_map for id, r in records.items()} == {
+        "pictures/0.jpg": LABEL_MAPS["maps/0.png"],
+        "pictures/1.jpg": LABEL_MAPS["maps/1.png"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes.txt": None}, "label maps hold numbers; write what they mean into"),
+        ({"manifest.csv": "path,label,label_map\n"}, "'label' does not go with 'label_map'"),
+        ({"manifest.csv": "path,label_map\npictures/0.jpg,\n"}, "label_map: it is empty"),
+        (
+            {"manifest.csv": "path,label_map\npictures/0.jpg,maps/7.png\n"},
+            "maps/7.png is not there",
+        ),
+    ],
+)
+def test_a_table_of_maps_that_cannot_be_is_explained(tmp_path, change, words):
+    files = {name: data for name, data in (MAP_FILES | change).items() if data is not None}
+    assert words in refusal("manifest", lay(tmp_path, files))
+
+
+def test_a_map_of_another_size_is_left_out_and_named(tmp_path):
+    small = {"maps/1.png": png(np.zeros((9, 9), np.uint8))}
+    prepare("manifest", lay(tmp_path / "src", MAP_FILES | small), tmp_path / "out")
+    [bad] = map(json.loads, (tmp_path / "out" / "bad_files.jsonl").read_text().splitlines())
+    assert bad["id"] == "pictures/1.jpg" and "the label map has 9 x 9 pixels" in bad["reason"]
