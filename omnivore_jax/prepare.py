@@ -55,7 +55,7 @@ from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
 from omnivore_jax.data import manifest, timeline
-from omnivore_jax.data.decode import Clip, DecodeError
+from omnivore_jax.data.decode import Clip, DecodeError, sniff
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.data.manifest import KINDS
 from omnivore_jax.ingest import preparation
@@ -220,7 +220,10 @@ def show_timeline(options: Options) -> None:
     """
     path = Path(_folder(options, "src"))
     try:
-        times = Clip(path.read_bytes()).times
+        data = path.read_bytes()
+        if sniff(data) == "still":
+            raise DecodeError("it is a still picture")
+        times = Clip(data).times
     except OSError as error:
         raise UserError(
             f"--src={path}: {error.strerror or error}; give the file of a video"

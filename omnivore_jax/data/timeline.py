@@ -1,13 +1,16 @@
 """Which frames of a video every protocol takes: what `prepare timeline` prints."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from omnivore_jax.core.types import DISPARITY_MAX
 from omnivore_jax.data import clips
+from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.protocol import PROTOCOLS, Protocol
+from omnivore_jax.data.transforms import TrainTransform
 from omnivore_jax.data.views import frames_of_clips
 
 PLACES = (0.0, 0.5, 1.0)
@@ -39,18 +42,24 @@ def rows_of(times: Float[np.ndarray, " n"], name: str, protocol: Protocol) -> li
 
 def training_rows(times: Float[np.ndarray, " n"]) -> list[Row]:
     """Lists clips as training draws them: at `PLACES`, and segments from three seeds."""
-    n, paper = len(times), PROTOCOLS["1x1"]
     rows = []
-    for k, where in enumerate(PLACES):
-        drawn = clips.by_stride(n, paper.frames, paper.stride, where)
-        rows.append(row_of(times, f"train stride, where={where:g}", k, drawn))
-    for k, where in enumerate(PLACES):
-        drawn = clips.by_seconds(times, paper.frames, paper.seconds, where)
-        rows.append(row_of(times, f"train seconds, where={where:g}", k, drawn))
+    for clip in ("stride", "seconds"):
+        train = _training(clip)
+        for k, where in enumerate(PLACES):
+            name = f"train {clip}, where={where:g}"
+            rows.append(row_of(times, name, k, train.frames_at(times, where)))
+    train = _training("segments")
     for k in range(len(PLACES)):
-        drawn = clips.by_segments(n, paper.frames, np.random.default_rng(k))
+        drawn = train.draw_frames(times, np.random.default_rng(k))
         rows.append(row_of(times, f"train segments, seed={k}", k, drawn))
     return rows
+
+
+def _training(clip: Literal["stride", "seconds", "segments"]) -> TrainTransform:
+    """Samples clips of the paper's length (FACTS 3.3)."""
+    paper = PROTOCOLS["1x1"]
+    sizes = {"frames": paper.frames, "stride": paper.stride, "clip_seconds": paper.seconds}
+    return TrainTransform(DatasetConfig("video", 1, clip=clip, **sizes), DISPARITY_MAX)
 
 
 def text(rows: Sequence[Row]) -> str:

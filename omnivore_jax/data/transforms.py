@@ -72,7 +72,11 @@ class TrainTransform:
         config = self.config
         if config.clip == "segments":
             return clips.by_segments(len(times), config.frames, rng)
-        where = rng.random()
+        return self.frames_at(times, rng.random())
+
+    def frames_at(self, times: Float[np.ndarray, " n"], where: float) -> clips.Indices:
+        """Takes the frames of a clip that lies at `where` from 0, as early as can be, to 1."""
+        config = self.config
         if config.clip == "seconds":
             return clips.by_seconds(times, config.frames, config.clip_seconds, where)
         return clips.by_stride(len(times), config.frames, config.stride, where)

@@ -13,14 +13,14 @@ from omnivore_jax.core.types import DISPARITY_MAX, Kind
 from omnivore_jax.data import manifest
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC
-from omnivore_jax.data.decode import Clip, DecodeError, decode_image
+from omnivore_jax.data.decode import Clip, DecodeError, decode_image, decode_label_map
 from omnivore_jax.data.manifest import Manifest
 from omnivore_jax.data.records import Record, RecordReader
 from omnivore_jax.data.sample import BadRecord, Sample
-from omnivore_jax.data.stills import decode_rgbd
+from omnivore_jax.data.stills import decode_rgbd, label_map_of, naming
 from omnivore_jax.data.timeline import Row, row_of, rows_of
 from omnivore_jax.data.transforms import EvalTransform, TrainTransform
-from omnivore_jax.reporting import render, sheets
+from omnivore_jax.reporting import label_maps, render, sheets
 
 SPLITS: Mapping[str, str] = {"train": "Training", "val": "Validation"}
 SAMPLES = 8
@@ -43,6 +43,10 @@ class Picture(NamedTuple):
     """Disparity in false colours."""
     seconds: tuple[float, ...] = ()
     """At which the frames of a clip are shown."""
+    labels: UInt8[np.ndarray, "t h w 3"] | None = None
+    """A label map in colours."""
+    span: str = ""
+    """The smallest and the largest disparity, in words."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Preview:
     id: str
     label: int = -1
     name: str = ""
+    facts: str = ""
+    """Size, and how long a clip is."""
     pictures: tuple[Picture, ...] = ()
     rows: tuple[Row, ...] = ()
     times: Float[np.ndarray, " n"] | None = None
@@ -106,8 +112,9 @@ def recipe_of(content: Manifest) -> tuple[str, DatasetConfig]:
     """Names the dataset of the paper whose recipe is shown, and what the recipe says."""
     layout = (str(content.origin.get("by", "")).split(" ") + [""])[1]
     own = layout in PUBLIC and PUBLIC[layout].kind == content.kind
-    name = layout if own else RECIPES[content.kind]
-    return name, PUBLIC[name].config()
+    usual = "nyu_seg" if content.labels == "map" else RECIPES[content.kind]
+    name = layout if own else usual
+    return name, PUBLIC[name].config(kind=content.kind)
 
 
 def printable(text: str) -> str:
@@ -126,10 +133,7 @@ def _previews(folder: Path, content: Manifest, split: str, host: _Host) -> Itera
 
 
 def _preview(record: Record, content: Manifest, host: _Host) -> Preview:
-    if not 0 <= record.label < len(content.classes):
-        raise BadRecord(
-            record.id, f"label {record.label}, but there are {len(content.classes)} classes"
-        )
+    _check_labels(record, len(content.classes))
     try:
         times = Clip(record.media).times if content.kind == "video" else None
         stored = _stored(record, content.kind)
@@ -142,8 +146,32 @@ def _preview(record: Record, content: Manifest, host: _Host) -> Preview:
         _made(title, sample, None if times is None else times[rows[k].frames])
         for k, (title, sample) in enumerate(zip(titles, samples, strict=True))
     ]
-    name = printable(content.classes[record.label])
-    return Preview(printable(record.id), record.label, name, (stored, *made), rows, times)
+    name = content.classes[record.label]
+    if record.label_map is not None:
+        name = label_maps.caption(decode_label_map(record.label_map), content.classes)
+    facts = _facts(record, times)
+    return Preview(
+        printable(record.id), record.label, printable(name), facts, (stored, *made), rows, times
+    )
+
+
+def _check_labels(record: Record, classes: int) -> None:
+    """Raises BadRecord for a label that is no class."""
+    highest = record.label
+    if record.label_map is not None:
+        with naming(record):
+            highest = max(label_maps.largest(decode_label_map(record.label_map), 255), default=0)
+    if not 0 <= highest < classes:
+        raise BadRecord(record.id, f"label {highest}, but there are {classes} classes")
+
+
+def _facts(record: Record, times: Float[np.ndarray, " n"] | None) -> str:
+    """Size of a picture, and of a clip how many frames it has in how long."""
+    if times is None:
+        height, width = decode_image(record.media, upright=record.depth is None).shape[:2]
+        return f"{width} x {height}"
+    height, width = Clip(record.media).frames([0])[0].shape[:2]
+    return f"{width} x {height}, {len(times)} frames, {times[-1] - times[0]:.2f} s"
 
 
 def _rows(times: Float[np.ndarray, " n"], host: _Host) -> Iterator[Row]:
@@ -165,21 +193,30 @@ def _stored(record: Record, kind: Kind) -> Picture:
         return Picture("stored", frames, seconds=tuple(clip.times[chosen].tolist()))
     if kind == "rgbd":
         rgb, disparity = decode_rgbd(record)
-        return _picture("stored", rgb[None], np.minimum(disparity, DISPARITY_MAX)[None, ..., None])
-    return _picture("stored", decode_image(record.media)[None], None)
+        disparity = np.minimum(disparity, DISPARITY_MAX)[None, ..., None]
+        return _picture("stored", rgb[None], disparity, label_map_of(record, rgb))
+    rgb = decode_image(record.media, upright=record.label_map is None)
+    return _picture("stored", rgb[None], None, label_map_of(record, rgb))
 
 
 def _made(title: str, sample: Sample, seconds: Float[np.ndarray, " t"] | None) -> Picture:
-    picture = _picture(title, sample.rgb, sample.disparity)
+    labels = None if isinstance(sample.label, int) else sample.label
+    picture = _picture(title, sample.rgb, sample.disparity, labels)
     if seconds is None:
         return picture
     chosen = sheets.places(len(seconds), sheets.FRAMES["samples"])
     return picture._replace(seconds=tuple(seconds[chosen].tolist()))
 
 
-def _picture(title: str, rgb: Any, disparity: Any) -> Picture:
+def _picture(title: str, rgb: Any, disparity: Any, labels: Any = None) -> Picture:
     most = sheets.FRAMES["samples"]
-    small = sheets.thumbnails(sheets.some_frames(rgb[None], most))[0]
-    if disparity is None:
-        return Picture(title, small)
-    return Picture(title, small, sheets.thumbnails(sheets.false_colours(disparity[None]))[0])
+    picture = Picture(title, sheets.thumbnails(sheets.some_frames(rgb[None], most))[0])
+    if disparity is not None:
+        picture = picture._replace(
+            depth=sheets.thumbnails(sheets.false_colours(disparity[None]))[0],
+            span=f"disparity {disparity.min():.3g} to {disparity.max():.3g}",
+        )
+    if labels is not None:
+        painted = label_maps.paint(labels)[None, None]
+        picture = picture._replace(labels=sheets.thumbnails(painted)[0])
+    return picture

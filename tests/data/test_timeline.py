@@ -11,7 +11,7 @@ from omnivore_jax.data.records import Record
 from omnivore_jax.data.timeline import TESTS, rows_of, text, timeline
 from omnivore_jax.data.transforms import ViewsTransform
 from omnivore_jax.prepare import Options
-from tests.media import SIDE, clip, encode, number
+from tests.media import SIDE, clip, encode, jpeg, number, part, png
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -46,9 +46,10 @@ def test_every_row_decodes_to_its_frames_and_says_their_seconds():
     assert first.endswith("0.000 - 2.480 s  frames " + " ".join(map(str, range(0, 64, 2))))
 
 
-def test_a_file_that_is_no_clip_is_refused_in_one_line(tmp_path):
+@pytest.mark.parametrize("data", [b"no clip", png(part(0)), jpeg(part(1))])
+def test_a_file_that_is_no_clip_is_refused_in_one_line(tmp_path, data):
     path = tmp_path / "a.mp4"
-    path.write_bytes(b"no clip")
+    path.write_bytes(data)
     with pytest.raises(UserError, match="a.mp4") as refusal:
         command.show_timeline(Options(src=str(path)))
     assert "\n" not in str(refusal.value)

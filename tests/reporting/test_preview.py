@@ -12,6 +12,8 @@ from omnivore_jax.data.records import Record, RecordReader
 from omnivore_jax.data.transforms import TrainTransform
 from omnivore_jax.prepare import Options
 from omnivore_jax.reporting import preview
+from tests.ingest.layouts.downloads import lay
+from tests.ingest.layouts.test_own_table import MAP_FILES
 from tests.media import clip, depth_map, jpeg, number, part, png
 from tests.reporting.test_render import Page
 
@@ -51,11 +53,24 @@ def test_depth_is_shown_beside_every_picture(tmp_path):
     files |= {f"desk/{k}.depth.png": png(depth_map(80, 96)) for k in range(3)}
     _, text = prepare(tmp_path, files, kind="rgbd", fx=500.0)
     assert len(pictures_of(text)) == 3 * 4 * 2
+    # .075 m x 500 pixels / depth, from a hole, which counts as 50 m, to .5 m
+    assert "disparity 0.75 to 73.4" in text and "96 x 80" in text
+
+
+def test_label_maps_are_painted_beside_every_picture_and_named(tmp_path):
+    out = tmp_path / "data"
+    source = lay(tmp_path / "src", MAP_FILES)
+    page = tmp_path / "page.html"
+    asked = Options(str(source), str(out), preview=str(page), threads=2)
+    command.prepare("manifest", asked)
+    text = page.read_text()
+    assert len(pictures_of(text)) == 2 * 4 * 2 and "sky, sea, land" in text
+    assert "label 0" not in text
 
 
 def test_clips_are_strips_with_the_ticks_of_their_frames(tmp_path):
     _, text = prepare(tmp_path, {"pan/a.mp4": clip()})
-    assert len(pictures_of(text)) == 4
+    assert len(pictures_of(text)) == 4 and "128 x 96, 60 frames, 2.36 s" in text
     ticks = [a["d"].count("M") for tag, a in Page(text).tags if tag == "path"]
     assert ticks == [32] * (2 + 1 + 4)
 
