@@ -165,6 +165,8 @@ def _text(figures: dict[str, Any]) -> str:
 NAMES = {
     "top-1": "top1",
     "top-5": "top5",
+    "verb top-1": "verb_top1",
+    "noun top-1": "noun_top1",
     "mIoU": "miou",
     "pixel accuracy": "pixel_accuracy",
     "mean over classes": "mean_class_accuracy",

@@ -18,7 +18,7 @@ from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData, last_protocol
 from omnivore_jax.inference.trained import feed_of
 from omnivore_jax.model.params import Params
-from omnivore_jax.tasks.base import Result
+from omnivore_jax.tasks.base import Result, Task
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
 ONE_VIEW = Protocol()
@@ -40,7 +40,7 @@ class RunEvaluator:
     def evaluate(self, name: str, params: Params, mode: Mode = "all") -> Result:
         """Scores one validation split; `mode` "depth" hides the colours of RGB-D."""
         batches = self._batches(name, self._data.val[name])
-        task = self._settings.training[name].task
+        task = self._task(name)
         return self._evaluator.evaluate(params, batches, task, self._feed(name, mode))
 
     def evaluate_last(self, name: str, params: Params, mode: Mode = "all") -> Result:
@@ -49,8 +49,7 @@ class RunEvaluator:
         dataset = self._data.last[name]
         batches = self._batches(name, dataset, protocol)
         feed = feed_of(self._settings.training[name].preprocessing, protocol, mode)
-        task = self._settings.training[name].task
-        return self._evaluator.evaluate(params, batches, task, feed)
+        return self._evaluator.evaluate(params, batches, self._task(name), feed)
 
     def outputs(self, name: str, batch: Batch, params: Params) -> Any:
         """Gives what the head of a dataset says of a batch that all processes hold, to all."""
@@ -66,6 +65,9 @@ class RunEvaluator:
         """Extracts features of samples that are fed as those of the dataset `name`."""
         batches = self._batches(name, dataset)
         return self._evaluator.features(params, batches, self._feed(name, mode))
+
+    def _task(self, name: str) -> Task:
+        return self._settings.training[name].task.named(self._data.val[name].classes)
 
     def _feed(self, name: str, mode: Mode) -> Feed:
         return Feed(self._settings.training[name].preprocessing, mode)

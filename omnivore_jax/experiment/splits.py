@@ -197,6 +197,7 @@ def _check_classes(name: str, settings: Settings, dataset: OpenDataset) -> None:
         raise UserError(f"data.{name} has {have}; use data.{name}.task={usable!r}")
     try:
         remark = task.check_classes(dataset.classes, name)
+        task.named(dataset.classes)
     except ValueError as error:
         raise UserError(f"{error} (in {data_root(settings.store.root) / name})") from error
     if remark:

@@ -23,6 +23,7 @@ from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
+from omnivore_jax.tasks.verb_noun import VerbNounTask
 from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
 DEVICE_FRAMES = 64
@@ -62,6 +63,8 @@ class Exam:
     protocol: Protocol
     samples: OpenDataset
     mode: Mode
+    pairs: bool = False
+    """Whether classes are pairs of verb and noun, of EPIC-Kitchens."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
         )
     if not maps:
         samples = _with_labels_of(samples, classes, head)
-    return Exam(request.dataset, head, classes, protocol, samples, request.mode)
+    pairs = _is_epic(request)
+    return Exam(request.dataset, head, classes, protocol, samples, request.mode, pairs)
 
 
 def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Protocol]:
@@ -180,7 +184,9 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
     protocol = exam.protocol
     spec = trained.preprocessing_for(exam.samples.kind, exam.head)
     feed = feed_of(spec, protocol, exam.mode)
-    task = trained.task_of(exam.head)
+    task: Any = trained.task_of(exam.head)
+    if exam.pairs:
+        task = VerbNounTask(exam.head, len(exam.classes)).named(exam.classes)
     batches = hall.batches(exam.samples, protocol)
     params = hall.replicated(trained.model.params)
     result: Any = hall.evaluator(trained).evaluate(params, batches, task, feed)
@@ -206,6 +212,13 @@ def _labels_of(request: Request) -> LabelForm:
         return "map"
     folder = data_root(request.root) / request.dataset
     return manifest.read(folder).labels if (folder / manifest.FILE).exists() else "class"
+
+
+def _is_epic(request: Request) -> bool:
+    folder = data_root(request.root) / request.dataset
+    if not (folder / manifest.FILE).exists():
+        return False
+    return str(manifest.read(folder).origin.get("by", "")).split()[1:2] == ["epic100"]
 
 
 def _usual_head(trained: TrainedModel, dataset: str) -> str:

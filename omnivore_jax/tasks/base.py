@@ -78,6 +78,15 @@ class Task(Protocol):
         """
         ...
 
+    def named(self, names: Sequence[str]) -> "Task":
+        """Makes the task that knows what its classes are called; most need not know.
+
+        Raises:
+            ValueError: the names say nothing to it.
+
+        """
+        ...
+
     def targets(self, label: Array, other: Array, own: Float[Array, "b"]) -> PyTree[Array]:
         """Makes targets of samples blended with others: `own` is the share of their own label."""
         ...

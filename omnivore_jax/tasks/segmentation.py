@@ -61,6 +61,10 @@ class SegmentationTask:
             )
         return None
 
+    def named(self, names: Sequence[str]) -> "SegmentationTask":
+        """Gives the task as it is."""
+        return self
+
     def targets(
         self, label: Integer[Array, "b h w"], other: Integer[Array, "b h w"], own: Float[Array, "b"]
     ) -> Int[Array, "b h w"]:

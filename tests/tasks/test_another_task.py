@@ -84,6 +84,9 @@ class MapTask:
     def check_classes(self, names, dataset):
         return None
 
+    def named(self, names):
+        return self
+
     def targets(self, label, other, own):
         return {"label": label}
 
