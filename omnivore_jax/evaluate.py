@@ -2,11 +2,12 @@
 
     python -m omnivore_jax.evaluate --weights=F --dataset=NAME [--data_root=D] [--split=val]
         [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
-        [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv]
+        [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv|.parquet]
     python -m omnivore_jax.evaluate compare A.json B.json [--groups=FILE.csv] [--json]
         [--report=FILE.html]
 
-Weights are a file of ours or the folder of a run (its best EMA). NAME is a dataset that `prepare`
+Weights are a file of ours, any file of PyTorch's that `convert` reads, or the folder of a run (its
+best EMA). NAME is a dataset that `prepare`
 made in DATA_ROOT, or demo_image, demo_video, demo_rgbd. Every sample is scored once, on all devices
 of this machine. How samples are seen is what the weights' card says unless flags say otherwise, and
 is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
@@ -49,7 +50,9 @@ CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, o
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
 GROUPS = flags.DEFINE_string("groups", "", "compare: a table with the columns group and class.")
-PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, FILE.csv.")
+PREDICTIONS = flags.DEFINE_string(
+    "predictions", "", "A table of all samples, FILE.csv or FILE.parquet."
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -143,8 +146,10 @@ def _check_flags() -> dict[str, Path]:
     outputs = {name: Path(value) for name, value in flag.items() if value}
     for path in outputs.values():
         check_output(path)
-    if "predictions" in outputs and outputs["predictions"].suffix != ".csv":
-        raise UserError(f"--predictions={PREDICTIONS.value}; name a file that ends in .csv")
+    if "predictions" in outputs:
+        from omnivore_jax.inference.score_table import check_table
+
+        check_table(outputs["predictions"])
     return outputs
 
 

@@ -35,7 +35,7 @@ def test_figures_page_and_table(tmp_path):
         (("--dataset=demo_image",), "--weights is missing"),
         ((WEIGHTS,), "--dataset is missing"),
         ((WEIGHTS, "--dataset=demo_image", "more"), "'more' is not a flag"),
-        ((WEIGHTS, "--dataset=demo_image", "--predictions=x.xls"), "ends in .csv"),
+        ((WEIGHTS, "--dataset=demo_image", "--predictions=x.xls"), "ends in .csv or .parquet"),
         ((WEIGHTS, "--dataset=demo_image", "--report=/none/x.html"), "/none is not a folder"),
         ((WEIGHTS, "--dataset=demo_image", "--fuse=sum"), "fuse"),
         ((WEIGHTS, "--dataset=demo_image", "--data_root=gs://x"), "is a URL"),

@@ -1,16 +1,20 @@
 """What an evaluation says, as plain figures and as a table of all samples."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import new_file
 from omnivore_jax.inference.exam import Evaluation
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
+
+PARQUET = ".parquet"
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
@@ -79,18 +83,49 @@ def rows(evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         }
 
 
+def check_table(path: Path) -> None:
+    """Checks that a table can be written there.
+
+    Raises:
+        UserError: its suffix says neither CSV nor Parquet, or pyarrow is missing for that.
+
+    """
+    if path.suffix not in (".csv", PARQUET):
+        raise UserError(f"--predictions={path}; name a file that ends in .csv or {PARQUET}")
+    if path.suffix == PARQUET and find_spec("pyarrow") is None:
+        raise UserError(f"--predictions={path} needs pyarrow; pip install pyarrow, or name a .csv")
+
+
 def write_table(path: Path, evaluation: Evaluation) -> None:
-    """Writes the samples as CSV.
+    """Writes the samples as CSV or Parquet.
 
     Raises:
         UserError: the disk does not take it.
 
     """
+    if path.suffix == PARQUET:
+        _write_parquet(path, list(rows(evaluation)))
+        return
     with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         table = None
         for row in rows(evaluation):
             if table is None:
                 table = csv.DictWriter(file, list(row))
                 table.writeheader()
-            printable = row["id"].encode(errors="backslashreplace").decode()
-            table.writerow(row | {"id": printable})
+            table.writerow(row | {"id": _printable(row["id"])})
+
+
+def _printable(id: str) -> str:
+    """Writes the bytes of a file name that are no text as escapes."""
+    return id.encode(errors="backslashreplace").decode()
+
+
+def _write_parquet(path: Path, table: Sequence[dict[str, Any]]) -> None:
+    import pyarrow  # pyright: ignore[reportMissingImports]
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
+    printable = [
+        row | {"id": row["id"].encode(errors="backslashreplace").decode()} for row in table
+    ]
+    with new_file(path) as draft:
+        parquet.write_table(pyarrow.Table.from_pylist(printable), draft)

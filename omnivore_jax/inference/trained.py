@@ -177,10 +177,10 @@ def feed_of(preprocessing: Preprocessing, protocol: Protocol, mode: Mode = "all"
 
 
 def open_trained(path: Path) -> TrainedModel:
-    """Opens weights of ours or a run's folder (its best EMA).
+    """Opens weights of ours, a run's folder (its best EMA) or a file of PyTorch's.
 
     Raises:
-        UserError: there is no such file, it is damaged, or it is PyTorch's.
+        UserError: there is no such file, it is damaged, or something of it would be lost.
 
     """
     model = load(path)

@@ -15,27 +15,29 @@ from omnivore_jax.model.params import Params, abstract_model
 from omnivore_jax.weights.card import Card
 from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.opening import WeightsFile, open_weights
+from omnivore_jax.weights.request import Request
 
 
 def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
     """Opens weights.
 
-    A safetensors file of ours, or a run's folder (the EMA of its best checkpoint).
+    A safetensors file of ours, a run's folder (the EMA of its best checkpoint), or a file of
+    PyTorch's that `convert` reads with no flags; converting it once spares the time.
 
     `model.card` says what the model is, how it is fed and where it comes from.
 
     Raises:
-        UserError: there is no such file or folder, it is damaged, or it is PyTorch's (convert it
-        first).
+        UserError: there is no such file or folder, it is damaged, or something of it would be lost.
 
     """
     check_local(path, "path")
     source = open_weights(path)
     if source.is_pytorch or source.card is None:
-        raise UserError(
-            f"{path} is a {source.layout} file; convert it first: "
-            f"python -m omnivore_jax.convert from-torch {path} DST.safetensors"
-        )
+        from omnivore_jax.weights.conversion import open_job
+
+        job = open_job(Path(path), Request(certificate=False))
+        config, heads, arrays = job.plan.config, job.plan.heads, job.plan.arrays
+        return CompiledModel(config, heads, read_params(arrays), compute, Card(job.card))
     check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
     params = read_params(source.arrays)
     return CompiledModel(source.config, source.heads, params, compute, Card(source.card))

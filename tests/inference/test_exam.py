@@ -86,6 +86,10 @@ def test_the_figures_say_what_was_seen_and_every_class(trained, tmp_path):
     with (tmp_path / "table.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["id"] for row in table] == done.result.ids
+    parquet = pytest.importorskip("pyarrow.parquet")
+    score_table.write_table(tmp_path / "table.parquet", done)
+    columns = parquet.read_table(tmp_path / "table.parquet").to_pydict()
+    assert columns["id"] == done.result.ids and columns["rank"] == done.result.rank.tolist()
     right = np.mean([row["class"] == row["predicted"] for row in table])
     assert right == pytest.approx(figures["top1"])
 

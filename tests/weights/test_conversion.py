@@ -343,11 +343,14 @@ def test_training_refuses_what_does_not_fit(source):
         plan_initial(source, model_config("tiny"), {}, position_bias="factored")
 
 
-def test_a_file_of_pytorchs_is_not_loaded_unconverted(source):
-    with pytest.raises(
-        UserError, match="convert it first: python -m omnivore_jax.convert from-torch"
-    ):
-        ov.load(source)
+def test_a_file_of_pytorchs_is_loaded_as_its_conversion(source):
+    converted(source)
+    ours, theirs = ov.load(source.with_name("w.safetensors")), ov.load(source)
+    assert ours.config == theirs.config and ours.heads == theirs.heads
+    x = np.random.default_rng(0).standard_normal((2, 1, 32, 32, 3)).astype(np.float32)
+    for head in ours.heads:
+        np.testing.assert_array_equal(ours(x, head), theirs(x, head))
+    assert ours.card["inputs"] == theirs.card["inputs"]
 
 
 def test_a_file_that_its_card_does_not_describe_is_refused(source):
