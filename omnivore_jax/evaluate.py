@@ -50,9 +50,7 @@ CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, o
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
 GROUPS = flags.DEFINE_string("groups", "", "compare: a table with the columns group and class.")
-PREDICTIONS = flags.DEFINE_string(
-    "predictions", "", "A table of all samples, FILE.csv or FILE.parquet."
-)
+PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, .csv or .parquet.")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -124,8 +124,6 @@ def _write_parquet(path: Path, table: Sequence[dict[str, Any]]) -> None:
     import pyarrow  # pyright: ignore[reportMissingImports]
     from pyarrow import parquet  # pyright: ignore[reportMissingImports]
 
-    printable = [
-        row | {"id": row["id"].encode(errors="backslashreplace").decode()} for row in table
-    ]
+    printable = [row | {"id": _printable(row["id"])} for row in table]
     with new_file(path) as draft:
         parquet.write_table(pyarrow.Table.from_pylist(printable), draft)
