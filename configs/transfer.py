@@ -2,18 +2,19 @@
 
 python -m omnivore_jax.main --config=configs/transfer.py:pets      # or another name in ROWS
 python -m omnivore_jax.main --config=configs/transfer.py:pets --config.init_from=WEIGHTS
+python -m omnivore_jax.main --config=configs/transfer.py:pets+swin_l+384+in21k    # OPTIONS
 
 Sizes and what the host does are in `omnivore_jax.data.datasets.PUBLIC`. Sources: P = the paper;
 VS = Video Swin, which the paper follows; R = the released models; K = general knowledge.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from configs import swin_b
+from configs import swin_b, swin_l, swin_s, swin_t
 from configs.joint import mixing
 from omnivore_jax.data.datasets import PUBLIC
 
@@ -101,12 +102,31 @@ ROWS: Mapping[str, Row] = {
 """Tables 3, 6 and 7. For UCF101 the paper gives no numbers (C), Kinetics-600 it does not have."""
 
 
+SIZES = {"swin_t": swin_t, "swin_s": swin_s, "swin_b": swin_b, "swin_l": swin_l}
+SHARES = {"1pct": 0.01, "2pct": 0.02, "5pct": 0.05, "10pct": 0.1}
+"""Of the training samples (Table 10)."""
+BASELINES = {"image": "image_swin", "video": "video_swin", "rgbd": "depth_swin"}
+"""Runs of `configs/specific.py` by kind, without their size."""
+WINDOWS = {"swin_t": 8, "swin_s": 8, "swin_b": 16, "swin_l": 8}
+"""Of the model, in time; space alone becomes 12."""
+FOLDS = {"fold1": "ucf101", "fold2": "ucf101_fold2", "fold3": "ucf101_fold3"}
+"""Prepared splits of UCF101 (Table 9)."""
+OPTIONS = (*SIZES, *SHARES, *FOLDS, "384", "in21k", "specific")
+
+
 def get_config(name: str = "pets") -> ConfigDict:
-    """`name`: of a row; a dataset, and the second of its two in Table 6."""
-    if name not in ROWS:
-        raise ValueError(f"the transfer {name!r} is not known; use one of {', '.join(ROWS)}")
-    row, public = ROWS[name], PUBLIC[ROWS[name].dataset]
-    config = swin_b.get_config()
+    """`name`: of a row, a dataset and the second of its two in Tables 6 and 7; then options.
+
+    pets+swin_l+384+in21k: another size; 384 pixels with windows of 12; from weights trained with
+    IN21K; `specific`: from a model of that modality alone; 1pct, 2pct, 5pct, 10pct of the samples;
+    fold2, fold3 of UCF101.
+    """
+    row, options = _parse(name)
+    public = PUBLIC[row.dataset]
+    size = next((option for option in options if option in SIZES), "swin_b")
+    config = (
+        SIZES[size].get_config("in1k") if size in ("swin_b", "swin_l") else SIZES[size].get_config()
+    )
     joint = config.to_dict()["data"]
     like = next(
         part for part in joint.values() if isinstance(part, dict) and part["kind"] == public.kind
@@ -114,12 +134,16 @@ def get_config(name: str = "pets") -> ConfigDict:
     dataset = {"head": public.head, "classes": public.classes}
     dataset |= {"microbatch": like["microbatch"], "remat": like.get("remat", "none")}
     dataset |= dataclasses.asdict(public.config()) | dict(row.device)
+    dataset["subset"] = next((SHARES[option] for option in options if option in SHARES), 1.0)
+    key = next((FOLDS[option] for option in options if option in FOLDS), row.dataset)
+    if "384" in options:  # P B.1
+        dataset |= {"size": 384, "microbatch": max(like["microbatch"] // 4, 2)}
+        config.model.window = (WINDOWS[size], 12, 12)
     config.data = ConfigDict(
-        {key: value for key, value in joint.items() if not isinstance(value, dict)}
-        | {row.dataset: dataset}
+        {key: value for key, value in joint.items() if not isinstance(value, dict)} | {key: dataset}
     )
     config.name = f"transfer-{name}"
-    config.init_from = row.start
+    config.init_from = _start(row, size, options, public.kind)
     config.update(
         {
             "model": {"drop_path": row.drop_path},
@@ -129,3 +153,28 @@ def get_config(name: str = "pets") -> ConfigDict:
         }
     )
     return config
+
+
+def _parse(name: str) -> tuple[Row, list[str]]:
+    first, *options = name.split("+")
+    if first not in ROWS:
+        raise ValueError(f"the transfer {first!r} is not known; use one of {', '.join(ROWS)}")
+    row = ROWS[first]
+    for option in options:
+        if option not in OPTIONS:
+            raise ValueError(f"{option!r} in {name!r} is not known; use {', '.join(OPTIONS)}")
+        if option in FOLDS and row.dataset != "ucf101":
+            raise ValueError(f"{option!r} in {name!r}: UCF101 has folds, {row.dataset} has none")
+        if option == "384" and PUBLIC[row.dataset].kind != "image":
+            raise ValueError(f"'384' in {name!r}: the paper has it for pictures alone")
+    return row, options
+
+
+def _start(row: Row, size: str, options: Sequence[str], kind: str) -> str:
+    """The run whose weights it starts from."""
+    if "specific" in options:
+        return f"runs/{BASELINES[kind]}_{size.removeprefix('swin_')}"
+    in21k = "in21k" in options or row.start == IN21K
+    if size == "swin_l":  # configs/swin_l.py is with IN21K unless it says otherwise
+        return "runs/swin_l" if in21k else "runs/swin_l-in1k"
+    return f"runs/{size}-in21k" if in21k else f"runs/{size}"

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import exam as exams
-    from omnivore_jax.inference import score_table
+    from omnivore_jax.inference import paper, score_table
     from omnivore_jax.inference.trained import open_trained
     from omnivore_jax.ingest.meter import show_progress
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
@@ -84,6 +84,9 @@ def main(argv: Sequence[str]) -> int:
         hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
         done = exams.score(trained, exam, hall)
     figures = score_table.figures(done)
+    lines, why = paper.compare(done, figures, trained.model.config.name, trained.model.heads)
+    if lines or why:
+        figures["paper"] = [line.json() for line in lines] or f"not comparable: {why}"
     if "predictions" in outputs:
         score_table.write_table(outputs["predictions"], done)
     if "report" in outputs:
@@ -161,8 +164,21 @@ def _text(figures: dict[str, Any]) -> str:
             if key in figures
         ),
         f"  {'loss':<20} {figures['loss']:6.4f}",
+        *_beside_the_paper(figures.get("paper", ())),
     ]
     return "\n".join(lines)
+
+
+def _beside_the_paper(rows: Any) -> list[str]:
+    if isinstance(rows, str):
+        return [f"  {rows}"]
+    names = {key: name for name, key in NAMES.items()}
+    lines = ["  paper / ours / difference"] if rows else []
+    for row in rows:
+        what = f"Table {row['table']}, {names[row['figure']]}"
+        figures = f"{row['paper']:.1f} / {row['ours']:.2f} / {row['difference']:+.2f}"
+        lines.append(f"  {what:<20} {figures}")
+    return lines
 
 
 NAMES = {
