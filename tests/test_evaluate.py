@@ -1,8 +1,10 @@
 """The command `evaluate`, as a person types it."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,37 @@ def test_mistakes_are_one_line(arguments, words):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and words in done.stderr
     assert not done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate", "features"])
+def test_an_evaluation_that_is_killed_goes_on_and_ends_with_the_same_file(tmp_path, command):
+    def start(cache, out):
+        flags = [WEIGHTS, "--dataset=demo_image", "--batch_size=4", "--threads=1"]
+        last = f"--predictions={out}" if command == "evaluate" else f"--out={out}"
+        environment = os.environ | {"XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            [sys.executable, "-m", f"omnivore_jax.{command}", *flags, last],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+        )
+
+    suffix = ".csv" if command == "evaluate" else ".npz"
+    whole = start(tmp_path / "a", tmp_path / f"whole{suffix}")
+    whole.communicate()
+    assert whole.returncode == 0
+    killed = start(tmp_path / "b", tmp_path / f"killed{suffix}")
+    while len(list((tmp_path / "b").glob("omnivore_jax/passes/*/*.npz"))) < 2:
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert not (tmp_path / f"killed{suffix}").exists()
+    again = start(tmp_path / "b", tmp_path / f"killed{suffix}")
+    said = again.communicate()[1]
+    assert again.returncode == 0 and "going on after" in said
+    both = [(tmp_path / f"{name}{suffix}").read_bytes() for name in ("whole", "killed")]
+    assert both[0] == both[1] and not list((tmp_path / "b").glob("omnivore_jax/passes/*"))

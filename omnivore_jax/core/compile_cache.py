@@ -30,8 +30,12 @@ def folder(choice: str) -> Path | None:
     chosen = choice or _present()
     if chosen:
         return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "omnivore_jax" / "jax"
+    return cache_home() / "jax"
+
+
+def cache_home() -> Path:
+    """Names the folder of what this user could do without: $XDG_CACHE_HOME/omnivore_jax."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omnivore_jax"
 
 
 def open_cache(choice: str) -> Callable[[], str]:

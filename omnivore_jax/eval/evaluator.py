@@ -49,11 +49,17 @@ class Evaluator(NamedTuple):
             ValueError: there are no samples, or a label that the head does not have.
 
         """
+        return task.result(*self.judge(params, batches, task, feed))
+
+    def judge(
+        self, params: Params, batches: Batches, task: Task, feed: Feed
+    ) -> tuple[PyTree[np.ndarray], list[str]]:
+        """Judges every sample by itself (`Task.judge`); also gives their ids."""
 
         def judge(batch: Batch) -> PyTree:
             return self.predictor.judge(params, batch, task, feed)
 
-        return task.result(*_collect(judge, batches, self.place))
+        return _collect(judge, batches, self.place)
 
     def features(self, params: Params, batches: Batches, feed: Feed) -> Features:
         """Extracts the features of a split."""

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.files import sha256
 from omnivore_jax.core.types import Batch, Fusion, Kind, LabelForm, Mode
 from omnivore_jax.data import manifest
 from omnivore_jax.data.dataset_config import DatasetConfig
@@ -20,6 +21,7 @@ from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.transforms import EvalTransform, ViewsTransform
 from omnivore_jax.eval.evaluator import Evaluator
 from omnivore_jax.eval.predictor import Predictor
+from omnivore_jax.inference.ledger import PART_BATCHES, Ledger, in_parts, key_of
 from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
@@ -65,6 +67,8 @@ class Exam:
     mode: Mode
     pairs: bool = False
     """Whether classes are pairs of verb and noun, of EPIC-Kitchens."""
+    source: str = ""
+    """Digest of what the dataset's manifest says, and the split."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,16 @@ def prepare_exam(trained: TrainedModel, request: Request) -> Exam:
         )
     if not maps:
         samples = _with_labels_of(samples, classes, head)
-    pairs = _is_epic(request)
-    return Exam(request.dataset, head, classes, protocol, samples, request.mode, pairs)
+    return Exam(
+        request.dataset,
+        head,
+        classes,
+        protocol,
+        samples,
+        request.mode,
+        pairs=_is_epic(request),
+        source=source_of(request),
+    )
 
 
 def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Protocol]:
@@ -148,16 +160,27 @@ class Hall(NamedTuple):
     advance: Callable[[], None] = lambda: None
     """Called for every sample."""
 
-    def batches(self, samples: Dataset, protocol: Protocol) -> Iterator[tuple[Batch, list[str]]]:
-        """Gives every sample once, in batches that divide over the devices."""
+    def size(self, samples: Dataset, protocol: Protocol) -> int:
+        """Counts the samples of a batch, which divides over the devices."""
         shards = batch_shards(self.mesh.shape)
         fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
         fits = shards if protocol.whole else fits  # large, and of any size
-        size = -(-(self.batch_size or min(fits, len(samples))) // shards) * shards
+        return -(-(self.batch_size or min(fits, len(samples))) // shards) * shards
+
+    def batches(
+        self, samples: Dataset, protocol: Protocol, size: int = 0
+    ) -> Iterator[tuple[Batch, list[str]]]:
+        """Gives every sample once, in batches of a size; 0: as `size` has it."""
+        size = size or self.size(samples, protocol)
         for batch, ids in eval_batches(samples, size, threads=self.threads):
             yield batch, ids
             for _ in ids:
                 self.advance()
+
+    def skip(self, count: int) -> None:
+        """Counts samples as done that were seen before."""
+        for _ in range(count):
+            self.advance()
 
     def place(self, batch: Batch) -> Batch:
         """Divides a batch over the devices."""
@@ -187,10 +210,27 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
     task: Any = trained.task_of(exam.head)
     if exam.pairs:
         task = VerbNounTask(exam.head, len(exam.classes)).named(exam.classes)
-    batches = hall.batches(exam.samples, protocol)
-    params = hall.replicated(trained.model.params)
-    result: Any = hall.evaluator(trained).evaluate(params, batches, task, feed)
+    params, evaluator = hall.replicated(trained.model.params), hall.evaluator(trained)
+    size = hall.size(exam.samples, protocol)
+
+    def see(samples: Dataset) -> Any:
+        batches = hall.batches(samples, protocol, size)
+        return evaluator.judge(params, batches, task, feed)
+
+    ledger = None
+    if jax.process_count() == 1:
+        about = (exam.name, exam.head, protocol, exam.mode, task, spec, size, _digest(exam))
+        ledger = Ledger(key_of(trained.model.params, about))
+    judged, ids = in_parts(see, exam.samples, PART_BATCHES * size, ledger, hall.skip)
+    result: Any = task.result(judged, ids)
+    if ledger:
+        ledger.clear()
     return Evaluation(exam, result, hall.mesh.size)
+
+
+def _digest(exam: Exam) -> str:
+    """Tells the samples of an exam from those of others."""
+    return f"{len(exam.samples)} {exam.source}"
 
 
 def _kind_of(request: Request) -> Kind:
@@ -219,6 +259,11 @@ def _is_epic(request: Request) -> bool:
     if not (folder / manifest.FILE).exists():
         return False
     return str(manifest.read(folder).origin.get("by", "")).split()[1:2] == ["epic100"]
+
+
+def source_of(request: Request) -> str:
+    path = data_root(request.root) / request.dataset / manifest.FILE
+    return f"{request.split} {sha256(path) if path.exists() else ''}"
 
 
 def _usual_head(trained: TrainedModel, dataset: str) -> str:

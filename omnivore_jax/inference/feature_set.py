@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, new_file
 from omnivore_jax.core.types import Mode
+from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval.predictor import Predictor
-from omnivore_jax.inference.exam import Hall, Request, open_split
+from omnivore_jax.inference.exam import Hall, Request, open_split, source_of
+from omnivore_jax.inference.ledger import PART_BATCHES, Ledger, in_parts, key_of
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import read_groups
 from omnivore_jax.inference.trained import TrainedModel, feed_of
@@ -82,9 +85,20 @@ def of_dataset(trained: TrainedModel, request: Request, hall: Hall) -> FeatureSe
     samples, protocol = open_split(trained, request)
     spec = trained.preprocessing_for(samples.kind, request.head)
     feed = feed_of(spec, protocol, request.mode)
-    found = hall.evaluator(trained).features(
-        hall.replicated(trained.model.params), hall.batches(samples, protocol), feed
-    )
+    params, evaluator = hall.replicated(trained.model.params), hall.evaluator(trained)
+    size = hall.size(samples, protocol)
+
+    def see(part: Dataset) -> Any:
+        found = evaluator.features(params, hall.batches(part, protocol, size), feed)
+        return (found.feature, found.label), found.ids
+
+    ledger = None
+    if jax.process_count() == 1:
+        about = ("features", request, protocol, spec, size, len(samples), source_of(request))
+        ledger = Ledger(key_of(trained.model.params, about))
+    (feature, label), ids = in_parts(see, samples, PART_BATCHES * size, ledger, hall.skip)
+    if ledger:
+        ledger.clear()
     origin = {
         "weights": str(trained.path),
         "dataset": request.dataset,
@@ -92,8 +106,10 @@ def of_dataset(trained: TrainedModel, request: Request, hall: Hall) -> FeatureSe
         "mode": request.mode,
         "view": protocol.describe(),
     }
-    label = np.asarray(found.label, np.int64)
-    return FeatureSet(found.feature, tuple(found.ids), label, samples.classes, origin)
+    if label.ndim > 1:  # maps are no class
+        label = np.full(len(label), NO_LABEL)
+    label = np.asarray(label, np.int64)
+    return FeatureSet(feature, tuple(ids), label, samples.classes, origin)
 
 
 def save(path: Path, features: FeatureSet) -> None:
