@@ -4,7 +4,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from omnivore_jax.eval.knn import answerable, knn_accuracy, knn_predict, nearest
+from omnivore_jax.eval.knn import _largest, answerable, knn_accuracy, knn_predict, nearest
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def test_neighbours_are_those_that_scikit_learn_finds_however_the_work_is_cut(di
     query, _, gallery, _ = digits
     distances, oracle = NearestNeighbors(n_neighbors=20).fit(gallery).kneighbors(query)
     for block in (8192, 333):  # 333 cuts both, and the last blocks are short
-        indices, similarities = nearest(query, gallery, 20, block)
+        indices, similarities = nearest(query, gallery, 20, block, block)
         assert np.mean(indices == oracle) > 0.999  # equally near ones may come in another order
         np.testing.assert_allclose(similarities, 1 - distances**2 / 2, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_neighbours_of_one_class_outweigh_a_nearer_one_of_another_only_together(
 def test_equally_near_rows_come_in_the_order_of_the_gallery():
     gallery = np.tile(np.array([[1, 0], [0, 1]], np.float32), (5, 1))
     for block in (10, 3, 1):
-        indices, _ = nearest(gallery[:1], gallery, 7, block)
+        indices, _ = nearest(gallery[:1], gallery, 7, block, block)
         assert indices.tolist() == [[0, 2, 4, 6, 8, 1, 3]]
 
 
@@ -80,3 +80,12 @@ def test_wrong_uses_say_what_to_do(digits):
         knn_predict(query, gallery, labels, tau=0.0)
     with pytest.raises(ValueError, match="there are no queries"):
         knn_accuracy(query[:0], labels[:0], gallery, labels)
+
+
+@pytest.mark.parametrize("values", [3, 50, 100_000])
+def test_the_largest_are_those_of_numpys_stable_sort_also_among_many_equal_ones(values):
+    drawn = np.random.default_rng(values).integers(0, values, (40, 4096)).astype(np.float32)
+    near, where = jax.jit(_largest, static_argnums=1)(drawn, 20)
+    order = np.argsort(-drawn, axis=1, kind="stable")[:, :20]
+    np.testing.assert_array_equal(where, order)
+    np.testing.assert_array_equal(near, np.take_along_axis(drawn, order, 1))
