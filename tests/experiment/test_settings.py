@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from configs.ablation.ratios import ROWS
+from configs.specific import DATASETS as BASELINES
 from configs.transfer import ROWS as TRANSFERS
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.settings import SECTIONS, resolve
@@ -17,7 +18,7 @@ from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.state import abstract_state
 
 ARGUMENTS = {
-    "demo": ("", "joint", "mixed", "image", "video", "rgbd"),
+    "demo": ("", "joint", "mixed", "image", "video", "rgbd", "maps"),
     "swin_t": ("",),
     "swin_s": ("",),
     "swin_b": ("", "in1k", "in21k", "in21k_alone"),
@@ -27,7 +28,8 @@ ARGUMENTS = {
     "ablation.batching": ("",),
     "ablation.patch_embedding": ("",),
     "ablation.finetuned": ("",),
-    "transfer": TRANSFERS,
+    "transfer": (*TRANSFERS, "pets+swin_l+384+in21k", "places365+1pct", "ucf101+fold3+specific"),
+    "specific": [f"{model}_{size}" for model in BASELINES for size in "tsbl"],
 }
 LIBRARIES = {"joint", "ablation.base"}
 """Files in configs/ that others import."""
@@ -202,3 +204,40 @@ def test_transfers_have_the_steps_and_rates_of_the_appendix(name, samples, batch
 
 def test_clips_whose_classes_have_a_direction_are_never_mirrored():
     assert resolve(config_of("transfer", "ssv2")).datasets["ssv2"].flip == 0
+
+
+def test_options_of_a_transfer_change_size_pixels_window_share_and_start():
+    large = resolve(config_of("transfer", "pets+swin_l+384+in21k"))
+    assert (large.model.name, large.model.window, large.datasets["pets"].size) == (
+        "omnivore_swin_l",
+        (8, 12, 12),
+        384,
+    )
+    assert large.init_from == "runs/swin_l"
+    few = resolve(config_of("transfer", "places365+1pct+swin_t+specific"))
+    assert few.datasets["places365"].subset == 0.01 and few.init_from == "runs/image_swin_t"
+    fold = resolve(config_of("transfer", "ucf101+fold2"))
+    assert list(fold.datasets) == ["ucf101_fold2"] and fold.heads == {"ucf101": 101}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("dogs", "the transfer 'dogs' is not known"),
+        ("pets+big", "'big' in 'pets\\+big' is not known; use swin_t"),
+        ("ssv2+384", "the paper has it for pictures alone"),
+        ("pets+fold2", "UCF101 has folds, pets has none"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(name, says):
+    with pytest.raises(ValueError, match=says):
+        config_of("transfer", name)
+
+
+def test_a_baseline_sees_one_dataset_and_starts_from_the_pictures():
+    for name, dataset in BASELINES.items():
+        settings = resolve(config_of("specific", f"{name}_s"))
+        assert list(settings.datasets) == [dataset]
+        assert settings.init_from == ("" if name == "image_swin" else "runs/image_swin_s")
+    with pytest.raises(ValueError, match="the baseline 'swin' is not known"):
+        config_of("specific", "swin")
