@@ -3,6 +3,7 @@
     python -m omnivore_jax.evaluate --weights=F --dataset=NAME [--data_root=D] [--split=val]
         [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
         [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv|.parquet]
+    python -m omnivore_jax.evaluate watch RUN --dataset=NAME [--once] [--interval=60]
     python -m omnivore_jax.evaluate compare A.json B.json [--groups=FILE.csv] [--json]
         [--report=FILE.html]
 
@@ -13,11 +14,15 @@ of this machine. How samples are seen is what the weights' card says unless flag
 is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
 evaluation and is named: no sample is replaced.
 
+watch: scores every new checkpoint of a run, its EMA and the parameters themselves, a line each in
+RUN/watch.jsonl, until Ctrl-C; with --once those that are there.
+
 compare: A and B are what --json printed of two models; it gives the gain in F1 of every class and
 of every group of classes (a table with the columns group and class), as Figs. 3, 6 and 7 do.
 """
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -49,6 +54,10 @@ THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.",
 CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
+ONCE = flags.DEFINE_bool("once", False, "watch: end when all that is there is scored.")
+INTERVAL = flags.DEFINE_float(
+    "interval", 60.0, "watch: seconds between two looks for checkpoints.", lower_bound=1.0
+)
 GROUPS = flags.DEFINE_string("groups", "", "compare: a table with the columns group and class.")
 PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, .csv or .parquet.")
 
@@ -56,6 +65,8 @@ PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, .c
 def main(argv: Sequence[str]) -> int:
     if argv[1:2] == ["compare"]:
         return compare(argv[2:])
+    if argv[1:2] == ["watch"]:
+        return watch(argv[2:])
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     outputs = _check_flags()
@@ -68,18 +79,8 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
     compile_cache.open_cache(CACHE.value)
-    request = exams.Request(
-        DATASET.value,
-        DATA_ROOT.value,
-        SPLIT.value,
-        HEAD.value,
-        VIEWS.value,
-        cast(Fusion | None, FUSE.value),
-        CLIP_LENGTH.value,
-        cast(Mode, MODE.value),
-    )
     trained = open_trained(Path(WEIGHTS.value))
-    exam = exams.prepare_exam(trained, request)
+    exam = exams.prepare_exam(trained, _request())
     with show_progress(len(exam.samples), "samples") as advance:
         hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
         done = exams.score(trained, exam, hall)
@@ -102,6 +103,45 @@ def main(argv: Sequence[str]) -> int:
     for path in outputs.values():
         print(path)
     return 0
+
+
+def _request() -> Any:
+    from omnivore_jax.inference.exam import Request
+
+    return Request(
+        DATASET.value,
+        DATA_ROOT.value,
+        SPLIT.value,
+        HEAD.value,
+        VIEWS.value,
+        cast(Fusion | None, FUSE.value),
+        CLIP_LENGTH.value,
+        cast(Mode, MODE.value),
+    )
+
+
+def watch(names: Sequence[str]) -> int:
+    """Scores the checkpoints of a run, those that come later too."""
+    if len(names) != 1:
+        raise UserError(f"{len(names)} runs given; watch one: watch RUN --dataset=NAME")
+    if not DATASET.value:
+        raise UserError("--dataset is missing; name one, --dataset=imagenet for example")
+    from omnivore_jax.core import compile_cache
+    from omnivore_jax.inference.exam import Hall
+    from omnivore_jax.inference.watch import score_new
+    from omnivore_jax.train.mesh import MeshConfig, make_mesh
+
+    compile_cache.open_cache(CACHE.value)
+    hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value)
+    while True:
+        for row in score_new(Path(names[0]), _request(), hall):
+            shown = {name: row[key] for name, key in NAMES.items() if key in row}
+            figures = ", ".join(f"{name} {100 * value:.2f} %" for name, value in shown.items())
+            kind = "EMA" if row["weights"] == "ema" else "raw"
+            print(f"step {row['step']:,} {kind}: {figures}", flush=True)
+        if ONCE.value:
+            return 0
+        time.sleep(INTERVAL.value)
 
 
 def compare(names: Sequence[str]) -> int:

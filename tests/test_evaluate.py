@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -82,3 +83,26 @@ def test_an_evaluation_that_is_killed_goes_on_and_ends_with_the_same_file(tmp_pa
     assert again.returncode == 0 and "going on after" in said
     both = [(tmp_path / f"{name}{suffix}").read_bytes() for name in ("whole", "killed")]
     assert both[0] == both[1] and not list((tmp_path / "b").glob("omnivore_jax/passes/*"))
+
+
+def test_the_checkpoints_of_a_run_are_scored_once_each(tmp_path):
+    run = shutil.copytree(ROOT / "tests" / "before" / "run", tmp_path / "run")
+    first = evaluate("watch", str(run), "--dataset=demo_rgbd", "--once")
+    assert first.returncode == 0, first.stderr
+    lines = [json.loads(line) for line in (run / "watch.jsonl").read_text().splitlines()]
+    assert {(row["weights"], row["n"]) for row in lines} == {("ema", 1000), ("params", 1000)}
+    assert [line.split(":")[0] for line in first.stdout.splitlines()] == [
+        f"step {row['step']} {'EMA' if row['weights'] == 'ema' else 'raw'}" for row in lines
+    ]
+    again = evaluate("watch", str(run), "--dataset=demo_rgbd", "--once")
+    assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_what_cannot_be_watched_is_one_line(tmp_path):
+    for arguments, says in (
+        (("watch", "--dataset=demo_rgbd"), "0 runs given; watch one"),
+        (("watch", str(tmp_path), "--dataset=demo_rgbd", "--once"), "holds no checkpoints/"),
+        (("watch", str(tmp_path)), "--dataset is missing"),
+    ):
+        done = evaluate(*arguments)
+        assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1

@@ -183,7 +183,11 @@ def open_trained(path: Path) -> TrainedModel:
         UserError: there is no such file, it is damaged, or something of it would be lost.
 
     """
-    model = load(path)
+    return trained_of(path, load(path))
+
+
+def trained_of(path: Path, model: CompiledModel) -> TrainedModel:
+    """Reads what a model's card says of its heads."""
     card = model.card or {}
     inputs = card.get("inputs", {})
     modalities = {head: inputs.get(head, {}).get("modality", head) for head in model.heads}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -14,7 +14,7 @@ from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import Params, abstract_model
 from omnivore_jax.weights.card import Card
 from omnivore_jax.weights.lazy import LazyArray
-from omnivore_jax.weights.opening import WeightsFile, open_weights
+from omnivore_jax.weights.opening import WeightsFile, open_run, open_weights
 from omnivore_jax.weights.request import Request
 
 
@@ -38,9 +38,25 @@ def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
         job = open_job(Path(path), Request(certificate=False))
         config, heads, arrays = job.plan.config, job.plan.heads, job.plan.arrays
         return CompiledModel(config, heads, read_params(arrays), compute, Card(job.card))
+    return _compiled(source, compute)
+
+
+def load_step(
+    folder: Path, step: int, weights: Literal["ema", "params"], compute: Compute = Compute()
+) -> CompiledModel:
+    """Opens a checkpoint of a run: its EMA, or the parameters themselves.
+
+    Raises:
+        UserError: there is none of that step, or it is damaged.
+
+    """
+    return _compiled(open_run(folder, weights, step), compute)
+
+
+def _compiled(source: WeightsFile, compute: Compute) -> CompiledModel:
     check_shapes(source, flatten(abstract_model(source.config, source.heads)[1]))
-    params = read_params(source.arrays)
-    return CompiledModel(source.config, source.heads, params, compute, Card(source.card))
+    card = Card(source.card or {})
+    return CompiledModel(source.config, source.heads, read_params(source.arrays), compute, card)
 
 
 def read_params(arrays: dict[str, LazyArray]) -> Params:

@@ -127,8 +127,10 @@ def _of_variant(source: WeightsFile, variant: str | None) -> WeightsFile:
     return replace(source, config=sizes.check_variant(source.config, variant, str(source.path)))
 
 
-def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> WeightsFile:
-    """Opens the best checkpoint of a run (the newest one where none was scored).
+def open_run(
+    folder: Path, weights: Literal["ema", "params"] = "ema", at: int | None = None
+) -> WeightsFile:
+    """Opens the checkpoint of step `at`; None: the best of the run, the newest if none was scored.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -140,7 +142,7 @@ def open_run(folder: Path, weights: Literal["ema", "params"] = "ema") -> Weights
     if not checkpoints.is_dir():
         raise UserError(f"{folder} holds no checkpoints/; give the folder of a run")
     with CheckpointManager(checkpoints, read_only=True) as manager:
-        step = _best_or_newest(manager)
+        step = _best_or_newest(manager) if at is None else manager.choose(at)
         if step is None:
             raise UserError(f"{checkpoints} has no finished checkpoint; train first")
         shapes = {
