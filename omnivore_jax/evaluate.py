@@ -4,6 +4,8 @@
         [--views=1x1|4x3|1x3|...] [--fuse=logits|probs] [--clip_length=L] [--head=H]
         [--mode=all|depth|rgb] [--json] [--report=FILE.html] [--predictions=FILE.csv|.parquet]
     python -m omnivore_jax.evaluate watch RUN --dataset=NAME [--once] [--interval=60]
+    python -m omnivore_jax.evaluate sweep W [W2 ...] --dataset=NAME --out=FILE.json
+        [--over=clip_length|mode|depth_scale] [--values=1,2,4] [--views=4x3] [--report=FILE.html]
     python -m omnivore_jax.evaluate compare A.json B.json [--groups=FILE.csv] [--json]
         [--report=FILE.html]
 
@@ -16,6 +18,10 @@ evaluation and is named: no sample is replaced.
 
 watch: scores every new checkpoint of a run, its EMA and the parameters themselves, a line each in
 RUN/watch.jsonl, until Ctrl-C; with --once those that are there.
+
+sweep: scores weights again and again with one thing changed, and draws all in one plot: the length
+of clips as in Fig. 5 (they get shorter and as many more), RGB-D as RGB, depth or both, or depth
+multiplied. What FILE.json holds is not scored again.
 
 compare: A and B are what --json printed of two models; it gives the gain in F1 of every class and
 of every group of classes (a table with the columns group and class), as Figs. 3, 6 and 7 do.
@@ -54,6 +60,11 @@ THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.",
 CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
+OVER = flags.DEFINE_enum(
+    "over", "clip_length", ["clip_length", "mode", "depth_scale"], "sweep: what is changed."
+)
+VALUES = flags.DEFINE_list("values", [], "sweep: to what; default: usual ones.")
+OUT = flags.DEFINE_string("out", "", "sweep: the file of figures, FILE.json.")
 ONCE = flags.DEFINE_bool("once", False, "watch: end when all that is there is scored.")
 INTERVAL = flags.DEFINE_float(
     "interval", 60.0, "watch: seconds between two looks for checkpoints.", lower_bound=1.0
@@ -65,6 +76,8 @@ PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, .c
 def main(argv: Sequence[str]) -> int:
     if argv[1:2] == ["compare"]:
         return compare(argv[2:])
+    if argv[1:2] == ["sweep"]:
+        return sweep(argv[2:])
     if argv[1:2] == ["watch"]:
         return watch(argv[2:])
     if len(argv) > 1:
@@ -142,6 +155,40 @@ def watch(names: Sequence[str]) -> int:
         if ONCE.value:
             return 0
         time.sleep(INTERVAL.value)
+
+
+def sweep(names: Sequence[str]) -> int:
+    """Scores weights with one thing changed."""
+    if not names:
+        raise UserError("no weights given; sweep W [W2 ...] --dataset=NAME --out=FILE.json")
+    if not DATASET.value:
+        raise UserError("--dataset is missing; name one, --dataset=kinetics400 for example")
+    if not OUT.value:
+        raise UserError("--out is missing; name the file of figures, FILE.json")
+    for path in filter(None, (OUT.value, REPORT.value)):
+        check_output(Path(path))
+    from omnivore_jax.core import compile_cache
+    from omnivore_jax.inference import sweep as sweeps
+    from omnivore_jax.inference.exam import Hall
+    from omnivore_jax.train.mesh import MeshConfig, make_mesh
+
+    values = [value.strip() for value in VALUES.value]
+    asked = sweeps.requests(OVER.value, values, _request())
+    compile_cache.open_cache(CACHE.value)
+    hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value)
+    rows = []
+    for row in sweeps.run_sweep(names, asked, hall, Path(OUT.value)):
+        rows.append(row)
+        if not JSON.value:
+            share = 100 * row["miou" if "miou" in row else "top1"]
+            print(f"{row['weights']}  {OVER.value} {row['value']:>6}  {share:6.2f} %", flush=True)
+    if REPORT.value:
+        from omnivore_jax.reporting.sweep_page import write_sweep
+
+        write_sweep(Path(REPORT.value), DATASET.value, sweeps.AXES[OVER.value].title, rows)
+    if JSON.value:
+        print(json.dumps(rows, indent=2))
+    return 0
 
 
 def compare(names: Sequence[str]) -> int:

@@ -106,3 +106,35 @@ def test_what_cannot_be_watched_is_one_line(tmp_path):
     ):
         done = evaluate(*arguments)
         assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_sweep_scores_once_what_is_asked_and_draws_all_weights(tmp_path):
+    out, page = tmp_path / "s.json", tmp_path / "s.html"
+    command = ("sweep", WEIGHTS.removeprefix("--weights="), "--dataset=demo_rgbd", "--over=mode")
+    first = evaluate(*command, "--values=depth,rgb", f"--out={out}")
+    assert first.returncode == 0, first.stderr
+    found = json.loads(out.read_text())["rows"]
+    assert [row["value"] for row in found] == ["depth", "rgb"] and found[0]["mode"] == "depth"
+    again = evaluate(*command, "--values=depth,rgb", f"--out={out}", f"--report={page}", "--json")
+    assert again.returncode == 0 and json.loads(again.stdout) == found
+    text = page.read_text()
+    assert "<svg" in text and all(f"{100 * row['top1']:.1f} %" in text for row in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "no weights given; sweep W"),
+        (("w", "--dataset=demo_rgbd"), "--out is missing"),
+        (("w", "--out=x.json"), "--dataset is missing"),
+        (("w", "--dataset=d", "--out=x.json", "--values=0"), "--values=0 means nothing to clip_le"),
+        (
+            ("w", "--dataset=d", "--out=x.json", "--over=mode", "--values=rgbd"),
+            "--values=rgbd means nothing to mode; use all, rgb, depth",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_one_line(arguments, says):
+    done = evaluate("sweep", *arguments)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+    assert not (ROOT / "x.json").exists()

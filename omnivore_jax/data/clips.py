@@ -10,11 +10,8 @@ from jaxtyping import Float, Int64
 
 Indices = Int64[np.ndarray, " frames"]
 
-PAPER_SECONDS, PAPER_FRAMES, PAPER_STARTS = 10.0, 160, (0, 40, 80, 120)
-"""The paper's clips of Kinetics.
-
-160 frames evenly over the first 10 s, and where the clips of 32 begin in them.
-"""
+PAPER_SECONDS, PAPER_FRAMES, PAPER_CLIPS = 10.0, 160, 4
+"""The paper's clips of Kinetics: 160 frames evenly over the first 10 s, and 4 clips in them."""
 
 
 def by_seconds(
@@ -53,11 +50,21 @@ def by_segments(n: int, frames: int, rng: np.random.Generator | None = None) -> 
     return rng.integers(edges[:-1], edges[1:], endpoint=True)
 
 
-def paper_views(times: Float[np.ndarray, " n"], frames: int = 32) -> list[Indices]:
-    """Makes the paper's 4 clips of a Kinetics video, which cover its first 10 s."""
+def paper_starts(clips: int) -> list[int]:
+    """Says at which of the 160 frames the clips begin: 0, 40, 80, 120 of 4."""
+    return [k * PAPER_FRAMES // clips for k in range(clips)]
+
+
+def paper_views(
+    times: Float[np.ndarray, " n"], frames: int = 32, clips: int = PAPER_CLIPS
+) -> list[Indices]:
+    """Makes the paper's clips of a Kinetics video, which cover its first 10 s.
+
+    4 of 32 frames; more of shorter ones for Figure 5, which has 128 of one frame.
+    """
     n = int(np.searchsorted(times - times[0], PAPER_SECONDS))  # all frames of a shorter video
     whole = _uniform(max(n, 1), PAPER_FRAMES)
-    return [whole[start : start + frames] for start in PAPER_STARTS]
+    return [whole[start : start + frames] for start in paper_starts(clips)]
 
 
 def video_swin_views(n: int, frames: int = 32, stride: int = 2, clips: int = 4) -> list[Indices]:

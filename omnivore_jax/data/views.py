@@ -34,7 +34,7 @@ def views(
 def frames_of_clips(times: Float[np.ndarray, " n"], protocol: Protocol) -> list[clips.Indices]:
     """Chooses the frames of every clip of a video, by the times of all its frames."""
     if protocol.clip == "paper":
-        return clips.paper_views(times, protocol.frames)
+        return clips.paper_views(times, protocol.frames, protocol.clips)
     if protocol.clip == "segments":
         return [clips.by_segments(len(times), protocol.frames)]
     if protocol.clip == "seconds":

@@ -88,3 +88,16 @@ def test_every_clip_lies_in_the_video_in_order_of_time_unless_it_wraps(n, frames
 @pytest.mark.parametrize("where", [0.0, 0.3, 1.0])
 def test_a_clip_without_a_frame_in_its_stretch_takes_the_nearest(where):
     assert set(clips.by_seconds(np.array([0.0, 30.0, 60.0]), 2, 2.0, where)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4, 8, 16, 32])
+def test_shorter_clips_are_as_many_more_and_cover_the_video_alike(frames):
+    """Figure 5: 128 frames of a video whatever their length, at the same rate, over its 10 s."""
+    count = 128 // frames
+    views = clips.paper_views(np.arange(300) / 30, frames, count)
+    assert len(views) == count and {len(view) for view in views} == {frames}
+    whole = np.concatenate(views)
+    assert whole[0] == 0 and whole[-1] > 270 and len(np.unique(whole)) == 128
+    if frames > 1:  # every second frame or so of 30 a second
+        steps = np.concatenate([np.diff(view) for view in views])
+        assert set(steps) <= {1, 2}
