@@ -81,11 +81,11 @@ def run_torch(config: ModelConfig, heads: Heads, state: State, what: str) -> Exp
     """
     inputs = make_inputs(config)
     classes = linear_heads(heads)
-    model = _torch_model(state, config, classes)
+    model = torch_model(state, config, classes)
     outputs = dict(_torch_outputs(model, config, inputs))
     released: Mapping[str, Outputs] = {}
     if config.window_index != "released":
-        model = _torch_model(state, replace(config, window_index="released"), classes)
+        model = torch_model(state, replace(config, window_index="released"), classes)
         released = dict(_torch_outputs(model, config, inputs))
     return Expected(inputs, outputs, released, what)
 
@@ -96,7 +96,7 @@ def add_flat(expected: Expected, config: ModelConfig, flat: Flat) -> Expected:
     Heads of ours that are not taken from it are not compared.
     """
     picture = np.random.default_rng(SEED).standard_normal((1, *_picture(config)), np.float32)
-    model = _torch_model(flat.read(), flat.config, linear_heads(flat.heads))
+    model = torch_model(flat.read(), flat.config, linear_heads(flat.heads))
     ((_, outputs),) = _torch_outputs(model, flat.config, {STATIC: picture})
     renamed = {path: x for path, x in outputs.items() if not path.startswith("logits.")}
     renamed |= {f"logits.{ours}": outputs[f"logits.{name}"] for ours, name in flat.names.items()}
@@ -224,7 +224,7 @@ def _stages(config: ModelConfig) -> list[str]:
     return [f"interim{i}" for i in range(len(config.depths))]
 
 
-def _torch_model(state: State, config: ModelConfig, classes: Mapping[str, int]) -> Any:
+def torch_model(state: State, config: ModelConfig, classes: Mapping[str, int]) -> Any:
     """A model whose parameters are the arrays themselves, not copies."""
     import torch  # pyright: ignore[reportMissingImports]
 
