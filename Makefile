@@ -3,6 +3,8 @@
 # make demo STEPS=500   the same with so many updates, the schedule as long; time goes with STEPS;
 #                in a folder of its own, runs/demo-500
 # make compare   the same model on each modality alone and with mixed batches; adds the comparison to the report
+# make ablate    the paper's Table 8, small: from other weights, ratios, mixed batches, one convolution for RGB-D, no
+#                RGB drop, each 1,500 steps (STEPS=...); runs/ablate/report.html lays them over one another
 # make test      the fast tests        make test-all   also the slow ones        make lint   style, types, import rules
 # make torch     PyTorch too: its files, and the tests that compare with it
 
@@ -15,7 +17,10 @@ SHARE := --dist loadfile --no-loadscope-reorder
 STEPS ?=
 DEMO := $(if $(STEPS),--config.train.steps=$(STEPS) --workdir=runs/demo-$(STEPS))
 
-.PHONY: env torch demo compare test test-slow test-all lint clean
+ABLATE := --workdir=runs/ablate
+ABLATE_STEPS := --config.train.steps=$(or $(STEPS),1500) --config.eval.retrieval=0
+
+.PHONY: env torch demo ablate compare test test-slow test-all lint clean
 
 env: $(VENV)/.ready
 
@@ -29,6 +34,22 @@ torch: env requirements-torch.txt
 
 demo: env
 	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(DEMO)
+
+ablate: env
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:image $(ABLATE_STEPS) $(ABLATE)-start --config.name=start
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE) --config.name=scratch
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE)-finetuned --config.name=finetuned \
+		--config.init_from=runs/ablate-start
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE)-ratio_third --config.name=ratio_third \
+		--config.data.demo_rgbd.ratio=0.33
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE)-ratio_triple --config.name=ratio_triple \
+		--config.data.demo_rgbd.ratio=3.0
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py:mixed $(ABLATE_STEPS) $(ABLATE)-mixed --config.name=mixed
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE)-rgbd_conv --config.name=rgbd_conv \
+		--config.model.depth_embed=separate
+	$(RUN) -m omnivore_jax.main --config=configs/demo.py $(ABLATE_STEPS) $(ABLATE)-no_rgb_drop --config.name=no_rgb_drop \
+		--config.data.demo_rgbd.rgb_drop=0.0
+	$(RUN) -m omnivore_jax.report runs/ablate
 
 compare: demo
 	$(RUN) -m omnivore_jax.main --config=configs/demo.py:image

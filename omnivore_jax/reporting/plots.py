@@ -69,6 +69,18 @@ def curves(history: History, names: Sequence[str]) -> dict[str, str]:
     return {name: figure(draw, name, label) for name, (draw, label) in drawn.items()}
 
 
+def overlaid(losses: Mapping[str, Series], steps: int, name: str, title: str) -> str:
+    """Draws the loss of several runs over one another, in the order of their names' legend."""
+    drawn = {run: averaged(series, steps) for run, series in losses.items()}
+
+    def draw(axes: Axes) -> None:
+        _by_dataset(axes, drawn, list(drawn))
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set_ylabel("training loss")
+
+    return figure(draw, name, _ends(f"Training loss of {title}", drawn))
+
+
 def bars(groups: Mapping[str, Mapping[str, float]], runs: Sequence[str], name: str) -> str:
     """Draws shares of 0 to 1 as horizontal bars.
 

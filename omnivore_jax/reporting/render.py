@@ -136,12 +136,21 @@ def _comparison(run: Run, others: Sequence[Run]) -> dict[str, Any]:
         names = [_batching(other) for other in batching]
         values = {n: {_batching(o): o.results[n].top1 for o in batching} for n in run.results}
         drawn["batching"] = Markup(plots.bars(values, names, "batching"))
+    rest = [other for other in others if relation(run, other) == "other"]
+    together = [run, *rest]
     return {
         "specialists": pair,
         "batching": batching if len(batching) > 1 else [],
-        "other_runs": [other for other in others if relation(run, other) == "other"],
+        "other_runs": rest,
+        "overlaid": {name: Markup(_overlaid(name, together)) for name in run.history.loss if rest},
         "drawn": drawn,
     }
+
+
+def _overlaid(name: str, runs: Sequence[Run]) -> str:
+    losses = {run.name: run.history.loss[name] for run in runs if name in run.history.loss}
+    steps = max(run.history.steps for run in runs)
+    return plots.overlaid(losses, steps, f"overlaid-{name}", name)
 
 
 def _neighbours(run: Run, line: KnnResult) -> float | None:
