@@ -33,7 +33,8 @@ class Row(NamedTuple):
     """The run whose weights it starts from."""
 
 
-HALF_COSINE: dict[str, Any] = {"cooldown_start": 1.0, "ema": 0.0}
+PLAIN: dict[str, Any] = {"ema": 0.0, "trunk_rate": 1.0, "layer_decay": 1.0}
+HALF_COSINE = PLAIN | {"cooldown_start": 1.0}
 SGD = HALF_COSINE | {  # P B.1
     "rule": "sgd",
     "momentum": 0.9,  # K
@@ -55,9 +56,8 @@ ADAMW = HALF_COSINE | {  # P B.2
 KINETICS = ADAMW | {"peak": 3e-4, "warmup": 2.5 / 30}  # VS: Swin-B
 PICTURE = {"jitter": (0.4, 0.4, 0.4, 0.4), "erase": 0.25, **mixing()}  # P B.1: as DeiT
 UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
-POLY = {  # P B.3
+POLY = PLAIN | {  # P B.3
     "schedule": "poly",
-    "ema": 0.0,
     "peak": 6e-5,
     "start": 0.0,
     "end": 0.0,

@@ -214,6 +214,7 @@ def device_memory(
         activation_bytes=cost.activation_bytes(settings.model, size, compute, tiled=tiled),
         batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset, tiled),
         narrow=compute.dtype == "bfloat16",
+        moments=1 if settings.optimizer.rule == "sgd" else 2,
     )
 
 

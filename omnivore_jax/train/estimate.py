@@ -16,9 +16,9 @@ from omnivore_jax.train.mesh import partition_spec
 from omnivore_jax.train.microbatch import Split
 
 MEMORY_FORMULA = (
-    "bytes of a device = parameters on it x (4 parameter + 8 moments + 4 average) + parameters "
-    "that it uses x (4 gradient, 8 when accumulated, + 2 in bfloat16, + 4 where they are gathered "
-    "along fsdp) + micro-batch x what a sample takes in the backward pass "
+    "bytes of a device = parameters on it x (4 parameter + 8 moments, 4 with SGD, + 4 average) + "
+    "parameters that it uses x (4 gradient, 8 when accumulated, + 2 in bfloat16, + 4 where "
+    "gathered along fsdp) + micro-batch x what a sample takes in the backward pass "
     "through the largest block: what all blocks keep, what this one computes again and its "
     "gradient, n x n attention maps in float32 and in the type of the products, in tiles of "
     "8 x 128 on a TPU + batches on the device x samples of a batch x bytes of a sample"
@@ -113,21 +113,23 @@ def memory(
     activation_bytes: int,
     batch_bytes: int,
     narrow: bool = False,
+    moments: int = 2,
 ) -> Memory:
     """Estimates the memory of a device during a step, by `MEMORY_FORMULA`.
 
-    An upper bound where groups are not trained, and with SGD, which has half the moments.
+    An upper bound where groups are not trained.
 
     `elements` are the parameters of the device (`elements_per_device`), `activation_bytes` is what
     one sample takes during a step (`cost.activation_bytes`), `batch_bytes` what one has in all
     batches on the device, in use or waiting, as the host sends them, `narrow` whether the model
-    computes in bfloat16, of which parameters have a copy.
+    computes in bfloat16, of which parameters have a copy, `moments` how many numbers the optimizer
+    keeps of each.
     """
     copies = (2 if narrow else 0) + (4 if elements.used > elements.stored else 0)
     return Memory(
         parameters=4 * elements.stored + copies * elements.used,
         gradients=(4 if split.count == 1 else 8) * elements.used,
-        moments=8 * elements.stored,
+        moments=4 * moments * elements.stored,
         average=4 * elements.stored,
         activations=split.micro * activation_bytes,
         batch=split.local * batch_bytes,

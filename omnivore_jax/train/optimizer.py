@@ -7,6 +7,7 @@ own, and an absent group is left as it is. Source: Appendix A; end values of the
 exclusions from decay as in the released configuration. SGD is for transfer (Appendix B).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -16,6 +17,7 @@ import optax
 from jax.tree_util import keystr
 from jaxtyping import Array, Float
 
+from omnivore_jax.core.tree import flatten
 from omnivore_jax.model.params import decays
 from omnivore_jax.train.groups import HEADS, split_groups
 
@@ -34,7 +36,9 @@ class OptimizerConfig:
     """sgd: with `momentum`, and with decay that is part of the gradient, as PyTorch's."""
     momentum: float = 0.9
     trunk_rate: float = 1.0
-    """The learning rate of all that is no head, in learning rates."""
+    """The learning rate of all that is no head, in learning rates; 0: a linear probe."""
+    layer_decay: float = 1.0
+    """The rate of a block in rates of the one after it (BEiT); the final norm has the trunk's."""
     schedule: Literal["cosine", "poly"] = "cosine"
     """After the warm-up; poly: `peak` to `end` by a power of what is left of the whole training."""
     power: float = 1.0
@@ -69,6 +73,8 @@ class OptimizerConfig:
     """
 
     def __post_init__(self):
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay={self.layer_decay}; use a number above 0, at most 1")
         for name in ("trunk_rate", "power", "peak", "start", "cooldown", "end", "decay", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)}; use 0 or more")
@@ -109,15 +115,16 @@ def update(
     state: dict[str, Moments],
 ) -> tuple[dict[str, Tree], dict[str, Moments]]:
     """Updates every group that `grads` holds; `params` and `state` hold all groups."""
+    blocks = _blocks(params)
     params, state = dict(params), dict(state)
     for name in params:
         scaled = rate if name.startswith(HEADS) else rate * config.trunk_rate
         old = (params[name], state[name])
         if name in grads:
-            params[name], state[name] = _move(config, scaled, grads[name], *old)
+            params[name], state[name] = _move(config, scaled, grads[name], *old, blocks=blocks)
         elif config.update_absent:
             zero = jax.tree.map(jnp.zeros_like, params[name])
-            new = _move(config, scaled, zero, *old)
+            new = _move(config, scaled, zero, *old, blocks=blocks)
             trained = jnp.asarray(cast(optax.ScaleByAdamState, state[name]).count) > 0
             params[name], state[name] = jax.tree.map(
                 lambda n, o, t=trained: jnp.where(t, n, o), new, old
@@ -132,9 +139,15 @@ def _transform(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def _move(
-    config: OptimizerConfig, rate: Float[Array, ""], grads: Tree, params: Tree, state: Moments
+    config: OptimizerConfig,
+    rate: Float[Array, ""],
+    grads: Tree,
+    params: Tree,
+    state: Moments,
+    *,
+    blocks: Mapping[str, int],
 ) -> tuple[Tree, Moments]:
-    """Updates one group."""
+    """Updates one group; `blocks` as `_blocks` counts them."""
 
     def decay(path, update, param):
         name = keystr(path, simple=True, separator=".")
@@ -148,8 +161,37 @@ def _move(
     else:
         updates, moments = _transform(config).update(grads, state)
         updates = with_decay(updates)
-    moved = jax.tree.map(lambda param, update: param - rate * update, params, updates)
+
+    def move(path, param, update):
+        layers = _above(keystr(path, simple=True, separator="."), blocks)
+        return param - rate * config.layer_decay**layers * update
+
+    moved = jax.tree_util.tree_map_with_path(move, params, updates)
     return moved, cast(Moments, moments)
+
+
+def _blocks(params: Mapping[str, Tree]) -> dict[str, int]:
+    """Numbers the blocks of the trunk from 1 on, by the beginning of their paths."""
+    names = [
+        path.partition("blocks.")
+        for tree in params.values()
+        for path in flatten(tree)
+        if ".blocks." in path
+    ]
+    places = {(stage, int(rest.split(".")[0])) for stage, _, rest in names}
+    order = sorted(places, key=lambda place: (int(place[0].split(".")[-2]), place[1]))
+    return {f"{stage}blocks.{block}.": k for k, (stage, block) in enumerate(order, 1)}
+
+
+def _above(path: str, blocks: Mapping[str, int]) -> int:
+    """Counts the layers from a parameter of the trunk to the final norm; 0 for the heads."""
+    if path.startswith(HEADS) or path.startswith("trunk.norm"):
+        return 0
+    inside = next((k for begin, k in blocks.items() if path.startswith(begin)), 0)
+    if not inside and ".downsample." in path:  # goes with the last block of its stage
+        stage = path.partition("downsample.")[0]
+        inside = max((k for begin, k in blocks.items() if begin.startswith(stage)), default=0)
+    return len(blocks) + 1 - inside
 
 
 def clip_by_norm(grads: Tree, norm: Float[Array, ""], limit: float) -> Tree:

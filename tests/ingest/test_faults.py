@@ -155,6 +155,30 @@ def test_a_planted_depth_map_of_another_shape_and_a_planted_label_are_lines(tmp_
     assert "train/b/0.jpg in train: label 2 is none of 2 classes" in label
 
 
+def test_pictures_and_depth_maps_that_were_swapped_are_named(tmp_path, capsys):
+    """In a prepared dataset, and in the columns of a table of one's own."""
+    files = {f"{c}/{k}.jpg": picture(k) for c in "ab" for k in range(2)}
+    height, width = part(0, side=24).shape[:2]
+    maps = {name.replace(".jpg", ".png"): png(depth_map(height, width)) for name in files}
+    rows = [f"{name},{name.replace('.jpg', '.png')},{name[0]}" for name in files]
+    fx = LayoutOptions().intrinsics._replace(fx=500.0)
+    table = "path,depth,label\n" + "\n".join(rows)
+    whole = lay(tmp_path / "src", files | maps | {"manifest.csv": table})
+    prepare("manifest", whole, tmp_path / "out", intrinsics=fx)
+
+    def swap(record):
+        digest = hashlib.sha256(record.depth + record.media).hexdigest()
+        return record._replace(media=record.depth, depth=record.media, sha256=digest)
+
+    rewrite(tmp_path / "out", "train-00000", swap)
+    found = faults(tmp_path / "out", capsys, deep=True)
+    assert len(found) == 4 and all("one channel of 16 bits" in x for x in found)
+    swapped = table.replace("path,depth", "depth,path")
+    lay(tmp_path / "src", {"manifest.csv": swapped})
+    with pytest.raises(UserError, match="none of the 4 files can be read.*one channel of 16 bits"):
+        prepare("manifest", whole, tmp_path / "again", intrinsics=fx)
+
+
 def test_what_is_missing_of_a_published_dataset_is_said_and_is_no_fault(tmp_path, capsys):
     files = {"train/n00000004/n00000004_1.JPEG": picture(1)}
     prepare("imagenet", lay(tmp_path / "src", files), tmp_path / "out")

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from omnivore_jax.core.tree import flatten
 from omnivore_jax.train import optimizer as opt
 from omnivore_jax.train.groups import active_groups, join_groups, split_groups
 from omnivore_jax.train.optimizer import OptimizerConfig
@@ -219,3 +220,46 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one():
 def test_an_impossible_setting_is_named_with_its_remedy(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))}=.*; use "):
         OptimizerConfig(**wrong)
+
+
+def test_rates_fall_layer_by_layer_towards_the_input():
+    one = {"kernel": jnp.ones((2, 2))}
+    params = {
+        "trunk": {
+            "patch_embed": {"proj": one},
+            "layers": {
+                "0": {"blocks": {"0": {"fc": one}, "1": {"fc": one}}, "downsample": {"fc": one}},
+                "1": {"blocks": {str(k): {"fc": one} for k in range(11)}},
+            },
+            "norm": {"scale": jnp.ones(2)},
+        },
+        "heads": {"image": one},
+    }
+    config = OptimizerConfig(rule="sgd", momentum=0.0, decay=0.0, layer_decay=0.5)
+    groups = split_groups(params)
+    moved, _ = opt.update(config, jnp.float32(1.0), groups, groups, opt.init(params, "sgd"))
+    steps = {
+        path: float(1 - leaf.ravel()[0])
+        for path, leaf in flatten(join_groups(moved.values())).items()
+    }
+    expected = {"heads.image.kernel": 0, "trunk.norm.scale": 0, "trunk.patch_embed.proj.kernel": 14}
+    expected |= {f"trunk.layers.0.blocks.{k}.fc.kernel": 13 - k for k in range(2)}
+    expected |= {"trunk.layers.0.downsample.fc.kernel": 12}
+    expected |= {f"trunk.layers.1.blocks.{k}.fc.kernel": 11 - k for k in range(11)}
+    assert steps == pytest.approx({path: 0.5**layers for path, layers in expected.items()})
+
+
+def test_a_linear_probe_moves_the_head_alone_and_poly_falls_along_a_power():
+    params = tree(0)
+    groups = split_groups(params)
+    config = OptimizerConfig(trunk_rate=0.0)
+    moved, _ = opt.update(config, jnp.float32(0.1), groups, split_groups(tree(1)), opt.init(params))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), params, join_groups(moved.values()))
+    assert all(jax.tree.leaves(same["trunk"])) and not any(jax.tree.leaves(same["heads"]))
+    poly = OptimizerConfig(
+        schedule="poly", power=2.0, peak=1.0, start=0.0, end=0.1, warmup_steps=10
+    )
+    rates = [float(learning_rate(poly, step, 100)) for step in (0, 5, 10, 50, 100)]
+    # by hand: .1 + .9 (1 - t)^2, and half of the way there at step 5
+    expected = [0.0, 0.5 * (0.1 + 0.9 * 0.95**2), 0.1 + 0.9 * 0.9**2, 0.1 + 0.9 * 0.25, 0.1]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
