@@ -49,3 +49,15 @@ def test_mistakes_are_one_line(arguments, words):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and words in done.stderr
     assert not done.stdout and not (ROOT / "f.npz").exists()
+
+
+def test_queries_and_what_they_found_are_drawn(tmp_path):
+    for k in range(3):
+        (tmp_path / f"{k}.jpg").write_bytes(media.jpeg(media.scene(20 * k)))
+    out, page = tmp_path / "f.npz", tmp_path / "page.html"
+    assert call("features", tmp_path, WEIGHTS, f"--out={out}").returncode == 0
+    done = call("retrieve", "query", out, out, "--neighbours=2", f"--report={page}", "--shown=2")
+    assert done.returncode == 0 and done.stdout.endswith(f"{page}\n")
+    assert page.read_text().count("<img") == 2 * (1 + 2)
+    missing = call("retrieve", "query", out, out, f"--report={tmp_path}/none/page.html")
+    assert missing.returncode == 2 and "none is not a folder" in missing.stderr
