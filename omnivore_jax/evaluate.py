@@ -6,6 +6,7 @@
     python -m omnivore_jax.evaluate watch RUN --dataset=NAME [--once] [--interval=60]
     python -m omnivore_jax.evaluate sweep W [W2 ...] --dataset=NAME --out=FILE.json
         [--over=clip_length|mode|depth_scale] [--values=1,2,4] [--views=4x3] [--report=FILE.html]
+    python -m omnivore_jax.evaluate mean A.json B.json [C.json ...]
     python -m omnivore_jax.evaluate compare A.json B.json [--groups=FILE.csv] [--json]
         [--report=FILE.html]
 
@@ -22,6 +23,8 @@ RUN/watch.jsonl, until Ctrl-C; with --once those that are there.
 sweep: scores weights again and again with one thing changed, and draws all in one plot: the length
 of clips as in Fig. 5 (they get shorter and as many more), RGB-D as RGB, depth or both, or depth
 multiplied. What FILE.json holds is not scored again.
+
+mean: the mean of every figure over several evaluations, as UCF101 is reported over its three splits.
 
 compare: A and B are what --json printed of two models; it gives the gain in F1 of every class and
 of every group of classes (a table with the columns group and class), as Figs. 3, 6 and 7 do.
@@ -76,6 +79,8 @@ PREDICTIONS = flags.DEFINE_string("predictions", "", "A table of all samples, .c
 def main(argv: Sequence[str]) -> int:
     if argv[1:2] == ["compare"]:
         return compare(argv[2:])
+    if argv[1:2] == ["mean"]:
+        return mean(argv[2:])
     if argv[1:2] == ["sweep"]:
         return sweep(argv[2:])
     if argv[1:2] == ["watch"]:
@@ -188,6 +193,30 @@ def sweep(names: Sequence[str]) -> int:
         write_sweep(Path(REPORT.value), DATASET.value, sweeps.AXES[OVER.value].title, rows)
     if JSON.value:
         print(json.dumps(rows, indent=2))
+    return 0
+
+
+def mean(names: Sequence[str]) -> int:
+    """Averages the figures of several evaluations."""
+    if len(names) < 2:
+        raise UserError(f"{len(names)} files given; name two or more: mean A.json B.json")
+    found = []
+    for name in names:
+        try:
+            found.append(json.loads(Path(name).read_text()))
+            if not isinstance(found[-1]["n"], int):
+                raise ValueError("n is no number")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{name} is not what evaluate --json printed ({error})") from error
+    keys = [key for key in (*NAMES.values(), "loss") if all(key in figures for figures in found)]
+    means = {key: sum(figures[key] for figures in found) / len(found) for key in keys}
+    if JSON.value:
+        print(json.dumps({"of": list(names), **means}, indent=2))
+        return 0
+    for name, key in NAMES.items():
+        if key in means:
+            each = ", ".join(f"{100 * figures[key]:.2f}" for figures in found)
+            print(f"{name:<20} {100 * means[key]:6.2f} %  ({each})")
     return 0
 
 

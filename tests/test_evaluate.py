@@ -138,3 +138,19 @@ def test_a_sweep_that_cannot_be_is_one_line(arguments, says):
     done = evaluate("sweep", *arguments)
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
     assert not (ROOT / "x.json").exists()
+
+
+def test_the_mean_of_several_evaluations(tmp_path):
+    for k, top1 in enumerate((0.9, 0.96, 0.99)):
+        (tmp_path / f"{k}.json").write_text(json.dumps({"n": 9, "top1": top1, "loss": float(k)}))
+    files = [str(tmp_path / f"{k}.json") for k in range(3)]
+    done = evaluate("mean", *files, "--json")
+    assert json.loads(done.stdout) == {"of": files, "top1": pytest.approx(0.95), "loss": 1.0}
+    assert "95.00 %  (90.00, 96.00, 99.00)" in evaluate("mean", *files).stdout
+    (tmp_path / "x.json").write_text("[]")
+    for given, says in (
+        (files[:1], "1 files given"),
+        ([files[0], str(tmp_path / "x.json")], "x.json"),
+    ):
+        wrong = evaluate("mean", *given)
+        assert wrong.returncode == 2 and says in wrong.stderr and wrong.stderr.count("\n") == 1
