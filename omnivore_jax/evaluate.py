@@ -24,7 +24,7 @@ sweep: scores weights again and again with one thing changed, and draws all in o
 of clips as in Fig. 5 (they get shorter and as many more), RGB-D as RGB, depth or both, or depth
 multiplied. What FILE.json holds is not scored again.
 
-mean: the mean of every figure over several evaluations, as UCF101 is reported over its three splits.
+mean: the mean of every figure over evaluations, as UCF101 is reported over its three splits.
 
 compare: A and B are what --json printed of two models; it gives the gain in F1 of every class and
 of every group of classes (a table with the columns group and class), as Figs. 3, 6 and 7 do.
