@@ -69,6 +69,7 @@ LABEL_MAP = {  # P B.3: UPerNet; its sizes as mmsegmentation has them
     "task": "segmentation",
     "channels": 512,
     "auxiliary_channels": 256,
+    "microbatch": 2,  # a sample takes about a gigabyte in the head alone
     "head_dropout": 0.1,
     **UNMIXED,
 }

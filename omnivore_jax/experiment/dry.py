@@ -208,10 +208,15 @@ def device_memory(
     tiled = settings.hardware.platform == "tpu"
     compute = replace(settings.compute, remat=recipe.remat)
     size = (dataset.frames, dataset.size, dataset.size)
+    activations = cost.activation_bytes(settings.model, size, compute, tiled=tiled)
+    spec = settings.training[name].task.spec
+    if not isinstance(spec, int):
+        maps = [(s.channels, math.prod(s.size)) for s in cost.layout(settings.model, size)]
+        activations += spec.activation_bytes(maps, dataset.size**2)
     return estimate.memory(
         elements,
         split,
-        activation_bytes=cost.activation_bytes(settings.model, size, compute, tiled=tiled),
+        activation_bytes=activations,
         batch_bytes=BATCHES_ON_DEVICE * _sample_bytes(dataset, tiled),
         narrow=compute.dtype == "bfloat16",
         moments=1 if settings.optimizer.rule == "sgd" else 2,

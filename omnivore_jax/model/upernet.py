@@ -69,6 +69,15 @@ class UPerNetSpec:
         width, pixels = maps[-2]
         return total + pixels * (9 * width + self.classes) * self.auxiliary_channels
 
+    def activation_bytes(self, maps: Sequence[tuple[int, int]], pixels: int) -> int:
+        """Estimates what one sample takes in a training step, all in float32.
+
+        The joined maps at stride 4, twice, with their gradients; and the scores of all pixels,
+        their logarithms and gradients.
+        """
+        near = maps[0][1] * (2 * len(maps) + 6) * self.channels
+        return 4 * (2 * near + 3 * pixels * self.classes)
+
 
 class ConvNormRelu(nnx.Module):
     """Convolution of 1 x 1 or 3 x 3 pixels, which keeps the size of the map; norm; ReLU."""
