@@ -15,7 +15,8 @@ best EMA). NAME is a dataset that `prepare`
 made in DATA_ROOT, or demo_image, demo_video, demo_rgbd. Every sample is scored once, on all devices
 of this machine. How samples are seen is what the weights' card says unless flags say otherwise, and
 is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
-evaluation and is named: no sample is replaced.
+evaluation and is named: no sample is replaced. On several hosts give the same command to all, with
+--distributed, or --coordinator, --num_processes and --process_id.
 
 watch: scores every new checkpoint of a run, its EMA and the parameters themselves, a line each in
 RUN/watch.jsonl, until Ctrl-C; with --once those that are there.
@@ -38,6 +39,7 @@ from typing import Any, cast, get_args
 
 from absl import flags
 
+from omnivore_jax.core import dist
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, check_output
@@ -61,6 +63,10 @@ BATCH_SIZE = flags.DEFINE_integer(
 )
 THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.", lower_bound=0)
 CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "All processes of the job at once: Slurm, TPU pods, GKE."
+)
+dist.define_flags()
 JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
 REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
 OVER = flags.DEFINE_enum(
@@ -88,6 +94,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     outputs = _check_flags()
+    if DISTRIBUTED.value or flags.FLAGS.coordinator:
+        dist.initialize_from_flags()
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import exam as exams
@@ -102,6 +110,8 @@ def main(argv: Sequence[str]) -> int:
     with show_progress(len(exam.samples), "samples") as advance:
         hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
         done = exams.score(trained, exam, hall)
+    if not dist.is_primary():
+        return 0
     figures = score_table.figures(done)
     lines, why = paper.compare(done, figures, trained.model.config.name, trained.model.heads)
     if lines or why:
@@ -264,6 +274,10 @@ def _check_flags() -> dict[str, Path]:
     for path in outputs.values():
         check_output(path)
     if "predictions" in outputs:
+        if DISTRIBUTED.value or flags.FLAGS.coordinator:
+            raise UserError(
+                "--predictions is for one process, which sees all samples; leave it out"
+            )
         from omnivore_jax.inference.score_table import check_table
 
         check_table(outputs["predictions"])

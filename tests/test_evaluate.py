@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -154,3 +155,35 @@ def test_the_mean_of_several_evaluations(tmp_path):
     ):
         wrong = evaluate("mean", *given)
         assert wrong.returncode == 2 and says in wrong.stderr and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_count_as_one_does():
+    def start(process, port):
+        flags = [WEIGHTS, "--dataset=demo_rgbd", "--batch_size=96", "--json"]
+        flags += [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}"]
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "omnivore_jax.evaluate", *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [start(process, port) for process in range(2)]
+    said = [process.communicate(timeout=240) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "{" not in said[1][0]  # Gloo, of the CPU alone, has its own to say on both
+    two = json.loads(said[0][0][said[0][0].index("{") :])
+    one = json.loads(evaluate(WEIGHTS, "--dataset=demo_rgbd", "--json").stdout)
+    assert two.pop("devices") == 4 and one.pop("devices") >= 1
+    assert two["n"] == 1000 and two["top1"] == one["top1"] and two["classes"] == one["classes"]
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
 from omnivore_jax.core.types import Batch, Fusion, Kind, LabelForm, Mode
@@ -195,10 +197,10 @@ class Hall(NamedTuple):
     ) -> Iterator[tuple[Batch, list[str]]]:
         """Gives every sample once, in batches of a size; 0: as `size` has it."""
         size = size or self.size(samples, protocol)
-        for batch, ids in eval_batches(samples, size, threads=self.threads):
+        part = dist.batch_part(batch_sharding(self.mesh), batch_shards(self.mesh.shape))
+        for batch, ids in eval_batches(samples, size // part[1], part, threads=self.threads):
             yield batch, ids
-            for _ in ids:
-                self.advance()
+            self.skip(int(len(ids) * part[1]))
 
     def skip(self, count: int) -> None:
         """Counts samples as done that were seen before."""
@@ -206,13 +208,18 @@ class Hall(NamedTuple):
             self.advance()
 
     def place(self, batch: Batch) -> Batch:
-        """Divides a batch over the devices."""
+        """Divides a batch, of which every process has its part, over the devices."""
         sharding = batch_sharding(self.mesh)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
     def replicated(self, params: Any) -> Any:
-        """Puts parameters on every device."""
-        return jax.device_put(params, NamedSharding(self.mesh, PartitionSpec()))
+        """Puts parameters on every device, those of other processes too, which hold the same."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        if jax.process_count() == 1:
+            return jax.device_put(params, everywhere)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), params
+        )
 
     def evaluator(self, trained: TrainedModel) -> Evaluator:
         """Makes what runs splits through the model."""
