@@ -1,10 +1,11 @@
 """Extracts features: pooled, after the final norm, of length 1, the same space for all modalities.
 
     python -m omnivore_jax.features FILE|DIR... --weights=F --out=FILE.npz [--depth=F]
-        [--mode=all|depth|rgb] [--views=4x3]
+        [--mode=all|depth|rgb] [--views=4x3] [--window=2s|64] [--step=1s|32]
     python -m omnivore_jax.features --dataset=NAME --weights=F --out=FILE.npz [--data_root=D]
         [--split=val] [--mode=...] [--views=...]
 
+With --window features are those of windows that slide over videos, in seconds or frames.
 Files are told by their content, as in `predict`; NAME is a dataset that `prepare` made, or
 demo_image, demo_video, demo_rgbd. FILE.npz holds feature [n c], ids, label, classes and origin:
 `retrieve` takes two of them.
@@ -40,6 +41,8 @@ VIEWS = flags.DEFINE_string(
 MODE = flags.DEFINE_enum("mode", "all", get_args(Mode), "What of RGB-D the model sees.")
 DEPTH = flags.DEFINE_string("depth", "", "The depth map of the picture, a 16-bit grey PNG.")
 FX = flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth map.", lower_bound=0.0)
+WINDOW = flags.DEFINE_string("window", "", "Of videos: length of a window, 2s or 64 frames.")
+STEP = flags.DEFINE_string("step", "", "From one window to the next; default: side by side.")
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 0, "Samples of a dataset at once; 0: by their frames.", lower_bound=0
 )
@@ -71,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
 def _of_files(trained, paths: Sequence[Path]) -> "tuple[FeatureSet, list[tuple[Path, str]]]":
     from omnivore_jax.inference import feature_set
     from omnivore_jax.inference.media import Finder
+    from omnivore_jax.inference.windows import Sliding
     from omnivore_jax.ingest.meter import show_progress
 
     depth = Path(DEPTH.value) if DEPTH.value else None
@@ -79,6 +83,11 @@ def _of_files(trained, paths: Sequence[Path]) -> "tuple[FeatureSet, list[tuple[P
         if MODE.value == "depth" and medium.kind != "rgbd":
             raise UserError(f"--mode=depth: {medium.path} has no depth map; give --depth=FILE")
     mode = cast(Mode, MODE.value)
+    if WINDOW.value:
+        sliding = Sliding.parse(WINDOW.value, STEP.value)
+        with show_progress(len(media.items), "videos") as advance:
+            found, faults = feature_set.along_videos(trained, media.items, sliding, advance)
+        return found, [(medium.path, why) for medium, why in faults]
     with show_progress(len(media.items)) as advance:
         found, faults = feature_set.of_media(
             trained, media.items, mode, VIEWS.value, THREADS.value, advance
@@ -109,6 +118,10 @@ def _check_flags(paths: Sequence[Path]) -> None:
         raise UserError("--weights is missing; give a file of weights or the folder of a run")
     if bool(paths) == bool(DATASET.value):
         raise UserError("give files or --dataset=NAME, one of the two")
+    if WINDOW.value and (DATASET.value or VIEWS.value or MODE.value != "all"):
+        raise UserError("--window is for files of videos; leave --dataset, --views and --mode out")
+    if STEP.value and not WINDOW.value:
+        raise UserError(f"--step={STEP.value} without --window; give both")
     if not OUT.value.endswith(".npz"):
         raise UserError(f"--out={OUT.value}; name a file that ends in .npz")
     for flag in (WEIGHTS, DATA_ROOT, DEPTH):

@@ -17,6 +17,7 @@ from jaxtyping import Float32, Int64
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, new_file
 from omnivore_jax.core.types import Mode
+from omnivore_jax.data.damage import DecodeError
 from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.exam import Hall, Request, open_split, source_of
@@ -24,6 +25,7 @@ from omnivore_jax.inference.ledger import PART_BATCHES, Ledger, in_parts, key_of
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import read_groups
 from omnivore_jax.inference.trained import TrainedModel, feed_of
+from omnivore_jax.inference.windows import Sliding, features_along
 
 NO_LABEL = -1
 
@@ -72,6 +74,35 @@ def of_media(
         raise UserError(f"none of the {len(media)} files can be read: {faults[0][1]}")
     label = np.full(len(ids), NO_LABEL, np.int64)
     origin = {"weights": str(trained.path), "mode": mode, "views": views}
+    return FeatureSet(np.concatenate(parts), tuple(ids), label, (), origin), faults
+
+
+def along_videos(
+    trained: TrainedModel, media: Sequence[Medium], sliding: Sliding, advance: Callable[[], None]
+) -> tuple[FeatureSet, list[tuple[Medium, str]]]:
+    """Extracts features of windows that slide over videos; also gives videos that are damaged.
+
+    Raises:
+        UserError: a medium is no video, or none of them can be read.
+
+    """
+    others = [medium for medium in media if medium.kind != "video"]
+    if others:
+        raise UserError(f"--window is for videos, {others[0].path} is none; leave it out")
+    predictor = Predictor(trained.model.config, trained.model.heads, trained.model.compute)
+    parts, ids, faults = [], [], []
+    for medium in media:
+        try:
+            for names, found in features_along(trained, medium, predictor, sliding):
+                ids += names
+                parts.append(found)
+        except (DecodeError, OSError) as error:
+            faults.append((medium, " ".join(str(error).split())))
+        advance()
+    if not parts:
+        raise UserError(f"none of the {len(media)} videos can be read: {faults[0][1]}")
+    label = np.full(len(ids), NO_LABEL, np.int64)
+    origin = {"weights": str(trained.path), "mode": "all", "windows": list(sliding)}
     return FeatureSet(np.concatenate(parts), tuple(ids), label, (), origin), faults
 
 
