@@ -6,13 +6,14 @@ rgb_0.jpg + sync_depth_0.png                    NYU-Depth V2's raw frames after 
 frame-000000.color.png + frame-000000.depth.png 7-Scenes
 X_crop.png + X_depthcrop.png (X_maskcrop.png)   the RGB-D Object Dataset of Washington
 SCENE/{image,rgb,color}/* + SCENE/depth/*.png   SUN RGB-D (or depth_bfx/, its maps with the holes
-                                                filled, and fullres/), ScanNet
+                                                filled, and fullres/), ScanNet; SCENE may be the
+                                                class itself
 """
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png"})
 DEPTH_FOLDERS = ("depth_bfx", "depth")
@@ -33,6 +34,27 @@ def is_depth(id: str) -> bool:
         or SYNC_DEPTH.fullmatch(name) is not None
         or (len(folders) > 2 and folders[-1] in DEPTH_FOLDERS and name.endswith(".png"))
     )
+
+
+def in_scenes(files: Sequence[str], has_splits: bool) -> list[str]:
+    """Puts files where the names above expect them: in a scene below a class.
+
+    Without splits a class may hold its folders of pictures and depth itself, CLASS/rgb and
+    CLASS/depth; such a class becomes a scene.
+    """
+    if has_splits:
+        return list(files)
+    folders: dict[str, set[str]] = defaultdict(set)
+    for id in files:
+        name, *below = id.lower().split("/")
+        if len(below) == 2:
+            folders[name].add(below[0])
+    scenes = {
+        name
+        for name, inside in folders.items()
+        if inside & set(PICTURE_FOLDERS) and inside & set(DEPTH_FOLDERS)
+    }
+    return [f"all/{id}" if id.lower().split("/")[0] in scenes else id for id in files]
 
 
 def find_others(files: Iterable[str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.manifest import Kind
 from omnivore_jax.ingest.layouts.base import DepthMap, FileBytes, Item, LayoutOptions, Listing
 from omnivore_jax.ingest.layouts.checks import shown
-from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, is_depth, pair
+from omnivore_jax.ingest.layouts.depth_names import PICTURES, find_others, in_scenes, is_depth, pair
 from omnivore_jax.ingest.layouts.holdout import hold_out
 from omnivore_jax.ingest.layouts.split_folders import check_loose, find_splits, read_annotations
 
@@ -102,12 +102,17 @@ def list_names(source: Path, asked: str = "auto", val: float = 0.0) -> Names:
         unlabeled[f"{root}images (no labels)"] = len(_files(source, root))
     files = {split: _files(source, root) for split, root in roots.items()}
     every = [id for ids in files.values() for id in ids]
-    kind = _kind(every, source) if asked == "auto" else cast(Kind, asked)
-    depth = pair(every) if kind == "rgbd" else {}
-    extra = find_others(every)
+    scenes = {
+        as_scene: id for as_scene, id in zip(in_scenes(every, has_splits), every, strict=True)
+    }
+    maps = {id for as_scene, id in scenes.items() if is_depth(as_scene)}
+    kind = _kind(every, maps, source) if asked == "auto" else cast(Kind, asked)
+    pairs = pair(scenes) if kind == "rgbd" else {}
+    depth = {scenes[picture]: scenes[its_map] for picture, its_map in pairs.items()}
+    extra = {scenes[as_scene]: what for as_scene, what in find_others(scenes).items()}
 
     def is_sample(id: str) -> bool:
-        return _is_sample(id, kind) and id not in extra
+        return _is_sample(id, kind) and id not in extra and (kind == "video" or id not in maps)
 
     others = [id for id in every if not is_sample(id)]
     ignored = Counter(extra.get(id) or _suffix(id) or id.rpartition("/")[2] for id in others)
@@ -216,10 +221,11 @@ def _is_sample(id: str, kind: str) -> bool:
     suffix = _suffix(id)
     if kind == "video":
         return suffix not in PICTURES and suffix not in NO_MEDIA
-    return suffix in PICTURES and not is_depth(id)
+    return suffix in PICTURES
 
 
-def _kind(files: list[str], source: Path) -> Kind:
+def _kind(files: list[str], maps: set[str], source: Path) -> Kind:
+    """Tells what the files are; `maps` are those that can only be depth maps."""
     pictures = [id for id in files if _suffix(id) in PICTURES]
     clips = [id for id in files if _suffix(id) in CLIPS]
     if pictures and clips:
@@ -234,4 +240,4 @@ def _kind(files: list[str], source: Path) -> Kind:
         )
     if clips:
         return "video"
-    return "rgbd" if any(map(is_depth, pictures)) else "image"
+    return "rgbd" if maps else "image"

@@ -245,3 +245,22 @@ def test_names_that_are_not_utf8_are_left_out_and_named(tmp_path):
     lay(tmp_path / "src", os.fsdecode(b"\xe4/1.jpg"))
     with pytest.raises(UserError, match="is not UTF-8; rename it"):
         list_names(tmp_path / "src")
+
+
+@pytest.mark.parametrize("root", ["", "train/"])
+@pytest.mark.parametrize("pictures", ["rgb", "image", "color"])
+def test_a_class_may_hold_its_folders_of_pictures_and_depth_itself(tmp_path, root, pictures):
+    files = [f"{root}office/{pictures}/{k}.jpg" for k in range(2)]
+    maps = [f"{root}office/depth/{k}.png" for k in range(2)]
+    beside = (f"{root}lab/a.jpg", f"{root}lab/a.depth.png")
+    lay(tmp_path, *files, *maps, *beside)
+    names = list_names(tmp_path)
+    assert names.kind == "rgbd" and names.classes == ("lab", "office")
+    assert names.depth == dict(zip(files, maps, strict=True)) | {beside[0]: beside[1]}
+    assert names.splits == {"train": sorted([*files, beside[0]])}
+
+
+def test_a_folder_of_pictures_that_is_called_depth_is_no_depth(tmp_path):
+    lay(tmp_path, "ocean/depth/1.png", "ocean/depth/2.png", "sky/1.png")
+    names = list_names(tmp_path)
+    assert names.kind == "image" and len(names.splits["train"]) == 3
