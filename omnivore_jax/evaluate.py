@@ -113,7 +113,8 @@ def main(argv: Sequence[str]) -> int:
     if not dist.is_primary():
         return 0
     figures = score_table.figures(done)
-    lines, why = paper.compare(done, figures, trained.model.config.name, trained.model.heads)
+    in21k = paper.trained_with_in21k(trained.model)
+    lines, why = paper.compare(done, figures, trained.model.config.name, in21k)
     if lines or why:
         figures["paper"] = [line.json() for line in lines] or f"not comparable: {why}"
     if "predictions" in outputs:

@@ -12,6 +12,7 @@ from omnivore_jax.data.datasets import PUBLIC
 from omnivore_jax.data.protocol import PROTOCOLS, Protocol
 from omnivore_jax.inference.exam import Evaluation
 from omnivore_jax.ingest.layouts.official import OFFICIAL
+from omnivore_jax.model.compiled import CompiledModel
 
 T, S, B, L = "omnivore_swin_t", "omnivore_swin_s", "omnivore_swin_b", "omnivore_swin_l"
 IN21K = "image21k"
@@ -109,12 +110,13 @@ class Line(NamedTuple):
 
 
 def compare(
-    evaluation: Evaluation, figures: Mapping[str, Any], variant: str, heads: Mapping[str, Any]
+    evaluation: Evaluation, figures: Mapping[str, Any], variant: str, in21k: bool | None
 ) -> tuple[list[Line], str]:
     """Lays an evaluation beside the paper's rows, or says why that cannot be.
 
-    `figures` as `score_table.figures` has them, `variant` and `heads` are the model's. Both are
-    empty for a dataset that the paper does not have.
+    `figures` as `score_table.figures` has them, `variant` is the model's, `in21k` whether it was
+    trained with IN21K (None: nobody knows, and rows of both stand there). Both are empty for a
+    dataset that the paper does not have.
     """
     exam = evaluation.exam
     if exam.name not in {row.dataset for row in ROWS}:
@@ -122,18 +124,23 @@ def compare(
     why = _obstacle(evaluation)
     if why:
         return [], why
-    with_in21k = IN21K in heads
     lines = [
         Line(row.table, key, value, 100 * figures[key])
         for row in ROWS
         if row.dataset == exam.name
         and row.variant == variant
-        and row.in21k in (None, with_in21k)
+        and (None in (row.in21k, in21k) or row.in21k == in21k)
         and row.size == (224 if exam.protocol.whole else exam.protocol.size)
         for key, value in row.figures.items()
         if key in figures
     ]
     return lines, "" if lines else f"the paper has no row of {variant} on {exam.name}"
+
+
+def trained_with_in21k(model: CompiledModel) -> bool | None:
+    """Tells it from the heads of a run of ours; other people's files keep no head of IN21K."""
+    ours = not (model.card or {}).get("source")
+    return True if IN21K in model.heads else (False if ours else None)
 
 
 def _obstacle(evaluation: Evaluation) -> str:

@@ -64,10 +64,11 @@ def prepare(
     listing = LAYOUTS[layout].list(source, options)
     if work.predictions is not None:
         listing = with_depth(listing, work.predictions, options)
-    if work.short_side and listing.kind == "rgbd":
+    if work.short_side and (listing.kind == "rgbd" or listing.labels == "map"):
+        maps = "label" if listing.labels == "map" else "depth"
         raise UserError(
-            f"--short_side={work.short_side}, but pictures with depth maps are stored as they are: "
-            "one belongs to the other pixel by pixel; leave it out"
+            f"--short_side={work.short_side}, but pictures with {maps} maps are stored as they "
+            "are: one belongs to the other pixel by pixel; leave it out"
         )
     if work.inpaint and listing.kind != "rgbd":
         raise UserError(f"--inpaint, but --src={source} has no depth maps; leave it out")

@@ -6,10 +6,12 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import manifest
+from omnivore_jax.ingest import preparation
 from omnivore_jax.ingest.layouts.base import LayoutOptions
 from omnivore_jax.ingest.layouts.table import LAYOUTS
+from omnivore_jax.ingest.preparation import Work
 from tests.ingest.downloads import numbers
-from tests.ingest.layouts.downloads import files_of, lay, picture, prepare, refusal
+from tests.ingest.layouts.downloads import files_of, lay, no_meter, picture, prepare, refusal
 from tests.media import clip, depth_map, part, png
 
 FILES = {f"pictures/{k}.jpg": picture(k) for k in range(4)} | {"9, b.jpg": picture(9)}
@@ -224,3 +226,9 @@ def test_a_map_of_another_size_is_left_out_and_named(tmp_path):
     prepare("manifest", lay(tmp_path / "src", MAP_FILES | small), tmp_path / "out")
     [bad] = map(json.loads, (tmp_path / "out" / "bad_files.jsonl").read_text().splitlines())
     assert bad["id"] == "pictures/1.jpg" and "the label map has 9 x 9 pixels" in bad["reason"]
+
+
+def test_pictures_with_label_maps_are_not_made_smaller(tmp_path):
+    source, work = lay(tmp_path / "src", MAP_FILES), Work((0, 1), 4, 1, False, short_side=16)
+    with pytest.raises(UserError, match="pictures with label maps are stored as they are"):
+        preparation.prepare("manifest", source, tmp_path / "out", LayoutOptions(), work, no_meter)
