@@ -14,12 +14,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import swin_b, swin_l, swin_s, swin_t
+from configs.transfer import HALF_COSINE, KINETICS, SGD, UNMIXED, without_in21k
 
-SIZES = {"t": swin_t, "s": swin_s, "b": swin_b, "l": swin_l}
 DATASETS = {"image_swin": "imagenet", "video_swin": "kinetics400", "depth_swin": "sunrgbd"}
-UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
-HALF_COSINE: dict[str, Any] = {"cooldown_start": 1.0, "ema": 0.0}
 
 IMAGE = HALF_COSINE | {  # SW: 300 epochs, batch 1024
     "peak": 1e-3,
@@ -30,38 +27,22 @@ IMAGE = HALF_COSINE | {  # SW: 300 epochs, batch 1024
     "decay": 0.05,
     "clip": 5.0,
 }
-VIDEO = HALF_COSINE | {  # VS: 30 epochs, batch 64
-    "start": 1e-6,
-    "cooldown": 1e-6,
-    "end": 1e-6,
-    "warmup": 2.5 / 30,
-    "trunk_rate": 0.1,
-}
 BY_SIZE: Mapping[str, dict[str, Any]] = {  # VS: T and S from IN1K, B as with IN22K
     "t": {"peak": 1e-3, "decay": 0.02},
     "s": {"peak": 1e-3, "decay": 0.02},
     "b": {"peak": 3e-4, "decay": 0.05},
     "l": {"peak": 3e-4, "decay": 0.05},
 }
-DEPTH = HALF_COSINE | {  # A: as App. B, which is SGD for NYU's scenes
-    "rule": "sgd",
-    "momentum": 0.9,
-    "peak": 5e-3,
-    "start": 0.0,
-    "cooldown": 0.0,
-    "end": 0.0,
-    "warmup": 0.0,
-    "decay": 0.0,
-}
+DEPTH = SGD | {"peak": 5e-3}  # A: as App. B, which is SGD for NYU's scenes
 
 
 def get_config(name: str = "image_swin_b") -> ConfigDict:
     """`name`: image_swin, video_swin or depth_swin, and the size: image_swin_t ... depth_swin_l."""
     model, _, size = name.rpartition("_")
-    if model not in DATASETS or size not in SIZES:
-        names = ", ".join(f"{model}_{size}" for model in DATASETS for size in SIZES)
+    if model not in DATASETS or size not in BY_SIZE:
+        names = ", ".join(f"{model}_{size}" for model in DATASETS for size in BY_SIZE)
         raise ValueError(f"the baseline {name!r} is not known; use one of {names}")
-    config = SIZES[size].get_config("in1k") if size in "bl" else SIZES[size].get_config()
+    config = without_in21k(f"swin_{size}")
     for key, part in config.to_dict()["data"].items():
         if isinstance(part, dict) and key != DATASETS[model]:
             del config.data[key]
@@ -73,7 +54,7 @@ def get_config(name: str = "image_swin_b") -> ConfigDict:
         config.update({"train": {"epochs": 300.0}, "optimizer": IMAGE})
     elif model == "video_swin":
         row.update({"batch_size": 64, **UNMIXED})
-        config.update({"train": {"epochs": 30.0}, "optimizer": VIDEO | BY_SIZE[size]})
+        config.update({"train": {"epochs": 30.0}, "optimizer": KINETICS | BY_SIZE[size]})
     else:
         row.batch_size = 512  # P B.1
         config.update({"train": {"epochs": 200.0}, "optimizer": DEPTH})

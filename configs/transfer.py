@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from configs import swin_b, swin_l, swin_s, swin_t
 from configs.joint import mixing
 from omnivore_jax.data.datasets import PUBLIC
+from omnivore_jax.model.variants import model_config
 
 
 class Row(NamedTuple):
@@ -108,8 +109,6 @@ SHARES = {"1pct": 0.01, "2pct": 0.02, "5pct": 0.05, "10pct": 0.1}
 """Of the training samples (Table 10)."""
 BASELINES = {"image": "image_swin", "video": "video_swin", "rgbd": "depth_swin"}
 """Runs of `configs/specific.py` by kind, without their size."""
-WINDOWS = {"swin_t": 8, "swin_s": 8, "swin_b": 16, "swin_l": 8}
-"""Of the model, in time; space alone becomes 12."""
 FOLDS = {"fold1": "ucf101", "fold2": "ucf101_fold2", "fold3": "ucf101_fold3"}
 """Prepared splits of UCF101 (Table 9)."""
 OPTIONS = (*SIZES, *SHARES, *FOLDS, "384", "in21k", "specific")
@@ -125,9 +124,7 @@ def get_config(name: str = "pets") -> ConfigDict:
     row, options = _parse(name)
     public = PUBLIC[row.dataset]
     size = next((option for option in options if option in SIZES), "swin_b")
-    config = (
-        SIZES[size].get_config("in1k") if size in ("swin_b", "swin_l") else SIZES[size].get_config()
-    )
+    config = without_in21k(size)
     joint = config.to_dict()["data"]
     like = next(
         part for part in joint.values() if isinstance(part, dict) and part["kind"] == public.kind
@@ -139,7 +136,7 @@ def get_config(name: str = "pets") -> ConfigDict:
     key = next((FOLDS[option] for option in options if option in FOLDS), row.dataset)
     if "384" in options:  # P B.1
         dataset |= {"size": 384, "microbatch": max(like["microbatch"] // 4, 2)}
-        config.model.window = (WINDOWS[size], 12, 12)
+        config.model.window = (model_config(config.model.name).window[0], 12, 12)
     config.data = ConfigDict(
         {key: value for key, value in joint.items() if not isinstance(value, dict)} | {key: dataset}
     )
@@ -154,6 +151,12 @@ def get_config(name: str = "pets") -> ConfigDict:
         }
     )
     return config
+
+
+def without_in21k(size: str) -> ConfigDict:
+    """The joint config of Table 2 of a size, which some files have beside that of Table 4."""
+    chosen = ("in1k",) if size in ("swin_b", "swin_l") else ()
+    return SIZES[size].get_config(*chosen)
 
 
 def _parse(name: str) -> tuple[Row, list[str]]:

@@ -11,12 +11,12 @@
         [--report=FILE.html]
 
 Weights are a file of ours, any file of PyTorch's that `convert` reads, or the folder of a run (its
-best EMA). NAME is a dataset that `prepare`
-made in DATA_ROOT, or demo_image, demo_video, demo_rgbd. Every sample is scored once, on all devices
-of this machine. How samples are seen is what the weights' card says unless flags say otherwise, and
-is printed. Labels are matched to the head by the names of the classes. A damaged record ends the
-evaluation and is named: no sample is replaced. On several hosts give the same command to all, with
---distributed, or --coordinator, --num_processes and --process_id.
+best EMA). NAME is a dataset that `prepare` made in DATA_ROOT, or demo_image, demo_video, demo_rgbd,
+demo_maps. Every sample is scored once, on all devices of this machine. How samples are seen is what
+the weights' card says unless flags say otherwise, and is printed. Labels are matched to the head by
+the names of the classes. A damaged record ends the evaluation and is named: no sample is replaced.
+On several hosts give the same command to all, with --distributed, or --coordinator, --num_processes
+and --process_id.
 
 watch: scores every new checkpoint of a run, its EMA and the parameters themselves, a line each in
 RUN/watch.jsonl, until Ctrl-C; with --once those that are there.

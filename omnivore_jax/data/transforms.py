@@ -62,7 +62,7 @@ class TrainTransform:
             return decode_still(record, self.config.kind, depth)
         with naming(record):
             clip = Clip(record.media)
-            shrink = _shrinking(self.config.short_side_in_training, self.config.interpolation)
+            shrink = shrinking(self.config.short_side_in_training, self.config.interpolation)
             return Layers(clip.frames(self.draw_frames(clip.times, rng), each=shrink))
 
     def draw_frames(
@@ -199,7 +199,7 @@ def _clip_views(record: Record, protocol: Protocol) -> UInt8[np.ndarray, "v t h 
         times = clip.times
         # clips overlap; every frame is decoded once
         frames = np.unique(np.concatenate(frames_of_clips(times, protocol)))
-        shrink = _shrinking(protocol.short_side, protocol.interpolation, protocol.antialias)
+        shrink = shrinking(protocol.short_side, protocol.interpolation, protocol.antialias)
         rgb = clip.frames(frames, each=shrink)
     every = views(times, rgb.shape[1], rgb.shape[2], protocol)
     return np.stack(
@@ -207,7 +207,7 @@ def _clip_views(record: Record, protocol: Protocol) -> UInt8[np.ndarray, "v t h 
     )
 
 
-def _shrinking(
+def shrinking(
     side: int, interpolation: Interpolation, antialias: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Makes the resize of a frame as it is decoded, so that large frames need not be kept."""

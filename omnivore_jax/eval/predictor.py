@@ -128,6 +128,7 @@ def _at_all_scales(
     The resize is bilinear without an average, as OpenCV's and PyTorch's.
     """
     rows, columns = x.shape[2:4]
+    as_it_is = feed.scales == (1.0,) and not feed.mirrored
     outputs = []
     for scale in feed.scales:
         size = (int(rows * scale + 0.5), int(columns * scale + 0.5))
@@ -135,7 +136,7 @@ def _at_all_scales(
         scaled = x if scale == 1 else jax.image.resize(x, shape, "bilinear", antialias=False)
         for flipped in (False, True)[: 1 + feed.mirrored]:
             output = run(scaled[:, :, :, ::-1] if flipped else scaled)
-            if len(feed.scales) > 1 or feed.mirrored or scale != 1:
+            if not as_it_is:
                 output = task.restore(output, (rows, columns), flipped=flipped)
             outputs.append(output)
     return outputs

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +19,13 @@ from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, OpenDataset, data_root, open_dataset
 from omnivore_jax.data.demo import MAPS
 from omnivore_jax.data.loader import eval_batches
+from omnivore_jax.data.manifest import Manifest
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.transforms import EvalTransform, ViewsTransform
 from omnivore_jax.eval.evaluator import Evaluator
 from omnivore_jax.eval.predictor import Predictor
-from omnivore_jax.inference.ledger import PART_BATCHES, Ledger, in_parts, key_of
+from omnivore_jax.inference.ledger import key_of, resumable
 from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
@@ -200,7 +202,7 @@ class Hall(NamedTuple):
         part = dist.batch_part(batch_sharding(self.mesh), batch_shards(self.mesh.shape))
         for batch, ids in eval_batches(samples, size // part[1], part, threads=self.threads):
             yield batch, ids
-            self.skip(int(len(ids) * part[1]))
+            self.skip(len(ids) * part[1])
 
     def skip(self, count: int) -> None:
         """Counts samples as done that were seen before."""
@@ -247,54 +249,54 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
         batches = hall.batches(samples, protocol, size)
         return evaluator.judge(params, batches, task, feed)
 
-    ledger = None
-    if jax.process_count() == 1:
-        about = (exam.name, exam.head, protocol, exam.mode, task, spec, size, _digest(exam))
-        ledger = Ledger(key_of(trained.model.params, about))
-    judged, ids = in_parts(see, exam.samples, PART_BATCHES * size, ledger, hall.skip)
+    which = (exam.name, exam.source, len(exam.samples), exam.mode)
+    key = key_of(trained.model.params, (*which, protocol, task, spec, size))
+    judged, ids = resumable(see, exam.samples, size, key, hall.skip)
     result: Any = task.result(judged, ids)
-    if ledger:
-        ledger.clear()
     return Evaluation(exam, result, hall.mesh.size)
-
-
-def _digest(exam: Exam) -> str:
-    """Tells the samples of an exam from those of others."""
-    return f"{len(exam.samples)} {exam.source}"
 
 
 def _kind_of(request: Request) -> Kind:
     if request.dataset in DEMO_KINDS:
         return DEMO_KINDS[request.dataset]
-    folder = data_root(request.root) / request.dataset
-    if (folder / manifest.FILE).exists():
-        return manifest.read(folder).kind
+    content = _manifest(request)
+    if content is not None:
+        return content.kind
     if request.dataset in PUBLIC:
         return PUBLIC[request.dataset].kind  # opening says what is missing
     known = ", ".join([*PUBLIC, *DEMO_KINDS])
     raise UserError(
-        f"--dataset={request.dataset} is not in {folder}; prepare it there, or use one of {known}"
+        f"--dataset={request.dataset} is not in {_folder(request)}; prepare it there, or use one "
+        f"of {known}"
     )
 
 
 def _labels_of(request: Request) -> LabelForm:
     if request.dataset == MAPS:
         return "map"
-    folder = data_root(request.root) / request.dataset
-    return manifest.read(folder).labels if (folder / manifest.FILE).exists() else "class"
+    content = _manifest(request)
+    return "class" if content is None else content.labels
 
 
 def _is_epic(request: Request) -> bool:
-    folder = data_root(request.root) / request.dataset
-    if not (folder / manifest.FILE).exists():
-        return False
-    return str(manifest.read(folder).origin.get("by", "")).split()[1:2] == ["epic100"]
+    content = _manifest(request)
+    return content is not None and str(content.origin.get("by")).split()[1:2] == ["epic100"]
 
 
 def source_of(request: Request) -> str:
-    path = data_root(request.root) / request.dataset / manifest.FILE
-    content = sha256(path) if path.exists() else ""
-    return f"{request.split} {request.depth_scale} {content}"
+    """Tells samples from those of others: split, scale of depth, digest of the manifest."""
+    path = _folder(request) / manifest.FILE
+    return f"{request.split} {request.depth_scale} {sha256(path) if path.exists() else ''}"
+
+
+def _manifest(request: Request) -> Manifest | None:
+    """What was prepared; None where nothing lies there, as of what packages ship."""
+    folder = _folder(request)
+    return manifest.read(folder) if (folder / manifest.FILE).exists() else None
+
+
+def _folder(request: Request) -> Path:
+    return data_root(request.root) / request.dataset
 
 
 def _usual_head(trained: TrainedModel, dataset: str) -> str:
@@ -321,10 +323,8 @@ def _changed(protocol: Protocol, request: Request) -> Protocol:
 
 def _config(name: str, kind: Kind, protocol: Protocol) -> DatasetConfig:
     """Says as much of a dataset as opening it needs."""
-    sizes = {"frames": protocol.frames, "size": protocol.size}
-    if name in DEMO_KINDS:
-        return DatasetConfig(kind, 1, source="embedded", **sizes)  # pyright: ignore[reportArgumentType]
-    return DatasetConfig(kind, 1, **sizes)  # pyright: ignore[reportArgumentType]
+    source = "embedded" if name in DEMO_KINDS else "records"
+    return DatasetConfig(kind, 1, source, frames=protocol.frames, size=protocol.size)
 
 
 def _with_labels_of(samples: OpenDataset, classes: tuple[str, ...], head: str) -> OpenDataset:

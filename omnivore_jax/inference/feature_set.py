@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float32, Int64
 
@@ -21,7 +20,7 @@ from omnivore_jax.data.damage import DecodeError
 from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.exam import Hall, Request, open_split, source_of
-from omnivore_jax.inference.ledger import PART_BATCHES, Ledger, in_parts, key_of
+from omnivore_jax.inference.ledger import key_of, resumable
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import read_groups
 from omnivore_jax.inference.trained import TrainedModel, feed_of
@@ -123,13 +122,9 @@ def of_dataset(trained: TrainedModel, request: Request, hall: Hall) -> FeatureSe
         found = evaluator.features(params, hall.batches(part, protocol, size), feed)
         return (found.feature, found.label), found.ids
 
-    ledger = None
-    if jax.process_count() == 1:
-        about = ("features", request, protocol, spec, size, len(samples), source_of(request))
-        ledger = Ledger(key_of(trained.model.params, about))
-    (feature, label), ids = in_parts(see, samples, PART_BATCHES * size, ledger, hall.skip)
-    if ledger:
-        ledger.clear()
+    which = ("features", request, source_of(request), len(samples))
+    key = key_of(trained.model.params, (*which, protocol, spec, size))
+    (feature, label), ids = resumable(see, samples, size, key, hall.skip)
     origin = {
         "weights": str(trained.path),
         "dataset": request.dataset,

@@ -93,6 +93,20 @@ See = Callable[[Dataset], tuple[PyTree, list[str]]]
 """Goes over samples: a tree of arrays [n ...] in their order, and their ids."""
 
 
+def resumable(
+    see: See, samples: Dataset, size: int, key: str, skip: Callable[[int], None]
+) -> tuple[Any, list[str]]:
+    """Goes over a split in batches of `size` samples, on from where a pass of this key stopped.
+
+    Several processes, which see a part each, keep nothing.
+    """
+    ledger = Ledger(key) if jax.process_count() == 1 else None
+    found = in_parts(see, samples, PART_BATCHES * size, ledger, skip)
+    if ledger:
+        ledger.clear()
+    return found
+
+
 def in_parts(
     see: See, samples: Dataset, size: int, ledger: Ledger | None, skip: Callable[[int], None]
 ) -> tuple[Any, list[str]]:

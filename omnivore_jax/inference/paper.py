@@ -139,8 +139,9 @@ def compare(
 
 def trained_with_in21k(model: CompiledModel) -> bool | None:
     """Tells it from the heads of a run of ours; other people's files keep no head of IN21K."""
-    ours = not (model.card or {}).get("source")
-    return True if IN21K in model.heads else (False if ours else None)
+    if IN21K in model.heads:
+        return True
+    return None if (model.card or {}).get("source") else False
 
 
 def _obstacle(evaluation: Evaluation) -> str:

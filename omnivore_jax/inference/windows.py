@@ -14,6 +14,7 @@ from omnivore_jax.data.clips import Indices
 from omnivore_jax.data.decode import Clip
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Sample
+from omnivore_jax.data.transforms import shrinking
 from omnivore_jax.eval.predictor import Feed, Predictor
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import BATCH_FRAMES
@@ -93,14 +94,8 @@ def _batch(clip: Clip, windows: Sequence[Indices], protocol: Protocol, size: int
         w[np.floor(np.linspace(0, len(w) - 1, protocol.frames)).astype(np.int64)] for w in windows
     ]
     frames = np.unique(np.concatenate(chosen))
-
-    def shrink(frame: np.ndarray) -> np.ndarray:
-        whole = image_ops.bound_aspect(frame[None])
-        small = image_ops.short_side(whole.shape[1], whole.shape[2], protocol.short_side)
-        how, antialias = protocol.interpolation, protocol.antialias
-        resized = image_ops.resize(whole, *small, how, antialias=antialias)
-        return image_ops.crop(resized, image_ops.center_box(*small, protocol.size))[0]
-
+    shrink = shrinking(protocol.short_side, protocol.interpolation, protocol.antialias)
     pixels = clip.frames(frames, each=shrink)
+    pixels = image_ops.crop(pixels, image_ops.center_box(*pixels.shape[1:3], protocol.size))
     samples = [Sample(pixels[np.searchsorted(frames, w)], None, 0, "") for w in chosen]
     return stack([*samples, *[samples[0]] * (size - len(samples))])

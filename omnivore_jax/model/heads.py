@@ -5,7 +5,7 @@ knows what its output means.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
@@ -32,6 +32,14 @@ class HeadSpec(Protocol):
     @property
     def make(self) -> Callable[..., nnx.Module]:
         """Makes the module from (config, key=...)."""
+        ...
+
+    def products(self, maps: Sequence[tuple[int, int]]) -> int:
+        """Counts multiplications for one sample, by (channels, pixels) of the trunk's maps."""
+        ...
+
+    def activation_bytes(self, maps: Sequence[tuple[int, int]], pixels: int) -> int:
+        """Estimates what one sample of so many pixels takes in a training step."""
         ...
 
 

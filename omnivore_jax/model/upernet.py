@@ -8,7 +8,7 @@ float32.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,12 +52,9 @@ class UPerNetSpec:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; use 1 or more")
 
-    @property
-    def make(self) -> Callable[..., nnx.Module]:
-        def make(config: ModelConfig, *, key: PRNGKeyArray) -> nnx.Module:
-            return UPerNet(config, self, key=key)
-
-        return make
+    def make(self, config: ModelConfig, *, key: PRNGKeyArray) -> "UPerNet":
+        """Draws the module."""
+        return UPerNet(config, self, key=key)
 
     def products(self, maps: Sequence[tuple[int, int]]) -> int:
         """Counts multiplications for one sample, by (channels, pixels) of the maps."""

@@ -32,13 +32,7 @@ def write_grid(path: Path, config: str, figures: Mapping[str, Any]) -> None:
                 for row in ended
                 if others(row) == name
             )
-            axes.plot(
-                *zip(*rows, strict=True),
-                linestyle=plots.DASHES[number % len(plots.DASHES)],
-                marker=plots.MARKERS[number % len(plots.MARKERS)],
-                color=plots.SERIES[number % len(plots.SERIES)],
-                label=name,
-            )
+            axes.plot(*zip(*rows, strict=True), label=name, **plots.look(number))
         axes.set_xticks(range(len(values)), values)
         axes.set_xlabel(first)
         axes.set_ylabel("score")

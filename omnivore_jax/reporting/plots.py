@@ -69,6 +69,15 @@ def curves(history: History, names: Sequence[str]) -> dict[str, str]:
     return {name: figure(draw, name, label) for name, (draw, label) in drawn.items()}
 
 
+def look(number: int) -> dict[str, Any]:
+    """Color, dash and marker of line `number` of a figure, as `Axes.plot` takes them."""
+    return {
+        "color": SERIES[number % len(SERIES)],
+        "linestyle": DASHES[number % len(DASHES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
 def overlaid(losses: Mapping[str, Series], steps: int, name: str, title: str) -> str:
     """Draws the loss of several runs over one another, in the order of their names' legend."""
     drawn = {run: averaged(series, steps) for run, series in losses.items()}

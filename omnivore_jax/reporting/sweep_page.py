@@ -27,10 +27,7 @@ def write_sweep(path: Path, title: str, axis: str, rows: Sequence[Mapping[str, A
         for number, name in enumerate(names):
             there = [k for k, value in enumerate(values) if (name, value) in found]
             shares = [found[name, values[k]] for k in there]
-            style = plots.DASHES[number % len(plots.DASHES)]
-            marker = plots.MARKERS[number % len(plots.MARKERS)]
-            colour = plots.SERIES[number % len(plots.SERIES)]
-            axes.plot(there, shares, linestyle=style, marker=marker, color=colour, label=name)
+            axes.plot(there, shares, label=name, **plots.look(number))
         axes.set_xticks(range(len(values)), values)
         axes.set_xlabel(axis)
         axes.set_ylabel("mIoU" if figure == "miou" else "top-1")
