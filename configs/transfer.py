@@ -153,8 +153,8 @@ def get_config(name: str = "pets") -> ConfigDict:
     return config
 
 
-def without_in21k(size: str) -> ConfigDict:
-    """The joint config of Table 2 of a size, which some files have beside that of Table 4."""
+def without_in21k(size: str) -> Any:
+    """The joint ConfigDict of Table 2 of a size, which some files have beside that of Table 4."""
     chosen = ("in1k",) if size in ("swin_b", "swin_l") else ()
     return SIZES[size].get_config(*chosen)
 
