@@ -39,36 +39,27 @@ from typing import Any, cast, get_args
 
 from absl import flags
 
-from omnivore_jax.core import dist
+from omnivore_jax.core import dist, options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, check_output
 from omnivore_jax.core.types import Fusion, Mode
 
-WEIGHTS = flags.DEFINE_string("weights", "", "A file of weights, or the folder of a run.")
-DATASET = flags.DEFINE_string("dataset", "", "Name of the dataset.")
-DATA_ROOT = flags.DEFINE_string(
-    "data_root", "", "Where datasets lie; default: $OMNIVORE_DATA, else data/."
-)
-SPLIT = flags.DEFINE_string("split", "val", "The split that is scored.")
-HEAD = flags.DEFINE_string("head", "", "The head that judges; by default that of the modality.")
-VIEWS = flags.DEFINE_string(
-    "views", "", "1x1, 4x3, 1x3, ... of clips; whole, whole_6x2 of label maps; else the card's."
-)
+WEIGHTS = options.weights()
+DATASET = options.dataset()
+DATA_ROOT = options.data_root()
+SPLIT = options.split()
+HEAD = options.head()
+VIEWS = options.views()
 FUSE = flags.DEFINE_enum("fuse", None, get_args(Fusion), "What is averaged over views.")
 CLIP_LENGTH = flags.DEFINE_integer("clip_length", 0, "Frames of a clip.", lower_bound=0)
-MODE = flags.DEFINE_enum("mode", "all", get_args(Mode), "What of RGB-D the model sees.")
-BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 0, "Samples at once over all devices; 0: by their frames.", lower_bound=0
-)
-THREADS = flags.DEFINE_integer("threads", 0, "That read samples; 0: all cores.", lower_bound=0)
-CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "All processes of the job at once: Slurm, TPU pods, GKE."
-)
-dist.define_flags()
-JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
-REPORT = flags.DEFINE_string("report", "", "A page of the figures, FILE.html.")
+MODE = options.mode()
+BATCH_SIZE = options.batch_size()
+THREADS = options.threads()
+CACHE = options.compile_cache()
+DISTRIBUTED = options.distributed()
+JSON = options.json()
+REPORT = options.report()
 OVER = flags.DEFINE_enum(
     "over", "clip_length", ["clip_length", "mode", "depth_scale"], "sweep: what is changed."
 )
@@ -100,6 +91,7 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import exam as exams
     from omnivore_jax.inference import paper, score_table
+    from omnivore_jax.inference.hall import Hall
     from omnivore_jax.inference.trained import open_trained
     from omnivore_jax.ingest.meter import show_progress
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
@@ -108,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     trained = open_trained(Path(WEIGHTS.value))
     exam = exams.prepare_exam(trained, _request())
     with show_progress(len(exam.samples), "samples") as advance:
-        hall = exams.Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
+        hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
         done = exams.score(trained, exam, hall)
     if not dist.is_primary():
         return 0
@@ -153,10 +145,9 @@ def watch(names: Sequence[str]) -> int:
     """Scores the checkpoints of a run, those that come later too."""
     if len(names) != 1:
         raise UserError(f"{len(names)} runs given; watch one: watch RUN --dataset=NAME")
-    if not DATASET.value:
-        raise UserError("--dataset is missing; name one, --dataset=imagenet for example")
+    options.require(DATASET, "name one, --dataset=imagenet for example")
     from omnivore_jax.core import compile_cache
-    from omnivore_jax.inference.exam import Hall
+    from omnivore_jax.inference.hall import Hall
     from omnivore_jax.inference.watch import score_new
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
@@ -177,15 +168,13 @@ def sweep(names: Sequence[str]) -> int:
     """Scores weights with one thing changed."""
     if not names:
         raise UserError("no weights given; sweep W [W2 ...] --dataset=NAME --out=FILE.json")
-    if not DATASET.value:
-        raise UserError("--dataset is missing; name one, --dataset=kinetics400 for example")
-    if not OUT.value:
-        raise UserError("--out is missing; name the file of figures, FILE.json")
+    options.require(DATASET, "name one, --dataset=kinetics400 for example")
+    options.require(OUT, "name the file of figures, FILE.json")
     for path in filter(None, (OUT.value, REPORT.value)):
         check_output(Path(path))
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import sweep as sweeps
-    from omnivore_jax.inference.exam import Hall
+    from omnivore_jax.inference.hall import Hall
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
     values = [value.strip() for value in VALUES.value]
@@ -264,10 +253,8 @@ def compare(names: Sequence[str]) -> int:
 
 def _check_flags() -> dict[str, Path]:
     """Refuses what cannot be, before anything is loaded; gives the files to be written."""
-    if not WEIGHTS.value:
-        raise UserError("--weights is missing; give a file of weights or the folder of a run")
-    if not DATASET.value:
-        raise UserError("--dataset is missing; name one, --dataset=imagenet for example")
+    options.require(WEIGHTS, "give a file of weights or the folder of a run")
+    options.require(DATASET, "name one, --dataset=imagenet for example")
     check_local(WEIGHTS.value, "--weights")
     check_local(DATA_ROOT.value, "--data_root")
     flag = {"report": REPORT.value, "predictions": PREDICTIONS.value}
@@ -275,10 +262,6 @@ def _check_flags() -> dict[str, Path]:
     for path in outputs.values():
         check_output(path)
     if "predictions" in outputs:
-        if DISTRIBUTED.value or flags.FLAGS.coordinator:
-            raise UserError(
-                "--predictions is for one process, which sees all samples; leave it out"
-            )
         from omnivore_jax.inference.score_table import check_table
 
         check_table(outputs["predictions"])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
+from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
@@ -24,7 +25,7 @@ CONFIG = flags.DEFINE_string("config", "", "The config of all runs, FILE.py[:ARG
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the runs.")
 FLAGS = flags.DEFINE_multi_string("flags", [], "A flag that every run is given; may be repeated.")
 SHARD = flags.DEFINE_string("shard", "0/1", "i/n: every n-th run from the i-th on.")
-JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
+JSON = options.json()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,10 +18,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags
 
+from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, check_output
@@ -31,35 +32,30 @@ from omnivore_jax.data.depth import BASELINES, Intrinsics
 if TYPE_CHECKING:
     from omnivore_jax.inference.prediction import Prediction
 
-WEIGHTS = flags.DEFINE_string("weights", "", "A file of weights, or the folder of a run.")
-HEAD = flags.DEFINE_string("head", "", "The head that judges; by default that of the modality.")
-VIEWS = flags.DEFINE_string(
-    "views", "", "Views of a clip: 1x1, 4x3, 1x3, ...; default: the card's."
-)
-MODE = flags.DEFINE_enum("mode", "all", get_args(Mode), "What of RGB-D the model sees.")
+WEIGHTS = options.weights()
+HEAD = options.head()
+VIEWS = options.views()
+MODE = options.mode()
 TOP = flags.DEFINE_integer("top", 5, "How many classes are named.", lower_bound=1)
-DEPTH = flags.DEFINE_string("depth", "", "The depth map of the picture, a 16-bit grey PNG.")
-FX = flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth map.", lower_bound=0.0)
+DEPTH = options.depth()
+FX = options.fx()
 BASELINE = flags.DEFINE_float(
     "baseline", BASELINES["kv2"], "Metres between the eyes of the depth sensor.", lower_bound=0.0
 )
 DEPTH_SCALE = flags.DEFINE_float(
     "depth_scale", 0.001, "Metres in one unit of the depth map.", lower_bound=0.0
 )
-THREADS = flags.DEFINE_integer(
-    "threads", os.cpu_count() or 1, "Files that are read at once.", lower_bound=1
-)
-CACHE = flags.DEFINE_string("compile_cache", "", "Folder of compiled programs, or off.")
-JSON = flags.DEFINE_bool("json", False, "Print the answers as JSON.")
-REPORT = flags.DEFINE_string("report", "", "A page of the files and the answers, FILE.html.")
+THREADS = options.threads()
+CACHE = options.compile_cache()
+JSON = options.json()
+REPORT = options.report()
 
 
 def main(argv: Sequence[str]) -> int:
     paths = [Path(path) for path in argv[1:]]
     if not paths:
         raise UserError("no file given; name a picture, a clip or a folder of them")
-    if not WEIGHTS.value:
-        raise UserError("--weights is missing; give a file of weights or the folder of a run")
+    options.require(WEIGHTS, "give a file of weights or the folder of a run")
     for name, path in (("--weights", WEIGHTS.value), ("--depth", DEPTH.value)):
         check_local(path, name)
     page = Path(REPORT.value) if REPORT.value else None
@@ -78,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     media = finder.find(paths)
     mode = cast(Mode, MODE.value)
     question = Question(HEAD.value, VIEWS.value, mode, TOP.value, page is not None)
-    asker = Asker(open_trained(Path(WEIGHTS.value)), question, THREADS.value)
+    asker = Asker(open_trained(Path(WEIGHTS.value)), question, THREADS.value or os.cpu_count() or 1)
     asker.check(media.items)
     for path, why in media.others:
         print(f"left out: {path} is {why}", file=sys.stderr)

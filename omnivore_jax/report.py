@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
@@ -19,7 +20,7 @@ from omnivore_jax.core.files import check_local
 COMPARE = flags.DEFINE_list(
     "compare", None, "Folders of other runs; those beside WORKDIR by default."
 )
-JSON = flags.DEFINE_bool("json", False, "Print the figures as JSON.")
+JSON = options.json()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,50 +1,115 @@
 """Finds the nearest neighbours of samples among those of any modality, and classifies by them.
 
-    python -m omnivore_jax.retrieve query QUERIES.npz GALLERY.npz [--k=20] [--tau=0.07]
-        [--neighbours=5] [--json] [--report=FILE.html] [--data_root=D] [--shown=12]
+    python -m omnivore_jax.retrieve query QUERIES GALLERY [--k=20] [--tau=0.07] [--neighbours=5]
+        [--engine=exact|faiss] [--faiss_index=Flat] [--json] [--report=FILE.html] [--data_root=D]
+        [--shown=12]
+    python -m omnivore_jax.retrieve index --dataset=NAME --weights=F --out=FOLDER [--data_root=D]
+        [--split=train] [--mode=all|depth|rgb] [--views=...]
 
-The files are what `features` wrote with the same weights: RGB against RGB-D, depth, clips, in any
-pairing. Search is exact. Where both have classes with common names, the queries are classified by a
-vote of their k neighbours, weighted by exp(similarity / tau) (paper, section 5 and App. B.4).
---report draws queries, evenly spread, and what they found, from the datasets or files themselves.
+query: both are what `features` or `index` wrote with the same weights: RGB against RGB-D, depth,
+clips, in any pairing. Search is exact, with --engine=faiss any index of FAISS. Where both have
+classes with common names, the queries are classified by a vote of their k neighbours, weighted by
+exp(similarity / tau) (paper, section 5 and App. B.4). --report draws queries, evenly spread, and
+what they found, from the datasets or files themselves.
+
+index: features of a dataset in a folder, which is searched where it lies, however large (1.28
+million of 1,024 numbers are 5.2 GB). A command that was killed goes on where it was. On several
+hosts give the same command to all, with --distributed, or --coordinator, --num_processes and
+--process_id.
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from absl import flags
 
+from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_output
+from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.types import Mode
 
 K = flags.DEFINE_integer("k", 20, "Neighbours that vote.", lower_bound=1)
 TAU = flags.DEFINE_float("tau", 0.07, "Temperature of their votes.", lower_bound=1e-6)
 NEIGHBOURS = flags.DEFINE_integer("neighbours", 5, "Neighbours that are listed.", lower_bound=1)
-REPORT = flags.DEFINE_string("report", "", "A page of pictures, FILE.html.")
+ENGINE = flags.DEFINE_enum("engine", "exact", ["exact", "faiss"], "What searches.")
+FAISS_INDEX = flags.DEFINE_string("faiss_index", "Flat", "Of faiss.index_factory: HNSW32, ...")
+REPORT = options.report()
 SHOWN = flags.DEFINE_integer("shown", 12, "Queries on the page.", lower_bound=1)
-DATA_ROOT = flags.DEFINE_string(
-    "data_root", "", "Where datasets lie; default: $OMNIVORE_DATA, else data/."
-)
-JSON = flags.DEFINE_bool("json", False, "Print the neighbours and the figures as JSON.")
+JSON = options.json()
+WEIGHTS = options.weights()
+DATASET = options.dataset()
+DATA_ROOT = options.data_root()
+SPLIT = options.split()
+VIEWS = options.views()
+MODE = options.mode()
+OUT = flags.DEFINE_string("out", "", "index: the folder of features.")
+BATCH_SIZE = options.batch_size()
+THREADS = options.threads()
+CACHE = options.compile_cache()
+DISTRIBUTED = options.distributed()
 
 
 def main(argv: Sequence[str]) -> int:
-    if len(argv) != 4 or argv[1] != "query":
-        asked = " ".join(argv[1:]) or "nothing"
-        raise UserError(f"cannot retrieve {asked}; use query QUERIES.npz GALLERY.npz")
+    if len(argv) == 4 and argv[1] == "query":
+        return query(argv[2], argv[3])
+    if len(argv) == 2 and argv[1] == "index":
+        return index()
+    asked = " ".join(argv[1:]) or "nothing"
+    raise UserError(
+        f"cannot retrieve {asked}; use query QUERIES GALLERY, or index --dataset=NAME --out=FOLDER"
+    )
+
+
+def index() -> int:
+    """Extracts the features of a dataset into a folder."""
+    options.require(WEIGHTS, "give a file of weights or the folder of a run")
+    options.require(DATASET, "name one, --dataset=imagenet for example")
+    out = Path(options.require(OUT, "name a folder"))
+    for flag in (WEIGHTS, DATA_ROOT):
+        check_local(flag.value, f"--{flag.name}")
+    check_output(out / "file" if out.is_dir() else out)
+    # seconds of imports that --help and mistakes need not wait for
+    from omnivore_jax.core import compile_cache, dist
+    from omnivore_jax.inference import exam, extraction
+    from omnivore_jax.inference.hall import Hall
+    from omnivore_jax.inference.trained import open_trained
+    from omnivore_jax.ingest.meter import show_progress
+    from omnivore_jax.train.mesh import MeshConfig, make_mesh
+
+    if DISTRIBUTED.value or flags.FLAGS.coordinator:
+        dist.initialize_from_flags()
+    compile_cache.open_cache(CACHE.value)
+    trained = open_trained(Path(WEIGHTS.value))
+    mode = cast(Mode, MODE.value)
+    request = exam.Request(
+        DATASET.value, DATA_ROOT.value, SPLIT.value, views=VIEWS.value, mode=mode
+    )
+    with show_progress(len(exam.open_split(trained, request)[0]), "samples") as advance:
+        hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
+        count = extraction.write_index(out, trained, request, hall)
+    if dist.is_primary():
+        print(f"{out}: {count:,} features")
+    return 0
+
+
+def query(asked: str, among: str) -> int:
+    """Searches a gallery for queries."""
     page = Path(REPORT.value) if REPORT.value else None
     if page is not None:
         check_output(page)
     # seconds of imports that --help and mistakes need not wait for
+    from omnivore_jax.eval.knn import nearest
     from omnivore_jax.inference import feature_set, neighbours
+    from omnivore_jax.inference.faiss_search import FaissSearch
 
-    queries, gallery = feature_set.load(Path(argv[2])), feature_set.load(Path(argv[3]))
-    found = neighbours.find(queries, gallery, K.value, TAU.value, NEIGHBOURS.value)
+    search = FaissSearch(FAISS_INDEX.value) if ENGINE.value == "faiss" else nearest
+    queries, gallery = feature_set.load(Path(asked)), feature_set.load(Path(among))
+    found = neighbours.find(queries, gallery, K.value, TAU.value, NEIGHBOURS.value, search)
     if page is not None:
-        _draw(page, argv[2:], queries, gallery, found)
+        _draw(page, (asked, among), queries, gallery, found)
     if JSON.value:
         print(json.dumps(found.json(), indent=2))
         return 0

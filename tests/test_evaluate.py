@@ -1,5 +1,6 @@
 """The command `evaluate`, as a person types it."""
 
+import csv
 import json
 import os
 import shutil
@@ -158,9 +159,10 @@ def test_the_mean_of_several_evaluations(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_count_as_one_does():
+def test_two_processes_count_as_one_does(tmp_path):
     def start(process, port):
         flags = [WEIGHTS, "--dataset=demo_rgbd", "--batch_size=96", "--json"]
+        flags += [f"--predictions={tmp_path / 'two.csv'}"]
         flags += [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}"]
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
@@ -183,7 +185,13 @@ def test_two_processes_count_as_one_does():
     assert [process.returncode for process in both] == [0, 0], said
     assert "{" not in said[1][0]  # Gloo, of the CPU alone, has its own to say on both
     two = json.loads(said[0][0][said[0][0].index("{") :])
-    one = json.loads(evaluate(WEIGHTS, "--dataset=demo_rgbd", "--json").stdout)
+    table = f"--predictions={tmp_path / 'one.csv'}"
+    one = json.loads(evaluate(WEIGHTS, "--dataset=demo_rgbd", "--json", table).stdout)
+    rows = []
+    for name in ("one.csv", "two.csv"):
+        lines = (tmp_path / name).read_text().splitlines()
+        rows.append([row["id"] + row["predicted"] for row in csv.DictReader(lines)])
+    assert rows[0] == rows[1] and len(rows[0]) == 1000
     assert two.pop("devices") == 4 and one.pop("devices") >= 1
     assert two["n"] == 1000 and two["top1"] == one["top1"] and two["classes"] == one["classes"]
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)

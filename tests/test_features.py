@@ -40,7 +40,20 @@ def test_files_are_found_among_files(tmp_path):
         (("features", "x.jpg", WEIGHTS), "name a file that ends in .npz"),
         (("features", "x.jpg", WEIGHTS, "--out=none/f.npz"), "none is not a folder"),
         (("features", "x.jpg", WEIGHTS, "--out=f.npz"), "x.jpg: No such file"),
+        (("features", "x.jpg", WEIGHTS, "--out=f.npz", "--distributed"), "share a dataset, not"),
+        (
+            ("features", "--dataset=demo_image", WEIGHTS, "--out=f.npz", "--stage=s"),
+            "model has last",
+        ),
         (("retrieve",), "cannot retrieve nothing; use query"),
+        (("retrieve", "index", WEIGHTS, "--out=f"), "--dataset is missing"),
+        (("retrieve", "index", "--dataset=demo_image", "--out=f"), "--weights is missing"),
+        (("retrieve", "index", WEIGHTS, "--dataset=demo_image"), "--out is missing; name a folder"),
+        (("retrieve", "index", WEIGHTS, "--dataset=none", "--out=f"), "--dataset=none is not in"),
+        (
+            ("retrieve", "index", WEIGHTS, "--dataset=demo_image", "--out=no/f"),
+            "no is not a folder",
+        ),
         (("retrieve", "query", "a.npz", "b.npz"), "a.npz cannot be read"),
     ],
 )

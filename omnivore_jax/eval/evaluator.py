@@ -29,11 +29,11 @@ Place = Callable[[Batch], Batch]
 class Features(NamedTuple):
     """Pooled features of the samples of a split, in the order of the batches."""
 
-    feature: Float32[np.ndarray, "n c"]
-    """Of length 1."""
+    feature: Float32[np.ndarray, "n ..."]
+    """Of length 1 [n c], or maps [n t h w c]."""
     label: Shaped[np.ndarray, "n ..."]
     ids: list[str]
-    """Empty where several processes read a part each."""
+    """Of this process's part of the batches."""
 
 
 class Evaluator(NamedTuple):
@@ -49,23 +49,24 @@ class Evaluator(NamedTuple):
             ValueError: there are no samples, or a label that the head does not have.
 
         """
-        return task.result(*self.judge(params, batches, task, feed))
+        judged, ids = self.judge(params, batches, task, feed)
+        return task.result(judged, ids if jax.process_count() == 1 else [])
 
     def judge(
         self, params: Params, batches: Batches, task: Task, feed: Feed
     ) -> tuple[PyTree[np.ndarray], list[str]]:
-        """Judges every sample by itself (`Task.judge`); also gives their ids."""
+        """Judges every sample by itself (`Task.judge`); also gives the ids of this process's."""
 
         def judge(batch: Batch) -> PyTree:
             return self.predictor.judge(params, batch, task, feed)
 
         return _collect(judge, batches, self.place)
 
-    def features(self, params: Params, batches: Batches, feed: Feed) -> Features:
-        """Extracts the features of a split."""
+    def features(self, params: Params, batches: Batches, feed: Feed, stage: str = "") -> Features:
+        """Extracts the features of a split, or the maps of a stage."""
 
         def see(batch: Batch) -> PyTree:
-            return self.predictor.features(params, batch, feed), batch.label
+            return self.predictor.features(params, batch, feed, stage), batch.label
 
         (feature, label), ids = _collect(see, batches, self.place)
         return Features(feature, label, ids)
@@ -92,7 +93,7 @@ def _collect(
         )
     parts.append(_fetch(*pending))
     joined = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    return joined, ids if jax.process_count() == 1 else []
+    return joined, ids
 
 
 def _fetch(results: PyTree, mask: Bool[jax.Array, " b"]) -> PyTree:

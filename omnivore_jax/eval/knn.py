@@ -6,6 +6,7 @@ Protocol of the paper (section 5, App. B.4), FACTS 5: features of length 1, k = 
 queries are always RGB, only what the gallery shows changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +24,13 @@ A product is 16 MiB, which stays in the cache of a processor, however long the t
 """
 GROUP = 32
 """Neighbouring rows of a block of which only those with the largest maxima are ranked."""
+
+
+Search = Callable[
+    [Float32[np.ndarray, "q c"], Float32[np.ndarray, "n c"], int],
+    tuple[Int[np.ndarray, "q k"], Float32[np.ndarray, "q k"]],
+]
+"""Finds the k rows of a gallery closest to every query, and their similarities."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,7 @@ def nearest(
         raise ValueError(
             f"k={k} neighbours of a gallery with {len(gallery)} samples; use 1 to {len(gallery)}"
         )
-    for name, features in (("query", query), ("gallery", gallery)):
-        # not np.linalg.norm, which squares all of them into another array
-        if not np.allclose(np.sqrt(np.einsum("nc,nc->n", features, features)), 1, atol=1e-3):
-            raise ValueError(f"a {name} feature does not have length 1; divide each by its norm")
+    _check_length(query, "query")
     found = [
         _nearest_in_blocks(query[at : at + block], gallery, k, rows)
         for at in range(0, len(query), block)
@@ -80,16 +85,25 @@ def knn_predict(
     k: int = K,
     tau: float = TAU,
 ) -> Int[np.ndarray, " q"]:
-    """Gives every query the label whose neighbours weigh most: sum of exp(similarity / tau)."""
+    """Gives every query the label whose neighbours weigh most (`vote`)."""
+    return vote(*nearest(query, gallery, k), gallery_labels, tau)
+
+
+def vote(
+    indices: Int[np.ndarray, "q k"],
+    similarities: Float32[np.ndarray, "q k"],
+    gallery_labels: Int[np.ndarray, " n"],
+    tau: float = TAU,
+) -> Int[np.ndarray, " q"]:
+    """Gives queries the label whose neighbours weigh most: sum of exp(similarity / tau)."""
     if tau <= 0:
         raise ValueError(f"tau={tau}; use a number above 0")
     labels, class_of_row = np.unique(gallery_labels, return_inverse=True)
-    indices, similarities = nearest(query, gallery, k)
     winners = [
         _vote(
             class_of_row[indices[at : at + BLOCK]], similarities[at : at + BLOCK], len(labels), tau
         )
-        for at in range(0, len(query), BLOCK)
+        for at in range(0, len(indices), BLOCK)
     ]
     return labels[np.concatenate([np.empty(0, int), *winners])]
 
@@ -151,11 +165,18 @@ def _nearest_in_blocks(
     shape = (tiles, tile, k)
     best = _Best(*jax.device_put((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32))))
     for at in range(0, len(gallery), size):
-        part = gallery[at : at + size]
+        part = np.asarray(gallery[at : at + size])  # what lies on a disk is read here
+        _check_length(part, "gallery")
         block = jax.device_put((_filled(part, size), np.int32(at), np.int32(len(part))))
         best = _better(best, placed, *block, k=k)
     similarities, indices = jax.device_get(best)
     return indices.reshape(-1, k)[: len(query)], similarities.reshape(-1, k)[: len(query)]
+
+
+def _check_length(features: Shaped[np.ndarray, "n c"], name: str) -> None:
+    # not np.linalg.norm, which squares all of them into another array
+    if not np.allclose(np.sqrt(np.einsum("nc,nc->n", features, features)), 1, atol=1e-3):
+        raise ValueError(f"a {name} feature does not have length 1; divide each by its norm")
 
 
 def _filled(rows: Shaped[np.ndarray, "n c"], count: int) -> Shaped[np.ndarray, "count c"]:

@@ -53,7 +53,7 @@ class Predictor:
         out = None if mesh is None else NamedSharding(mesh, P(BATCH_AXES))
         self._judge = jax.jit(self._run_judge, static_argnums=(2, 3), out_shardings=out)
         self._outputs = jax.jit(self._run_outputs, static_argnums=(2, 3), out_shardings=out)
-        self._features = jax.jit(self._run_features, static_argnums=2, out_shardings=out)
+        self._features = jax.jit(self._run_features, static_argnums=(2, 3), out_shardings=out)
 
     def judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         """Scores a batch on a task's head and judges every sample (`Task.judge`): arrays [b ...].
@@ -75,9 +75,14 @@ class Predictor:
         find_head(self._heads, task.head)
         return self._outputs(params, batch, task, feed)
 
-    def features(self, params: Params, batch: Batch, feed: Feed) -> Float[Array, "b c"]:
-        """Gives features of length 1: the last stage after the final norm, averaged (FACTS 1.7)."""
-        return self._features(params, batch, feed)
+    def features(
+        self, params: Params, batch: Batch, feed: Feed, stage: str = ""
+    ) -> Float[Array, "b ..."]:
+        """Gives features of length 1: the last stage after the final norm, averaged (FACTS 1.7).
+
+        With a stage (`trunk.stage_names`) its maps, of one view: [b t h w c].
+        """
+        return self._features(params, batch, feed, stage)
 
     def _run_judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         return task.judge(self._run_outputs(params, batch, task, feed), batch.label)
@@ -100,9 +105,12 @@ class Predictor:
             joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *split)
             return task.fuse(joined, feed.fusion)
 
-    def _run_features(self, params: Params, batch: Batch, feed: Feed) -> Array:
+    def _run_features(self, params: Params, batch: Batch, feed: Feed, stage: str) -> Array:
         with self._on_mesh():
-            feature = self._merged(params).features(_inputs(batch, feed), compute=self._compute)
+            model, x = self._merged(params), _inputs(batch, feed)
+            if stage:
+                return model.features(x, [stage], compute=self._compute)[stage]
+            feature = model.features(x, compute=self._compute)
             if feed.views > 1:
                 feature = feature.reshape(-1, feed.views, feature.shape[-1]).mean(1)
             return feature / jnp.maximum(jnp.linalg.norm(feature, axis=-1, keepdims=True), 1e-12)

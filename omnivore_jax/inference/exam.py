@@ -1,39 +1,28 @@
 """Scores trained weights on a dataset, without a run: every sample once, on all devices."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import sha256
-from omnivore_jax.core.types import Batch, Fusion, Kind, LabelForm, Mode
+from omnivore_jax.core.types import Fusion, Kind, LabelForm, Mode
 from omnivore_jax.data import manifest
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import PUBLIC, OpenDataset, data_root, open_dataset
 from omnivore_jax.data.demo import MAPS
-from omnivore_jax.data.loader import eval_batches
 from omnivore_jax.data.manifest import Manifest
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset, Sample
 from omnivore_jax.data.transforms import EvalTransform, ViewsTransform
-from omnivore_jax.eval.evaluator import Evaluator
-from omnivore_jax.eval.predictor import Predictor
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.ledger import key_of, resumable
 from omnivore_jax.inference.trained import TrainedModel, feed_of
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
 from omnivore_jax.tasks.verb_noun import VerbNounTask
-from omnivore_jax.train.mesh import batch_sharding, batch_shards
 
-DEVICE_FRAMES = 64
-"""Frames of all views that a device takes at once where no batch size is asked for."""
 DEMO_KINDS: dict[str, Kind] = {
     "demo_image": "image",
     "demo_video": "video",
@@ -177,58 +166,6 @@ def open_split(trained: TrainedModel, request: Request) -> tuple[OpenDataset, Pr
     return samples, protocol
 
 
-class Hall(NamedTuple):
-    """Where samples are seen: devices, and how many threads read for them."""
-
-    mesh: Mesh
-    batch_size: int = 0
-    """Samples at once over all devices; 0: by the frames of their views."""
-    threads: int = 0
-    advance: Callable[[], None] = lambda: None
-    """Called for every sample."""
-
-    def size(self, samples: Dataset, protocol: Protocol) -> int:
-        """Counts the samples of a batch, which divides over the devices."""
-        shards = batch_shards(self.mesh.shape)
-        fits = max(1, DEVICE_FRAMES // (protocol.views * protocol.frames)) * shards
-        fits = shards if protocol.whole else fits  # large, and of any size
-        return -(-(self.batch_size or min(fits, len(samples))) // shards) * shards
-
-    def batches(
-        self, samples: Dataset, protocol: Protocol, size: int = 0
-    ) -> Iterator[tuple[Batch, list[str]]]:
-        """Gives every sample once, in batches of a size; 0: as `size` has it."""
-        size = size or self.size(samples, protocol)
-        part = dist.batch_part(batch_sharding(self.mesh), batch_shards(self.mesh.shape))
-        for batch, ids in eval_batches(samples, size // part[1], part, threads=self.threads):
-            yield batch, ids
-            self.skip(len(ids) * part[1])
-
-    def skip(self, count: int) -> None:
-        """Counts samples as done that were seen before."""
-        for _ in range(count):
-            self.advance()
-
-    def place(self, batch: Batch) -> Batch:
-        """Divides a batch, of which every process has its part, over the devices."""
-        sharding = batch_sharding(self.mesh)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
-
-    def replicated(self, params: Any) -> Any:
-        """Puts parameters on every device, those of other processes too, which hold the same."""
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
-        if jax.process_count() == 1:
-            return jax.device_put(params, everywhere)
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(everywhere, np.asarray(x)), params
-        )
-
-    def evaluator(self, trained: TrainedModel) -> Evaluator:
-        """Makes what runs splits through the model."""
-        model = trained.model
-        return Evaluator(Predictor(model.config, model.heads, model.compute, self.mesh), self.place)
-
-
 def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
     """Scores an exam.
 
@@ -246,8 +183,8 @@ def score(trained: TrainedModel, exam: Exam, hall: Hall) -> Evaluation:
     size = hall.size(exam.samples, protocol)
 
     def see(samples: Dataset) -> Any:
-        batches = hall.batches(samples, protocol, size)
-        return evaluator.judge(params, batches, task, feed)
+        judged, ids = evaluator.judge(params, hall.batches(samples, size), task, feed)
+        return hall.in_order(judged, ids, len(samples), size)
 
     which = (exam.name, exam.source, len(exam.samples), exam.mode)
     key = key_of(trained.model.params, (*which, protocol, task, spec, size))

@@ -1,12 +1,16 @@
-"""Features of files and datasets, as they are stored: what `features` writes and `retrieve` reads.
+"""Features of some samples as they are stored: what `features` writes and `retrieve` reads.
 
-FILE.npz: feature float32 [n c] of length 1, ids [n], label int64 [n] (-1: none), classes, and
-`origin`, a JSON text that says of which weights, dataset, view and mode they are.
+FILE.npz       feature float32 [n c] of length 1, ids [n], label int64 [n] (-1: none), classes, and
+               origin, a JSON text that says of which weights, dataset, view and mode they are;
+               maps are feature [n t h w c]
+FILE.parquet   columns id, label, class, feature; classes and origin as notes of the file
+FOLDER         feature.npy, which is read where it lies (memory-mapped), and samples.npz, the rest
 """
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,26 +18,19 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, new_file
-from omnivore_jax.core.types import Mode
-from omnivore_jax.data.damage import DecodeError
-from omnivore_jax.data.sample import Dataset
-from omnivore_jax.eval.predictor import Predictor
-from omnivore_jax.inference.exam import Hall, Request, open_split, source_of
-from omnivore_jax.inference.ledger import key_of, resumable
-from omnivore_jax.inference.media import Medium
-from omnivore_jax.inference.reader import read_groups
-from omnivore_jax.inference.trained import TrainedModel, feed_of
-from omnivore_jax.inference.windows import Sliding, features_along
+from omnivore_jax.core.files import check_local, new_file, new_folder
+from omnivore_jax.inference import parquet
 
 NO_LABEL = -1
+ARRAY, SAMPLES = "feature.npy", "samples.npz"
 
 
 class FeatureSet(NamedTuple):
     """Features of some samples, and what they are of."""
 
-    feature: Float32[np.ndarray, "n c"]
-    """Pooled after the final norm, of length 1; the mean over the views of a sample."""
+    feature: Float32[np.ndarray, "n ..."]
+    """Pooled after the final norm, of length 1 [n c], the mean over the views of a sample; or maps
+    of a stage [n t h w c]."""
     ids: tuple[str, ...]
     label: Int64[np.ndarray, " n"]
     classes: tuple[str, ...]
@@ -45,129 +42,82 @@ class FeatureSet(NamedTuple):
         return [None if k == NO_LABEL else self.classes[k] for k in self.label.tolist()]
 
 
-def of_media(
-    trained: TrainedModel,
-    media: Sequence[Medium],
-    mode: Mode,
-    views: str,
-    threads: int,
-    advance: Callable[[], None] = lambda: None,
-) -> tuple[FeatureSet, list[tuple[Medium, str]]]:
-    """Extracts features of files; also gives those that cannot be read, and why."""
-    model = trained.model
-    predictor = Predictor(model.config, model.heads, model.compute)
-    parts, ids, faults = [], [], []
-    for group in read_groups(media, trained, views, threads):
-        spec = trained.preprocessing_for(group.kind, "")
-        if group.good:
-            feed = feed_of(spec, group.protocol, mode)
-            found = predictor.features(model.params, group.batch(), feed)
-            parts.append(np.asarray(found)[: len(group.good)])
-        for medium, sample in zip(group.media, group.samples, strict=True):
-            if isinstance(sample, str):
-                faults.append((medium, sample))
-            else:
-                ids.append(str(medium.path))
-            advance()
-    if not parts:
-        raise UserError(f"none of the {len(media)} files can be read: {faults[0][1]}")
-    label = np.full(len(ids), NO_LABEL, np.int64)
-    origin = {"weights": str(trained.path), "mode": mode, "views": views}
-    return FeatureSet(np.concatenate(parts), tuple(ids), label, (), origin), faults
-
-
-def along_videos(
-    trained: TrainedModel, media: Sequence[Medium], sliding: Sliding, advance: Callable[[], None]
-) -> tuple[FeatureSet, list[tuple[Medium, str]]]:
-    """Extracts features of windows that slide over videos; also gives videos that are damaged.
-
-    Raises:
-        UserError: a medium is no video, or none of them can be read.
-
-    """
-    others = [medium for medium in media if medium.kind != "video"]
-    if others:
-        raise UserError(f"--window is for videos, {others[0].path} is none; leave it out")
-    predictor = Predictor(trained.model.config, trained.model.heads, trained.model.compute)
-    parts, ids, faults = [], [], []
-    for medium in media:
-        try:
-            for names, found in features_along(trained, medium, predictor, sliding):
-                ids += names
-                parts.append(found)
-        except (DecodeError, OSError) as error:
-            faults.append((medium, " ".join(str(error).split())))
-        advance()
-    if not parts:
-        raise UserError(f"none of the {len(media)} videos can be read: {faults[0][1]}")
-    label = np.full(len(ids), NO_LABEL, np.int64)
-    origin = {"weights": str(trained.path), "mode": "all", "windows": list(sliding)}
-    return FeatureSet(np.concatenate(parts), tuple(ids), label, (), origin), faults
-
-
-def of_dataset(trained: TrainedModel, request: Request, hall: Hall) -> FeatureSet:
-    """Extracts features of a split, every sample once.
-
-    Raises:
-        UserError: the split is not there, or a record of it is damaged.
-
-    """
-    samples, protocol = open_split(trained, request)
-    spec = trained.preprocessing_for(samples.kind, request.head)
-    feed = feed_of(spec, protocol, request.mode)
-    params, evaluator = hall.replicated(trained.model.params), hall.evaluator(trained)
-    size = hall.size(samples, protocol)
-
-    def see(part: Dataset) -> Any:
-        found = evaluator.features(params, hall.batches(part, protocol, size), feed)
-        return (found.feature, found.label), found.ids
-
-    which = ("features", request, source_of(request), len(samples))
-    key = key_of(trained.model.params, (*which, protocol, spec, size))
-    (feature, label), ids = resumable(see, samples, size, key, hall.skip)
-    origin = {
-        "weights": str(trained.path),
-        "dataset": request.dataset,
-        "split": request.split,
-        "mode": request.mode,
-        "view": protocol.describe(),
-    }
-    if label.ndim > 1:  # maps are no class
-        label = np.full(len(label), NO_LABEL)
-    label = np.asarray(label, np.int64)
-    return FeatureSet(feature, tuple(ids), label, samples.classes, origin)
+def check_output_name(path: Path) -> None:
+    """Refuses names that say no form (UserError)."""
+    if path.suffix not in (".npz", parquet.SUFFIX):
+        raise UserError(f"--out={path}; name a file that ends in .npz or .parquet")
+    parquet.check_installed(path, "out", ".npz")
 
 
 def save(path: Path, features: FeatureSet) -> None:
-    """Writes features; a reader sees the whole file or the one before.
+    """Writes features in the form that the name asks for; a reader sees all of them, or none.
 
     Raises:
-        UserError: the disk does not take it.
+        UserError: the disk does not take it, or the form has no place for maps.
 
     """
-    arrays = {
-        "feature": features.feature,
-        "ids": np.array([_printable(id) for id in features.ids]),
-        "label": features.label,
-        "classes": np.array([_printable(name) for name in features.classes], str),
-        "origin": np.array(json.dumps(dict(features.origin))),
-    }
+    if path.suffix == parquet.SUFFIX:
+        _save_table(path, features)
+        return
+    arrays = {"feature": features.feature} | _about(features)
     with new_file(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
+@contextmanager
+def new_index(folder: Path, shape: tuple[int, ...]):
+    """Gives an array of features to be filled and a function that says of what they are.
+
+    The folder comes about whole when the block ends, or not at all.
+
+    Raises:
+        UserError: the destination is something else, or the disk does not take it.
+
+    """
+    with new_folder(folder, "index", lambda names: names - {ARRAY, SAMPLES}) as draft:
+        array = np.lib.format.open_memmap(draft / ARRAY, "w+", np.float32, shape)
+
+        def describe(features: FeatureSet) -> None:
+            np.savez(draft / SAMPLES, **_about(features))
+
+        yield array, describe
+        array.flush()
+
+
 def load(path: Path) -> FeatureSet:
-    """Reads what `save` wrote.
+    """Reads what `save` or `new_index` wrote.
 
     Raises:
         UserError: it is not there, damaged, or something else.
 
     """
     check_local(path, "FILE")
+    if path.suffix == parquet.SUFFIX:
+        features = _load_table(path)
+    else:
+        features = _load_arrays(path)
+    if not len(features.feature) == len(features.ids) == len(features.label) > 0:
+        raise UserError(f"{path} holds no features of its samples; make it again")
+    return features
+
+
+def _about(features: FeatureSet) -> dict[str, Any]:
+    """Gives all but the features themselves as arrays."""
+    return {
+        "ids": np.array([_printable(id) for id in features.ids]),
+        "label": features.label,
+        "classes": np.array([_printable(name) for name in features.classes], str),
+        "origin": np.array(json.dumps(dict(features.origin))),
+    }
+
+
+def _load_arrays(path: Path) -> FeatureSet:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features = FeatureSet(
-                np.asarray(arrays["feature"], np.float32),
+        with np.load(path / SAMPLES if path.is_dir() else path, allow_pickle=False) as arrays:
+            # a folder's lies beside
+            feature = np.load(path / ARRAY, "r") if path.is_dir() else arrays["feature"]
+            return FeatureSet(
+                feature if path.is_dir() else np.asarray(feature, np.float32),
                 tuple(arrays["ids"].tolist()),
                 np.asarray(arrays["label"], np.int64),
                 tuple(arrays["classes"].tolist()),
@@ -179,9 +129,37 @@ def load(path: Path) -> FeatureSet:
         raise UserError(
             f"{path} holds no features ({error}); make it with omnivore_jax.features"
         ) from error
-    if not len(features.feature) == len(features.ids) == len(features.label) > 0:
-        raise UserError(f"{path} holds no features of its samples; make it again")
-    return features
+
+
+def _save_table(path: Path, features: FeatureSet) -> None:
+    if features.feature.ndim > 2:
+        raise UserError(f"--out={path}: maps have no place in a table; name a file that ends .npz")
+    columns = {
+        "id": [_printable(id) for id in features.ids],
+        "label": features.label,
+        "class": [None if name is None else _printable(name) for name in features.names],
+        "feature": features.feature,
+    }
+    classes = [_printable(name) for name in features.classes]
+    notes = {"classes": json.dumps(classes), "origin": json.dumps(dict(features.origin))}
+    parquet.write(path, columns, notes)
+
+
+def _load_table(path: Path) -> FeatureSet:
+    table, notes = parquet.read(path)
+    try:
+        flat = table["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return FeatureSet(
+            np.asarray(flat, np.float32).reshape(table.num_rows, -1),
+            tuple(table["id"].to_pylist()),
+            np.asarray(table["label"].to_numpy(), np.int64),
+            tuple(json.loads(notes["classes"])),
+            json.loads(notes["origin"]),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no features ({error}); make it with omnivore_jax.features"
+        ) from error
 
 
 def _printable(text: str) -> str:

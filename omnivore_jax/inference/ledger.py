@@ -1,16 +1,18 @@
 """What a long pass over a split has found so far, so that the same command goes on after a kill.
 
 $XDG_CACHE_HOME/omnivore_jax/passes/KEY/00000.npz    arrays of the samples of a part, and their ids
+FOLDER/.INDEX.parts/KEY/00000.npz                    the same for an index of features
 
 KEY digests all that a result depends on: weights, samples, how they are seen, versions, devices. A
 pass that ends removes its folder. One process writes; where several evaluate, nothing is kept.
 """
 
 import hashlib
+import itertools
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,29 +59,30 @@ class Span:
 
 
 class Ledger:
-    """The parts of one pass."""
+    """The parts of one pass, in a folder of its own."""
 
-    def __init__(self, key: str):
-        self._folder = cache_home() / FOLDER / key
-        _forget_old(self._folder.parent)
+    def __init__(self, folder: Path):
+        self._folder = folder
 
-    def read(self) -> list[Part]:
+    def parts(self) -> Iterator[Part]:
         """Reads the parts that are whole, up to the first that is not."""
-        parts: list[Part] = []
-        while (part := _read(self._path(len(parts)))) is not None:
-            parts.append(part)
-        return parts
+        for number in itertools.count():
+            part = _read(self._path(number))
+            if part is None:
+                return
+            yield part
 
     def write(self, number: int, part: Part) -> None:
-        """Writes a part; where the disk does not take it the pass goes on without."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            names = {f"leaf{k}": leaf for k, leaf in enumerate(part.leaves)}
-            ids = np.frombuffer("\0".join(part.ids).encode(errors="surrogateescape"), np.uint8)
-            with replacement(self._path(number)) as draft, draft.open("wb") as file:
-                np.savez(file, ids=ids, **names)  # pyright: ignore[reportArgumentType]
-        except (OSError, UserError) as error:
-            logging.warning("%s: what was found is not kept (%s)", self._folder, error)
+        """Writes a part.
+
+        Raises:
+            UserError: the disk does not take it.
+
+        """
+        names = {f"leaf{k}": leaf for k, leaf in enumerate(part.leaves)}
+        ids = np.frombuffer("\0".join(part.ids).encode(errors="surrogateescape"), np.uint8)
+        with replacement(self._path(number)) as draft, draft.open("wb") as file:
+            np.savez(file, ids=ids, **names)  # pyright: ignore[reportArgumentType]
 
     def clear(self) -> None:
         """Removes all parts."""
@@ -100,7 +103,7 @@ def resumable(
 
     Several processes, which see a part each, keep nothing.
     """
-    ledger = Ledger(key) if jax.process_count() == 1 else None
+    ledger = _cached(key) if jax.process_count() == 1 else None
     found = in_parts(see, samples, PART_BATCHES * size, ledger, skip)
     if ledger:
         ledger.clear()
@@ -112,11 +115,12 @@ def in_parts(
 ) -> tuple[Any, list[str]]:
     """Goes over a split in parts of `size` samples, those that the ledger has left out.
 
-    `skip` is told how many samples were seen before. The last part is always seen anew.
+    `skip` is told how many samples were seen before. The last part is always seen anew. Where the
+    disk does not take a part the pass goes on without.
     """
     count = len(samples)
     starts = range(0, count, size)
-    parts = ledger.read()[: len(starts) - 1] if ledger and len(starts) > 1 else []
+    parts = list(itertools.islice(ledger.parts(), len(starts) - 1)) if ledger and starts else []
     if parts:
         seen = len(parts) * size
         logging.info("going on after %d of %d samples, which were seen before", seen, count)
@@ -127,7 +131,10 @@ def in_parts(
         tree, ids = see(Span(samples, starts[number], stop))
         parts.append(Part(jax.tree.leaves(tree), ids))
         if ledger and stop < count:
-            ledger.write(number, parts[-1])
+            try:
+                ledger.write(number, parts[-1])
+            except (OSError, UserError) as error:
+                logging.warning("what was found is not kept (%s)", error)
     joined = [np.concatenate(leaves) for leaves in zip(*(p.leaves for p in parts), strict=True)]
     ids = [id for part in parts for id in part.ids]
     return jax.tree.unflatten(jax.tree.structure(tree), joined), ids
@@ -142,6 +149,13 @@ def key_of(params: Any, facts: Iterable[object]) -> str:
     for fact in (*versions, *facts):
         digest.update(repr(fact).encode(errors="surrogateescape") + b"\0")
     return digest.hexdigest()[:32]
+
+
+def _cached(key: str) -> Ledger:
+    """The ledger of a pass that nobody has named a place for."""
+    folder = cache_home() / FOLDER
+    _forget_old(folder)
+    return Ledger(folder / key)
 
 
 def _read(path: Path) -> Part | None:

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.eval.knn import Knn, answerable, knn_accuracy, nearest
-from omnivore_jax.inference.feature_set import FeatureSet
+from omnivore_jax.eval.knn import Knn, Search, answerable, nearest, vote
+from omnivore_jax.inference.feature_set import NO_LABEL, FeatureSet
 
 
 class Neighbour(NamedTuple):
@@ -38,13 +39,42 @@ class Retrieval:
         return {"knn": None if self.knn is None else self.knn.row(), "queries": rows}
 
 
-def find(queries: FeatureSet, gallery: FeatureSet, k: int, tau: float, listed: int) -> Retrieval:
+def find(
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    k: int,
+    tau: float,
+    listed: int,
+    search: Search = nearest,
+) -> Retrieval:
     """Searches the whole gallery for every query.
 
     Raises:
-        UserError: features of two models, which have nothing to do with each other.
+        UserError: features of two models, which have nothing to do with each other, or maps.
 
     """
+    _check_pair(queries, gallery)
+    count = min(max(k, listed), len(gallery.feature))
+    indices, similarities = search(np.asarray(queries.feature), gallery.feature, count)
+    names = gallery.names
+    answers = [
+        tuple(
+            Neighbour(gallery.ids[i], names[i], float(similarity))
+            for i, similarity in zip(row, near, strict=True)
+        )
+        for row, near in zip(indices[:, :listed].tolist(), similarities[:, :listed], strict=True)
+    ]
+    knn = _knn(queries, gallery, indices[:, :k], similarities[:, :k], tau)
+    return Retrieval(queries.ids, answers, knn)
+
+
+def _check_pair(queries: FeatureSet, gallery: FeatureSet) -> None:
+    for name, features in (("queries", queries), ("gallery", gallery)):
+        if features.feature.ndim > 2:
+            raise UserError(
+                f"the {name} are maps of stage {features.origin.get('stage')}; search takes pooled "
+                "features: extract them without --stage"
+            )
     widths = queries.feature.shape[1], gallery.feature.shape[1]
     if widths[0] != widths[1]:
         raise UserError(
@@ -57,29 +87,24 @@ def find(queries: FeatureSet, gallery: FeatureSet, k: int, tau: float, listed: i
             f"the queries are of {said[0]}, the gallery of {said[1]}; extract both with the same "
             "weights"
         )
-    indices, similarities = nearest(
-        queries.feature, gallery.feature, min(listed, len(gallery.feature))
-    )
-    names = gallery.names
-    answers = [
-        tuple(
-            Neighbour(gallery.ids[i], names[i], float(similarity))
-            for i, similarity in zip(row, near, strict=True)
-        )
-        for row, near in zip(indices.tolist(), similarities, strict=True)
-    ]
-    return Retrieval(queries.ids, answers, _knn(queries, gallery, k, tau))
 
 
-def _knn(queries: FeatureSet, gallery: FeatureSet, k: int, tau: float) -> Knn | None:
-    """Classifies the queries whose class the gallery has, by class names."""
+def _knn(
+    queries: FeatureSet,
+    gallery: FeatureSet,
+    indices: Int[np.ndarray, "q k"],
+    similarities: Float32[np.ndarray, "q k"],
+    tau: float,
+) -> Knn | None:
+    """Classifies the queries whose class the gallery has, by class names.
+
+    None where samples of the gallery have no class, or it has one alone.
+    """
     numbers = {name: number for number, name in enumerate(gallery.classes)}
-    label = np.array([numbers.get(name or "", -1) for name in queries.names])
-    there = gallery.label >= 0
-    can = answerable(label, gallery.label[there])
-    if not can.any() or len(np.unique(gallery.label[there])) < 2:
+    label = np.array([numbers.get(name or "", NO_LABEL) for name in queries.names])
+    can = answerable(label, gallery.label) & (label != NO_LABEL)
+    classes = len(np.unique(gallery.label))
+    if not can.any() or classes < 2 or (gallery.label == NO_LABEL).any():
         return None
-    known = gallery.feature[there]
-    return knn_accuracy(
-        queries.feature[can], label[can], known, gallery.label[there], min(k, len(known)), tau
-    )
+    predicted = vote(indices[can], similarities[can], gallery.label, tau)
+    return Knn(int(can.sum()), float(np.mean(predicted == label[can])), 1 / classes)

@@ -1,8 +1,7 @@
 """What an evaluation says, as plain figures and as a table of all samples."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import new_file
+from omnivore_jax.inference import parquet
 from omnivore_jax.inference.exam import Evaluation
 from omnivore_jax.tasks.classification import Classification
 from omnivore_jax.tasks.segmentation import Segmentation
-
-PARQUET = ".parquet"
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
@@ -90,10 +88,9 @@ def check_table(path: Path) -> None:
         UserError: its suffix says neither CSV nor Parquet, or pyarrow is missing for that.
 
     """
-    if path.suffix not in (".csv", PARQUET):
-        raise UserError(f"--predictions={path}; name a file that ends in .csv or {PARQUET}")
-    if path.suffix == PARQUET and find_spec("pyarrow") is None:
-        raise UserError(f"--predictions={path} needs pyarrow; pip install pyarrow, or name a .csv")
+    if path.suffix not in (".csv", parquet.SUFFIX):
+        raise UserError(f"--predictions={path}; name a file that ends in .csv or {parquet.SUFFIX}")
+    parquet.check_installed(path, "predictions", ".csv")
 
 
 def write_table(path: Path, evaluation: Evaluation) -> None:
@@ -103,8 +100,9 @@ def write_table(path: Path, evaluation: Evaluation) -> None:
         UserError: the disk does not take it.
 
     """
-    if path.suffix == PARQUET:
-        _write_parquet(path, list(rows(evaluation)))
+    if path.suffix == parquet.SUFFIX:
+        table = [row | {"id": _printable(row["id"])} for row in rows(evaluation)]
+        parquet.write(path, {name: [row[name] for row in table] for name in table[0]})
         return
     with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         table = None
@@ -118,12 +116,3 @@ def write_table(path: Path, evaluation: Evaluation) -> None:
 def _printable(id: str) -> str:
     """Writes the bytes of a file name that are no text as escapes."""
     return id.encode(errors="backslashreplace").decode()
-
-
-def _write_parquet(path: Path, table: Sequence[dict[str, Any]]) -> None:
-    import pyarrow  # pyright: ignore[reportMissingImports]
-    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
-
-    printable = [row | {"id": _printable(row["id"])} for row in table]
-    with new_file(path) as draft:
-        parquet.write_table(pyarrow.Table.from_pylist(printable), draft)

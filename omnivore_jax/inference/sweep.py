@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import write_json
 from omnivore_jax.inference import score_table
-from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
+from omnivore_jax.inference.exam import Request, prepare_exam, score
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.trained import open_trained
 
 LENGTHS = ("1", "2", "4", "8", "16", "32")

@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, write_text
 from omnivore_jax.inference import score_table
-from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
+from omnivore_jax.inference.exam import Request, prepare_exam, score
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.trained import trained_of
 from omnivore_jax.weights.load import load_step
 

@@ -13,7 +13,8 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
 from omnivore_jax.data import demo
 from omnivore_jax.inference import score_table
-from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
+from omnivore_jax.inference.exam import Request, prepare_exam, score
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.model.preprocess import preprocess
 from omnivore_jax.prepare import Options, prepare

@@ -48,38 +48,38 @@ def test_what_was_seen_is_not_seen_again_and_nothing_is_missing(home, n, stop):
     whole, whole_ids = in_parts(see([]), First(n), 8, None, lambda k: None)
     calls, skipped = [], []
     try:
-        in_parts(see(calls, stop), First(n), 8, Ledger("a"), skipped.append)
+        in_parts(see(calls, stop), First(n), 8, Ledger(home / "a"), skipped.append)
     except KeyboardInterrupt:
         assert sum(1 for _ in home.glob("a/*")) == stop
     calls.clear()
-    got, ids = in_parts(see(calls), First(n), 8, Ledger("a"), skipped.append)
+    got, ids = in_parts(see(calls), First(n), 8, Ledger(home / "a"), skipped.append)
     assert ids == whole_ids and sum(skipped) + sum(calls) == n
     np.testing.assert_array_equal(got["label"], whole["label"])
     np.testing.assert_array_equal(got["pair"][0], whole["pair"][0])
 
 
 def test_a_part_that_a_kill_cut_short_is_seen_again(home):
-    in_parts(see([]), First(24), 8, Ledger("a"), lambda k: None)
+    in_parts(see([]), First(24), 8, Ledger(home / "a"), lambda k: None)
     [first, second] = sorted(home.glob("a/*"))
     first.write_bytes(first.read_bytes()[:100])
     calls = []
-    got, ids = in_parts(see(calls), First(24), 8, Ledger("a"), lambda k: None)
+    got, ids = in_parts(see(calls), First(24), 8, Ledger(home / "a"), lambda k: None)
     assert calls == [8, 8, 8] and len(ids) == 24 and second.exists()
-    Ledger("a").clear()
+    Ledger(home / "a").clear()
     assert not (home / "a").exists()
 
 
 def test_names_of_any_bytes_are_kept(home):
     part = Part([np.arange(3)], ["a\udcff", "b c", "d"])
-    Ledger("x").write(0, part)
-    [again] = Ledger("x").read()
+    Ledger(home / "x").write(0, part)
+    [again] = Ledger(home / "x").parts()
     assert again.ids == part.ids
 
 
 def test_a_disk_that_takes_nothing_does_not_end_the_pass(home, caplog):
     home.parent.mkdir(parents=True)
     home.write_text("in the way")
-    got, ids = in_parts(see([]), First(20), 8, Ledger("a"), lambda k: None)
+    got, ids = in_parts(see([]), First(20), 8, Ledger(home / "a"), lambda k: None)
     assert len(ids) == 20 and "is not kept" in caplog.text
 
 
@@ -90,7 +90,7 @@ def test_a_key_tells_weights_and_facts_apart():
 
 
 def test_old_passes_are_forgotten(home, monkeypatch):
-    Ledger("old").write(0, Part([np.arange(1)], ["a"]))
+    Ledger(home / "old").write(0, Part([np.arange(1)], ["a"]))
     monkeypatch.setattr(ledgers, "KEPT_SECONDS", -1.0)
-    Ledger("new")
+    ledgers.resumable(see([]), First(2), 8, "new", lambda k: None)
     assert not (home / "old").exists()

@@ -9,7 +9,8 @@ import pytest
 from omnivore_jax.data.datasets import OpenDataset
 from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Sample
-from omnivore_jax.inference.exam import Exam, Hall, score
+from omnivore_jax.inference.exam import Exam, score
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.trained import TrainedModel
 from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.params import Params

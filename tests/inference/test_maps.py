@@ -14,7 +14,8 @@ from omnivore_jax.data.batches import stack
 from omnivore_jax.data.demo import class_names
 from omnivore_jax.data.protocol import DepthConvention, Protocol
 from omnivore_jax.inference import score_table
-from omnivore_jax.inference.exam import Hall, Request, prepare_exam, score
+from omnivore_jax.inference.exam import Request, prepare_exam, score
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.model.preprocess import Preprocessing, preprocess
 from omnivore_jax.model.upernet import UPerNetSpec, resize

@@ -10,9 +10,11 @@ from sklearn.neighbors import NearestNeighbors
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data import demo
 from omnivore_jax.data.depth import Intrinsics
-from omnivore_jax.inference import feature_set, neighbours
-from omnivore_jax.inference.exam import Hall, Request
+from omnivore_jax.inference import extraction, feature_set, neighbours
+from omnivore_jax.inference.exam import Request
+from omnivore_jax.inference.extraction import Look
 from omnivore_jax.inference.feature_set import FeatureSet
+from omnivore_jax.inference.hall import Hall
 from omnivore_jax.inference.media import Finder
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.ingest.demo_files import write_demo_files
@@ -55,9 +57,9 @@ def test_features_of_files_are_those_of_the_dataset(tmp_path):
     write_demo_files(tmp_path / "files")
     finder = Finder(None, Intrinsics(0.0, 0.075, 0.001))
     media = finder.find([tmp_path / "files" / "picture"]).items
-    files, faults = feature_set.of_media(trained, media, "all", "", 2)
+    files, faults = extraction.of_media(trained, media, Look(), 2)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    whole = feature_set.of_dataset(trained, Request("demo_image"), Hall(mesh))
+    whole = extraction.of_dataset(trained, Request("demo_image"), Hall(mesh))
     assert not faults and len(files.ids) == 10 and len(whole.ids) == 1000
     np.testing.assert_allclose(files.feature, whole.feature[:10], atol=1e-6)
     assert whole.names[:3] == [demo.class_names("demo_image")[k] for k in whole.label[:3]]

@@ -10,7 +10,7 @@ from omnivore_jax.core.types import Batch
 from omnivore_jax.data import image_ops
 from omnivore_jax.data.decode import Clip
 from omnivore_jax.eval.predictor import Predictor
-from omnivore_jax.inference.feature_set import along_videos
+from omnivore_jax.inference.extraction import along_videos
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.trained import open_trained
 from omnivore_jax.inference.windows import Sliding, features_along
