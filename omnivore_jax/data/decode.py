@@ -127,13 +127,10 @@ class Clip:
 
         """
         wanted = self._wanted(indices)
-        start = self._start(wanted)
         try:
-            found = dict(self._find(wanted, start, each))
+            found = dict(self._find(wanted, each, fast=True))
         except DecodeError:
-            if not start:
-                raise
-            found = dict(self._find(wanted, 0, each))  # no key frame, whatever the file calls it
+            found = dict(self._find(wanted, each, fast=False))
         with reading():
             return np.stack([found[index] for index in indices])
 
@@ -146,31 +143,34 @@ class Clip:
 
         One frame is in memory at a time.
         """
-        wanted = self._wanted(indices)
-        start, given = self._start(wanted), False
+        wanted, given = self._wanted(indices), False
         try:
-            for pair in self._find(wanted, start, each):
+            for pair in self._find(wanted, each, fast=True):
                 given = True
                 yield pair
             return
         except DecodeError:
-            if not start or given:  # what has been given cannot be put in order again
+            if given:  # what has been given cannot be put in order again
                 raise
-        yield from self._find(wanted, 0, each)
+        yield from self._find(wanted, each, fast=False)
 
     def _wanted(self, indices: Sequence[int] | np.ndarray) -> dict[int, int]:
         return {self._keys[index]: int(index) for index in indices}
 
-    def _start(self, wanted: Mapping[int, int]) -> int:
-        return self._packets.start(min(wanted)) if self._seeks else 0
-
     def _find(
-        self, wanted: Mapping[int, int], start: int, each: Callable[[np.ndarray], np.ndarray]
+        self, wanted: Mapping[int, int], each: Callable[[np.ndarray], np.ndarray], *, fast: bool
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Decodes from packet `start` on until all of `wanted` (index by key) are found."""
+        """Decodes until all of `wanted` (index by key) are found.
+
+        `fast`: no more than they need, from the last key frame before them on. Some files call
+        frames so that are none: then from the beginning, and all.
+        """
         missing = set(wanted.values())
+        fast = fast and self._seeks
+        start = self._packets.start(min(wanted)) if fast else 0
         with reading():
-            for number, frame in enumerate(self._packets.decode(start)):
+            decoding = self._packets.decode(start, wanted if fast else None)
+            for number, frame in enumerate(decoding):
                 key = frame.pts if self._seeks else number
                 if key is None or wanted.get(key) not in missing:
                     continue

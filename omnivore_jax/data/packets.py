@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 
 import av
@@ -117,12 +117,22 @@ class Packets:
         )
         return max(keys, default=0)
 
-    def decode(self, start: int) -> Iterator[av.VideoFrame]:
-        """Decodes the frames in the order of display, from this packet on."""
+    def decode(
+        self, start: int, wanted: Container[int | None] | None = None
+    ) -> Iterator[av.VideoFrame]:
+        """Decodes the frames in the order of display, from this packet on.
+
+        `wanted`: times of those that are needed. Others may be left out where no frame refers to
+        them (H.264 says so of every frame), which leaves the needed ones as they are.
+        """
         decoder = self._stream.codec_context
         decoder.flush_buffers()
-        packets = itertools.chain(self._packets[start:], [None])
-        return itertools.chain.from_iterable(map(decoder.decode, packets))
+        skips = wanted is not None and decoder.name == "h264"
+        decoder.skip_frame = "DEFAULT"
+        for packet in itertools.chain(self._packets[start:], [None]):
+            if skips and packet is not None:
+                decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            yield from decoder.decode(packet)
 
     @property
     def _hold_a_frame_each(self) -> bool:

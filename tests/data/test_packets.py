@@ -67,8 +67,8 @@ def test_no_more_is_decoded_of_an_ordinary_file_than_from_the_last_key_frame(
     frames = []
     decode = Packets.decode
 
-    def counted(self, start):
-        for frame in decode(self, start):
+    def counted(self, start, wanted):
+        for frame in decode(self, start, wanted):
             frames.append(frame.pts)
             yield frame
 
@@ -87,3 +87,14 @@ def test_a_packet_that_only_says_that_nothing_was_coded_is_no_frame():
     rest = data[chunk + 8 + size + size % 2 :]
     short = data[:chunk] + b"00dc" + len(start).to_bytes(4, "little") + start + rest
     assert Packets(short).times is None
+
+
+def test_frames_that_nothing_refers_to_are_left_out_where_nobody_asks_for_them():
+    packets = Packets(clip("h264 with B-frames"))
+    whole = {frame.pts: frame.to_ndarray(format="rgb24") for frame in packets.decode(0)}
+    times = sorted(whole)
+    for wanted in ([times[40]], times[10:60:7], times):
+        seen = {f.pts: f.to_ndarray(format="rgb24") for f in packets.decode(0, set(wanted))}
+        assert set(wanted) <= seen.keys() and (len(seen) < 50 or len(wanted) == 60)
+        assert all(np.array_equal(seen[time], whole[time]) for time in seen)
+    assert len(list(packets.decode(0))) == 60
