@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Keeps a run going where no scheduler does: starts the main command, and again whenever it ends
-# with 42 (it was asked to stop and has saved its state), is killed (137) or has lost another host
-# (134); after the last two MAX_RESTARTS times at most. Any other exit code is passed on.
+# with 42 (it was asked to stop and has saved its state); MAX_RESTARTS times at most where it was
+# killed (137; 143 before it could save) or lost another host (134). Other codes are passed on.
 #
 #     launch/supervise.sh --config=configs/swin_l.py
 #
@@ -48,7 +48,7 @@ while [ -z "$stopping" ]; do
     [ -n "$stopping" ] && exit "$code"
     case $code in
         42) ;;
-        134 | 137) [ $((lives--)) -gt 0 ] || exit "$code" ;;
+        134 | 137 | 143) [ $((lives--)) -gt 0 ] || exit "$code" ;;
         *) exit "$code" ;;
     esac
     echo "supervise: the run ended with $code, starting it again" >&2

@@ -41,6 +41,51 @@ def slurm(tmp_path_factory):
         pytest.skip(f"no Slurm here: {reason}")
 
 
+STAND_IN = """#!/bin/bash
+# Saves when it is asked to stop; a second start finds nothing left to do.
+[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
+trap 'sleep 1; exit 42' TERM
+touch "$0.$SLURM_JOB_ID.$SLURM_PROCID"
+while true; do sleep 0.1; done
+"""
+"""What a run does with signals, without the run."""
+
+
+def submit_stand_in(slurm, *options):
+    """Submits a job of two tasks and waits until they run."""
+    python = slurm.folder / "stand_in"
+    if not python.exists():
+        python.write_text(STAND_IN)
+        python.chmod(0o755)
+    node = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"]
+    output = f"--output={slurm.folder}/%j.log"
+    script = ["launch/slurm.sbatch", "--config=configs/swin_l.py"]
+    job = slurm.submit(*node, output, *options, *script, environment={"PYTHON": str(python)})
+    ready = [slurm.folder / f"stand_in.{job}.{task}" for task in range(2)]
+    wait_for(slurm, job, lambda: all(path.exists() for path in ready))
+    return job
+
+
+def test_a_job_is_told_before_its_time_limit_and_queues_again(slurm):
+    job = submit_stand_in(slurm, "--time=2", "--signal=TERM@110")
+    wait_for(slurm, job, lambda: state(slurm, job) == ("COMPLETED", 1, "0:0"))
+
+
+def test_scancel_ends_a_job_for_good(slurm):
+    job = submit_stand_in(slurm)
+    slurm.call("scancel", job)
+    wait_for(slurm, job, lambda: slurm.job(job)["JobState"] == "CANCELLED")
+    time.sleep(3)  # a job that was wrongly queued again would be pending by now
+    assert state(slurm, job)[:2] == ("CANCELLED", 0)
+
+
+def test_a_job_that_may_not_queue_again_saves_and_ends(slurm):
+    job = submit_stand_in(slurm)
+    slurm.call("scontrol", "update", f"JobId={job}", "Requeue=0")
+    slurm.call("scancel", "--signal=TERM", job)
+    wait_for(slurm, job, lambda: state(slurm, job) == ("FAILED", 0, "42:0"))
+
+
 def submit(slurm, workdir, *options):
     """Submits the script with two tasks on the one node; gives the job's number."""
     environment = {
@@ -65,7 +110,7 @@ def submit(slurm, workdir, *options):
     )
 
 
-def wait_for(slurm, job, condition, seconds=150):
+def wait_for(slurm, job, condition, seconds=240):
     """Waits until `condition()` holds; fails with the job's state and log where it does not."""
     end = time.monotonic() + seconds
     while not condition():
