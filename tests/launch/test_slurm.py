@@ -8,17 +8,18 @@ import time
 import pytest
 
 from tests.launch.slurm_cluster import Unavailable, cluster
-from tests.whole_runs import CACHE, DEMO, assert_same_run, last_step, training_rows
-from tests.xla import FLAGS
+from tests.whole_runs import (
+    SMALL,
+    assert_same_run,
+    compiling,
+    flags_of,
+    last_step,
+    training_rows,
+)
 
 pytestmark = pytest.mark.slow
-STEPS = 48
-SMALL = DEMO | {
-    "train.steps": STEPS,
-    # A checkpoint takes its time, so a signal finds the run in its midst on any machine.
-    "checkpoint.every": 2,
-    **{f"data.demo_{kind}.num_val": 100 for kind in ("image", "video", "rgbd")},
-}
+STEPS = SMALL["train.steps"]
+NODE = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"]
 PYTHON = """#!/bin/sh
 # JAX's coordinator listens on every interface unless told; this is the port that it chooses
 export JAX_COORDINATOR_BIND_ADDRESS=127.0.0.1:$((SLURM_JOB_ID % 4096 + 61440))
@@ -57,10 +58,9 @@ def submit_stand_in(slurm, *options):
     if not python.exists():
         python.write_text(STAND_IN)
         python.chmod(0o755)
-    node = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"]
     output = f"--output={slurm.folder}/%j.log"
     script = ["launch/slurm.sbatch", "--config=configs/swin_l.py"]
-    job = slurm.submit(*node, output, *options, *script, environment={"PYTHON": str(python)})
+    job = slurm.submit(*NODE, output, *options, *script, environment={"PYTHON": str(python)})
     ready = [slurm.folder / f"stand_in.{job}.{task}" for task in range(2)]
     wait_for(slurm, job, lambda: all(path.exists() for path in ready))
     return job
@@ -88,25 +88,14 @@ def test_a_job_that_may_not_queue_again_saves_and_ends(slurm):
 
 def submit(slurm, workdir, *options):
     """Submits the script with two tasks on the one node; gives the job's number."""
-    environment = {
-        "PIDS": str(slurm.folder),
-        "PYTHON": str(slurm.folder / "python"),
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": FLAGS,
-        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    node = ["--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"]
+    programs = {"PIDS": str(slurm.folder), "PYTHON": str(slurm.folder / "python")}
     return slurm.submit(
-        *node,
+        *NODE,
         f"--output={workdir}.log",
         *options,
         "launch/slurm.sbatch",
-        "--config=configs/demo.py",
-        f"--workdir={workdir}",
-        *(f"--config.{key}={value}" for key, value in SMALL.items()),
-        environment=environment,
+        *flags_of("configs/demo.py", workdir, SMALL),
+        environment=programs | compiling(),
     )
 
 

@@ -27,6 +27,7 @@ mkdir -p omnivore_jax && tar -xzf omnivore_jax.tar.gz -C omnivore_jax
 sudo apt-get -q update
 sudo apt-get -qy -o DPkg::Lock::Timeout=300 install nfs-common python3-pip
 sudo mkdir -p /mnt/omnivore && {{ mountpoint -q /mnt/omnivore || sudo mount -t nfs '\\''10.0.0.2:/omnivore'\\'' /mnt/omnivore; }}
+[ -w /mnt/omnivore ] || sudo chmod a+rwx /mnt/omnivore
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install -q --user uv
 ~/.local/bin/uv venv -q --allow-existing --python=3.12 venv
 ~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-tpu.txt' {WHERE}"""  # noqa: E501
