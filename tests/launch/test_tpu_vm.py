@@ -1,5 +1,8 @@
 """launch/tpu_vm.sh: what it asks gcloud, and what its commands do on a worker."""
 
+import json
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -143,3 +146,36 @@ def test_the_run_on_a_worker_has_its_flags_and_is_not_started_twice(fake, tmp_pa
         time.sleep(0.01)
     assert not Path(f"/proc/{number}").exists()
     assert pod("stop")[0] != 0  # nothing runs any more
+
+
+def rejected(commands, folder):
+    """What gcloud says against commands, without asking anybody."""
+    listed = folder / "commands.json"
+    listed.write_text(json.dumps([{"command_string": command} for command in commands]))
+    settings = {
+        "CLOUDSDK_CONFIG": str(folder / "gcloud"),
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
+    }
+    lint = ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={listed}"]
+    code, out, err = call(*lint, **settings)
+    assert code == 0, err
+    results = json.loads(out)
+    assert len(results) == len(commands)
+    return [result["error_message"] for result in results if not result["success"]]
+
+
+@pytest.mark.slow
+def test_gcloud_knows_every_command_and_flag(tmp_path):
+    if shutil.which("gcloud") is None:
+        pytest.skip("gcloud is not installed")
+    printed = [pod("--dry-run", verb, SPOT="1")[1] for verb in ("create", "setup", "logs", "stop")]
+    printed += [pod("--dry-run", "resume", *RUN)[1]]
+    documented = Path("docs/clusters.md").read_text().replace("\\\n", "")
+    printed += [line.strip() for line in documented.splitlines() if line.startswith("    gcloud ")]
+    # a command for workers goes on over several lines, of which gcloud only passes on
+    commands = re.sub(
+        r"'--command=.*?' --zone", "--command=true --zone", "\n".join(printed), flags=re.S
+    )
+    commands = sorted({line for line in commands.splitlines() if line.startswith("gcloud ")})
+    assert len(commands) == 10 and rejected(commands, tmp_path) == []
+    assert "--node" in rejected([f"{DELETE} --node=1"], tmp_path)[0]
