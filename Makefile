@@ -62,7 +62,7 @@ test: env
 	$(RUN) -m pytest -n $(JOBS) $(SHARE) tests
 
 test-slow: env
-	$(RUN) -m pytest -n $(JOBS) $(SHARE) -m slow tests
+	$(RUN) -m pytest -n $(JOBS) $(SHARE) -m slow -rs tests
 
 test-all: test test-slow
 

@@ -38,29 +38,39 @@ DEMO = {
 
 Runs of other `train.steps` compile their own programs.
 """
+SMALL = DEMO | {
+    "train.steps": 48,
+    # A checkpoint takes its time, so a signal finds the run in its midst on any machine.
+    "checkpoint.every": 2,
+    **{f"data.demo_{kind}.num_val": 100 for kind in ("image", "video", "rgbd")},
+}
+"""The same for two processes on one machine, with less to evaluate."""
 
 
 def start(config, workdir, changes, *flags, devices=1, program=("-m", "omnivore_jax.main")):
     """Starts a run; its messages go to a file, which `Run.finish` reads."""
+    command = [sys.executable, *program, *flags_of(config, workdir, changes), *flags]
+    said = tempfile.TemporaryFile("w+")
+    environment = os.environ | compiling(devices)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
+    return Run(run, said)
+
+
+def flags_of(config, workdir, changes):
+    """The flags that name a run and change its config."""
     changed = [f"--config.{key}={value}" for key, value in changes.items()]
-    environment = os.environ | {
+    return [f"--config={config}", f"--workdir={workdir}", *changed]
+
+
+def compiling(devices=1):
+    """The variables with which a run compiles as tests do, and keeps what it compiles."""
+    return {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(CACHE),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
-    command = [
-        sys.executable,
-        *program,
-        f"--config={config}",
-        f"--workdir={workdir}",
-        *changed,
-        *flags,
-    ]
-    said = tempfile.TemporaryFile("w+")
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment)
-    return Run(run, said)
 
 
 @dataclass

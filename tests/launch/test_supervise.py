@@ -3,8 +3,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 
+import psutil
 import pytest
+
+from tests.core.test_dist import free_port
+from tests.whole_runs import SMALL, assert_same_run, compiling, flags_of, last_step
 
 CHILD = """#!/usr/bin/env python3
 import pathlib, signal, sys, time
@@ -82,7 +87,58 @@ def test_the_child_gets_one_sigterm_however_often_it_is_asked_and_its_code_is_pa
 def test_a_run_that_stopped_or_was_killed_is_started_again_and_other_codes_are_passed_on(
     supervise, tmp_path
 ):
-    script = supervise("42 137 2 0")
+    script = supervise("42 137 134 143 2 0")
     _, err = script.communicate(timeout=10)
-    assert script.returncode == 2 and (tmp_path / "starts").read_text() == "xxx"
-    assert "ended with 42" in err and "ended with 137" in err
+    assert script.returncode == 2 and (tmp_path / "starts").read_text() == "xxxxx"
+    assert all(f"ended with {code}," in err for code in (42, 137, 134, 143))
+
+
+def test_a_run_that_is_killed_time_and_again_is_given_up(supervise, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAX_RESTARTS", "2")
+    script = supervise("137 42 134 42 137 0")
+    script.communicate(timeout=10)
+    assert script.returncode == 137 and (tmp_path / "starts").read_text() == "xxxxx"
+
+
+@contextmanager
+def pair(workdir):
+    """Two hosts of a run, each under a script of its own."""
+    flags = flags_of("configs/demo.py", workdir, SMALL)
+    flags += [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
+    environment = os.environ | compiling() | {"PYTHON": sys.executable}
+    workdir.parent.mkdir()
+    with ExitStack() as stack:
+        scripts = []
+        for host in range(2):
+            log = stack.enter_context((workdir.parent / f"{host}.log").open("wb"))
+            command = ["bash", "launch/supervise.sh", *flags, f"--process_id={host}"]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            stack.callback(end, process)
+            scripts.append(process)
+        yield scripts
+
+
+def end(script):
+    """Ends a script, and the run that it would leave behind."""
+    if script.poll() is None:
+        for process in (script, *psutil.Process(script.pid).children(recursive=True)):
+            process.kill()
+        script.wait()
+
+
+@pytest.mark.slow
+def test_hosts_that_lose_one_begin_again_together_and_end_with_the_same_bits(tmp_path):
+    whole, workdir = tmp_path / "whole/run", tmp_path / "lost/run"
+    with pair(whole) as scripts:
+        assert [script.wait(200) for script in scripts] == [0, 0]
+    with pair(workdir) as scripts:
+        deadline = time.monotonic() + 200
+        while last_step(workdir) < 8 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (child,) = psutil.Process(scripts[1].pid).children()
+        child.kill()
+        assert [script.wait(200) for script in scripts] == [0, 0]
+    logs = [(tmp_path / f"lost/{host}.log").read_text() for host in range(2)]
+    assert "the run ended with 137, starting it again" in logs[1]
+    assert "the run ended with 134, starting it again" in logs[0]
+    assert_same_run(whole, workdir)
