@@ -127,11 +127,11 @@ class Packets:
         """
         decoder = self._stream.codec_context
         decoder.flush_buffers()
-        skips = wanted is not None and decoder.name == "h264"
+        asked = wanted if decoder.name == "h264" else None
         decoder.skip_frame = "DEFAULT"
         for packet in itertools.chain(self._packets[start:], [None]):
-            if skips and packet is not None:
-                decoder.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if asked is not None and packet is not None:
+                decoder.skip_frame = "DEFAULT" if packet.pts in asked else "NONREF"
             yield from decoder.decode(packet)
 
     @property

@@ -67,7 +67,7 @@ def test_no_more_is_decoded_of_an_ordinary_file_than_from_the_last_key_frame(
     frames = []
     decode = Packets.decode
 
-    def counted(self, start, wanted):
+    def counted(self, start, wanted=None):
         for frame in decode(self, start, wanted):
             frames.append(frame.pts)
             yield frame
