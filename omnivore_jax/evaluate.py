@@ -107,8 +107,10 @@ def main(argv: Sequence[str]) -> int:
     figures = score_table.figures(done)
     in21k = paper.trained_with_in21k(trained.model)
     lines, why = paper.compare(done, figures, trained.model.config.name, in21k)
-    if lines or why:
-        figures["paper"] = [line.json() for line in lines] or f"not comparable: {why}"
+    if lines:
+        figures["paper"] = [line.json() for line in lines]
+    elif why:
+        figures["not_comparable"] = why
     if "predictions" in outputs:
         score_table.write_table(outputs["predictions"], done)
     if "report" in outputs:
@@ -278,20 +280,21 @@ def _text(figures: dict[str, Any]) -> str:
             if key in figures
         ),
         f"  {'loss':<20} {figures['loss']:6.4f}",
-        *_beside_the_paper(figures.get("paper", ())),
+        *_beside_the_paper(figures),
     ]
     return "\n".join(lines)
 
 
-def _beside_the_paper(rows: Any) -> list[str]:
-    if isinstance(rows, str):
-        return [f"  {rows}"]
+def _beside_the_paper(figures: dict[str, Any]) -> list[str]:
+    if "not_comparable" in figures:
+        return [f"  not comparable: {figures['not_comparable']}"]
+    rows = figures.get("paper", [])
     names = {key: name for name, key in NAMES.items()}
     lines = ["  paper / ours / difference"] if rows else []
     for row in rows:
         what = f"Table {row['table']}, {names[row['figure']]}"
-        figures = f"{row['paper']:.1f} / {row['ours']:.2f} / {row['difference']:+.2f}"
-        lines.append(f"  {what:<20} {figures}")
+        shown = f"{row['paper']:.1f} / {row['ours']:.2f} / {row['difference']:+.2f}"
+        lines.append(f"  {what:<20} {shown}")
     return lines
 
 
