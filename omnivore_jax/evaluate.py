@@ -53,7 +53,7 @@ DATA_ROOT = flags.DEFINE_string(
 SPLIT = flags.DEFINE_string("split", "val", "The split that is scored.")
 HEAD = flags.DEFINE_string("head", "", "The head that judges; by default that of the modality.")
 VIEWS = flags.DEFINE_string(
-    "views", "", "1x1, 4x3, 1x3, ... of clips; whole, whole_6x2 of label maps; else the card's."
+    "views", "", "1x1, 4x3, ... of clips; whole, slide, whole_6x2, ... of maps; else the card's."
 )
 FUSE = flags.DEFINE_enum("fuse", None, get_args(Fusion), "What is averaged over views.")
 CLIP_LENGTH = flags.DEFINE_integer("clip_length", 0, "Frames of a clip.", lower_bound=0)
