@@ -2,13 +2,14 @@
 
     python -m omnivore_jax.features FILE|DIR... --weights=F --out=FILE.npz [--depth=F]
         [--mode=all|depth|rgb] [--views=4x3] [--window=2s|64] [--step=1s|32]
+        [--cameras=8] [--up=auto|y|z] [--unit=1]
     python -m omnivore_jax.features --dataset=NAME --weights=F --out=FILE.npz [--data_root=D]
         [--split=val] [--mode=...] [--views=...]
 
 With --window features are those of windows that slide over videos, in seconds or frames.
-Files are told by their content, as in `predict`; NAME is a dataset that `prepare` made, or
-demo_image, demo_video, demo_rgbd. FILE.npz holds feature [n c], ids, label, classes and origin:
-`retrieve` takes two of them.
+Files are told by their content, as in `predict`, meshes and point clouds too; NAME is a dataset
+that `prepare` made, or demo_image, demo_video, demo_rgbd. FILE.npz holds feature [n c], ids, label,
+classes and origin: `retrieve` takes two of them.
 """
 
 import os
@@ -41,6 +42,11 @@ VIEWS = flags.DEFINE_string(
 MODE = flags.DEFINE_enum("mode", "all", get_args(Mode), "What of RGB-D the model sees.")
 DEPTH = flags.DEFINE_string("depth", "", "The depth map of the picture, a 16-bit grey PNG.")
 FX = flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth map.", lower_bound=0.0)
+CAMERAS = flags.DEFINE_integer(
+    "cameras", 8, "Of a scene: around it, at equal angles.", lower_bound=1
+)
+UP = flags.DEFINE_enum("up", "auto", ("auto", "y", "z"), "Of a scene: its axis that points up.")
+UNIT = flags.DEFINE_float("unit", 1.0, "Of a scene: metres in one unit of it.", lower_bound=1e-9)
 WINDOW = flags.DEFINE_string("window", "", "Of videos: length of a window, 2s or 64 frames.")
 STEP = flags.DEFINE_string("step", "", "From one window to the next; default: side by side.")
 BATCH_SIZE = flags.DEFINE_integer(
@@ -74,11 +80,13 @@ def main(argv: Sequence[str]) -> int:
 def _of_files(trained, paths: Sequence[Path]) -> "tuple[FeatureSet, list[tuple[Path, str]]]":
     from omnivore_jax.inference import feature_set
     from omnivore_jax.inference.media import Finder
+    from omnivore_jax.inference.scenes import Cameras, UpAxis
     from omnivore_jax.inference.windows import Sliding
     from omnivore_jax.ingest.meter import show_progress
 
     depth = Path(DEPTH.value) if DEPTH.value else None
-    media = Finder(depth, Intrinsics(FX.value, BASELINES["kv2"], 0.001)).find(paths)
+    cameras = Cameras(CAMERAS.value, cast(UpAxis, UP.value), UNIT.value)
+    media = Finder(depth, Intrinsics(FX.value, BASELINES["kv2"], 0.001), cameras).find(paths)
     for medium in media.items:
         if MODE.value == "depth" and medium.kind != "rgbd":
             raise UserError(f"--mode=depth: {medium.path} has no depth map; give --depth=FILE")

@@ -60,7 +60,7 @@ def of_media(
     for group in read_groups(media, trained, views, threads):
         spec = trained.preprocessing_for(group.kind, "")
         if group.good:
-            feed = feed_of(spec, group.protocol, mode)
+            feed = group.feed(spec, mode)
             found = predictor.features(model.params, group.batch(), feed)
             parts.append(np.asarray(found)[: len(group.good)])
         for medium, sample in zip(group.media, group.samples, strict=True):
