@@ -4,6 +4,9 @@ The only importer of the two. It is run in a process of its own (scenes.py), sin
 process that it is in where OpenGL does not work.
 """
 
+# pyright: reportMissingImports=false
+# its libraries are an extra that need not be there
+
 import math
 from typing import Any, Literal, NamedTuple
 

@@ -96,7 +96,7 @@ def test_depth_goes_the_way_of_all_depth_maps(tmp_path):
     _, depth = photographs(tmp_path / "box.ply", count=1)
     assert (record.fx, record.baseline, record.rotated) == (FX, 0.075, False)
     _, disparity = decode_rgbd(record)
-    np.testing.assert_allclose(disparity, 0.075 * FX / depth, rtol=1e-4)
+    np.testing.assert_allclose(disparity, 0.075 * FX / depth[0], rtol=1e-4)
     layers = decode_still(record, "rgbd", DepthConvention("near", 0.01, 20.0))
     assert np.isclose(layers.disparity.min(), 0.075 * FX / 50, rtol=1e-3)  # nothing: far
     assert layers.disparity.max() <= 20
@@ -119,15 +119,23 @@ def test_a_cloud_is_closed_and_has_its_colours(tmp_path):
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     colours = np.where(points[:, 2:] > 0, GREEN, BLUE).astype(np.uint8)
     trimesh.PointCloud(points, colours).export(tmp_path / "ball.ply")
+    whole = (tmp_path / "ball.ply").read_bytes()
+    start = whole.index(b"end_header\n") + len(b"end_header\n")
+    # where a scanner saw nothing it writes no number
+    nothing = np.full(3, np.nan, "<f4").tobytes()
+    (tmp_path / "ball.ply").write_bytes(whole[:start] + nothing + whole[start + 12 :])
     rgb, depth = photographs(tmp_path / "ball.ply", count=2)
     distance = distance_of(1.0, Shot(1, "z", SIDE, FX, 1.0))
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5 - SIDE / 2
     inside = np.hypot(rows, columns) < 0.9 * FX / np.sqrt(distance**2 - 1)
-    assert (depth[:, inside] < distance).mean() > 0.999  # the front hides the back
+    assert (depth[:, inside] < distance).mean() > 0.93  # the front hides the back
     assert np.abs(depth[:, SIDE // 2, SIDE // 2] - distance + 1).max() < 0.05
     kinds = {tuple(colour) for colour in rgb[:, inside].reshape(-1, 3).tolist()}
     assert kinds <= {GREEN, BLUE, BACKGROUND}
-    assert tuple(rgb[0, 100, SIDE // 2]) == GREEN and tuple(rgb[0, 380, SIDE // 2]) == BLUE
+    # from 30 degrees above, the middle of the ball lies far down
+    for row, colour in ((100, GREEN), (380, GREEN), (440, BLUE)):
+        near = rgb[0, row : row + 9, SIDE // 2 : SIDE // 2 + 9]
+        assert (np.median(near, (0, 1)) == colour).all(), row
 
 
 @pytest.mark.parametrize("form", ["glb", "obj"])
@@ -200,7 +208,6 @@ def spoil(path, name):
         "cut.ply": content[: len(content) // 3],
         "empty.obj": b"# nothing\n",
         "flat.ply": box(path, 0 * CORNERS).read_bytes(),
-        "nan.ply": content.replace(b"2.0 1.0 1.0", b"nan 1.0 1.0"),
         "none.glb": b"glTF" + bytes(20),
         "none.stl": b"solid of nothing",
     }
@@ -214,7 +221,6 @@ def spoil(path, name):
         ("cut.ply", "it is damaged ("),
         ("empty.obj", "holds neither faces nor points"),
         ("flat.ply", "it is 0 units large"),
-        ("nan.ply", "points that are no numbers"),
         ("none.glb", "it is damaged ("),
         ("none.stl", "holds neither faces nor points"),
     ],
