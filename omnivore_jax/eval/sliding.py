@@ -44,29 +44,46 @@ class Grid(NamedTuple):
     def lefts(self) -> list[int]:
         return _starts(self.columns, self.window)
 
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Upper left corners, row by row."""
+        return [(top, left) for top in self.tops for left in self.lefts]
+
     def cut(self, x: Float[Array, "n t h w c"]) -> list[Float[Array, "n t h2 w2 c"]]:
-        """Cuts the windows out, row by row."""
+        """Cuts the windows out."""
         rows, columns = self.size
-        return [
-            x[:, :, top : top + rows, left : left + columns]
-            for top in self.tops
-            for left in self.lefts
-        ]
+        return [x[:, :, i : i + rows, j : j + columns] for i, j in self.corners]
 
     def join(self, outputs: Sequence[Any], task: Task) -> Any:
         """Averages what a task's head said of every window, pixel by pixel."""
-        pieces = [task.restore(output, self.size, flipped=False) for output in outputs]
-        return jax.tree.map(lambda *maps: self._mean(maps), *pieces)
+        first = jax.eval_shape(lambda output: self._restored(output, task), outputs[0])
+        empty = jax.tree.map(
+            lambda x: jnp.zeros((len(x), self.rows, self.columns, x.shape[-1]), x.dtype), first
+        )
 
-    def _mean(self, maps: Sequence[Float[Array, "n h2 w2 c"]]) -> Float[Array, "n h w c"]:
-        count, _, _, width = maps[0].shape
-        total = jnp.zeros((count, self.rows, self.columns, width), maps[0].dtype)
-        corners = [(top, left) for top in self.tops for left in self.lefts]
+        def lay(totals: Any, window: tuple[Any, Any]) -> tuple[Any, None]:
+            output, (top, left) = window
+            pieces = self._restored(output, task)
+            return jax.tree.map(lambda x, piece: _add(x, piece, top, left), totals, pieces), None
+
+        # a loop, since every window written out would compile for a minute
+        every = jax.tree.map(lambda *x: jnp.stack(x), *outputs)
+        totals, _ = jax.lax.scan(lay, empty, (every, jnp.array(self.corners)))
         rows, columns = self.size
-        for (top, left), piece in zip(corners, maps, strict=True):
-            total = total.at[:, top : top + rows, left : left + columns].add(piece)
         across = _cover(self.columns, self.lefts, columns)
-        return total / (_cover(self.rows, self.tops, rows)[:, None] * across)[..., None]
+        count = (_cover(self.rows, self.tops, rows)[:, None] * across)[..., None]
+        return jax.tree.map(lambda x: x / count, totals)
+
+    def _restored(self, output: Any, task: Task) -> Any:
+        return task.restore(output, self.size, flipped=False)
+
+
+def _add(
+    x: Float[Array, "n h w c"], piece: Float[Array, "n h2 w2 c"], top: Array, left: Array
+) -> Float[Array, "n h w c"]:
+    corner = (0, top, left, 0)
+    own = jax.lax.dynamic_slice(x, corner, piece.shape)
+    return jax.lax.dynamic_update_slice(x, own + piece, corner)
 
 
 def _starts(length: int, window: Window) -> list[int]:

@@ -28,7 +28,8 @@ MAGIC: dict[bytes, Format] = {b"ply\n": "ply", b"ply\r": "ply", b"glTF": "glb"}
 """First bytes of the formats that have any; the others are told by their suffix."""
 UPWARD: dict[Format, Up] = {"ply": "z", "stl": "z", "glb": "y", "gltf": "y", "obj": "y"}
 """The axis that points up where nobody says it: glTF's rule, and what is usual."""
-LIBRARIES = ("trimesh", "vtkmodules")
+LIBRARIES = {"trimesh": "trimesh", "vtkmodules": "vtk"}
+"""Modules that draw, and the packages that they are in."""
 SIDE = 480
 """Rows and columns of a picture, as many rows as a Kinect has."""
 FX = 518.86
@@ -119,11 +120,11 @@ def find_scene(path: Path, cameras: Cameras, defaults: Intrinsics) -> Scene | No
     form = _form_of(path)
     if form is None:
         return None
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    missing = [package for name, package in LIBRARIES.items() if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"{path} is a mesh or point cloud, and {' and '.join(missing)} to draw it is not "
-            "installed; pip install -r requirements-scenes.txt"
+            f"{path} is a mesh or point cloud, and drawing it takes {' and '.join(missing)}, not "
+            "installed here; pip install -r requirements-scenes.txt"
         )
     return Scene(path, form, cameras, defaults._replace(fx=defaults.fx or FX, rotated=False))
 

@@ -246,8 +246,9 @@ def test_without_the_libraries_the_command_that_installs_them_is_named(tmp_path,
     monkeypatch.setattr(scenes, "find_spec", lambda name: None if name == "trimesh" else name)
     with pytest.raises(UserError) as error:
         found(path)
-    assert "trimesh to draw it is not installed; pip install -r requirements-scenes.txt" in str(
-        error.value
+    assert (
+        "drawing it takes trimesh, not installed here; pip install -r requirements-scenes.txt"
+        in str(error.value)
     )
 
 
