@@ -2,16 +2,17 @@
 
     python -m omnivore_jax.features FILE|DIR... --weights=F --out=FILE.npz [--depth=F]
         [--mode=all|depth|rgb] [--views=4x3] [--stage=last] [--window=2s|64] [--step=1s|32]
+        [--cameras=8] [--up=auto|y|z] [--unit=1]
     python -m omnivore_jax.features --dataset=NAME --weights=F --out=FILE.npz [--data_root=D]
         [--split=val] [--mode=...] [--views=...] [--stage=last]
 
 --stage gives maps [t h w c] instead: last, or stageK and interimK of stage K, counted from 0. With
---window features are those of windows that slide over videos, in seconds or frames.
-Files are told by their content, as in `predict`; NAME is a dataset that `prepare` made, or
-demo_image, demo_video, demo_rgbd. FILE.npz holds feature [n c], ids, label, classes and origin,
-FILE.parquet the same as a table: `retrieve` takes two of them. A pass over a dataset that was
-killed goes on where it was. On several hosts give the same command to all, with --distributed, or
---coordinator, --num_processes and --process_id. For datasets beyond memory: `retrieve index`.
+--window features are those of windows that slide over videos, in seconds or frames. Files are told
+by their content, as in `predict`, meshes and point clouds too; NAME is a dataset that `prepare`
+made, or demo_image, demo_video, demo_rgbd. FILE.npz holds feature [n c], ids, label, classes and
+origin, FILE.parquet the same as a table: `retrieve` takes two of them. A pass over a dataset that
+was killed goes on where it was. On several hosts give the same command to all, with --distributed,
+or --coordinator, --num_processes and --process_id. For datasets beyond memory: `retrieve index`.
 """
 
 import os
@@ -41,6 +42,9 @@ MODE = options.mode()
 STAGE = flags.DEFINE_string("stage", "", "Its maps instead of the pooled feature: last, ...")
 DEPTH = options.depth()
 FX = options.fx()
+CAMERAS = options.cameras()
+UP = options.up()
+UNIT = options.unit()
 WINDOW = flags.DEFINE_string("window", "", "Of videos: length of a window, 2s or 64 frames.")
 STEP = flags.DEFINE_string("step", "", "From one window to the next; default: side by side.")
 BATCH_SIZE = options.batch_size()
@@ -74,11 +78,13 @@ def main(argv: Sequence[str]) -> int:
 def _of_files(trained, paths: Sequence[Path]) -> tuple[FeatureSet, list[tuple[Path, str]]]:
     from omnivore_jax.inference import extraction
     from omnivore_jax.inference.media import Finder
+    from omnivore_jax.inference.scenes import Cameras, UpAxis
     from omnivore_jax.inference.windows import Sliding
     from omnivore_jax.ingest.meter import show_progress
 
     depth = Path(DEPTH.value) if DEPTH.value else None
-    media = Finder(depth, Intrinsics(FX.value, BASELINES["kv2"], 0.001)).find(paths)
+    cameras = Cameras(CAMERAS.value, cast(UpAxis, UP.value), UNIT.value)
+    media = Finder(depth, Intrinsics(FX.value, BASELINES["kv2"], 0.001), cameras).find(paths)
     for medium in media.items:
         if MODE.value == "depth" and medium.kind != "rgbd":
             raise UserError(f"--mode=depth: {medium.path} has no depth map; give --depth=FILE")

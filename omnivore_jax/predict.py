@@ -2,12 +2,16 @@
 
     python -m omnivore_jax.predict FILE... --weights=F [--depth=F] [--head=H] [--views=4x3]
         [--mode=all|depth|rgb] [--top=5] [--json] [--report=FILE.html]
+        [--cameras=8] [--up=auto|y|z] [--unit=1]
 
 FILE is a picture, a clip, or a folder of them; what it is is told by its content. A picture with
 --depth=MAP.png (16-bit grey), or with a map beside it by one of the usual names (NAME.depth.png,
 depth/NAME.png, ...), is RGB-D. The focal length comes from depth.json or intrinsics.txt near the
 map, else from --fx. Weights are a file of ours or the folder of a run. The head is the one of the
 file's modality; --head takes another: an image head judges depth maps, a video head stills.
+
+A mesh or point cloud (PLY, GLB, glTF, OBJ, STL) is drawn as RGB-D from --cameras sides, and the
+probabilities are averaged (pip install -r requirements-scenes.txt). Its unit is the metre.
 
 A file that is damaged is named, the others are answered, and the exit code is 2.
 """
@@ -30,6 +34,7 @@ from omnivore_jax.core.types import Mode
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 
 if TYPE_CHECKING:
+    from omnivore_jax.inference.media import Medium
     from omnivore_jax.inference.prediction import Prediction
 
 WEIGHTS = options.weights()
@@ -45,6 +50,9 @@ BASELINE = flags.DEFINE_float(
 DEPTH_SCALE = flags.DEFINE_float(
     "depth_scale", 0.001, "Metres in one unit of the depth map.", lower_bound=0.0
 )
+CAMERAS = options.cameras()
+UP = options.up()
+UNIT = options.unit()
 THREADS = options.threads()
 CACHE = options.compile_cache()
 JSON = options.json()
@@ -65,12 +73,14 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference.media import Finder
     from omnivore_jax.inference.prediction import Asker, Question
+    from omnivore_jax.inference.scenes import Cameras, UpAxis
     from omnivore_jax.inference.trained import open_trained
     from omnivore_jax.ingest.meter import show_progress
 
     compile_cache.open_cache(CACHE.value)
     defaults = Intrinsics(FX.value, BASELINE.value, DEPTH_SCALE.value)
-    finder = Finder(Path(DEPTH.value) if DEPTH.value else None, defaults)
+    cameras = Cameras(CAMERAS.value, cast(UpAxis, UP.value), UNIT.value)
+    finder = Finder(Path(DEPTH.value) if DEPTH.value else None, defaults, cameras)
     media = finder.find(paths)
     mode = cast(Mode, MODE.value)
     question = Question(HEAD.value, VIEWS.value, mode, TOP.value, page is not None)
@@ -137,9 +147,16 @@ def _row(prediction: "Prediction") -> Any:
         view=prediction.view,
         answers=[(answer.name, answer.probability) for answer in prediction.answers],
         fault=prediction.fault,
-        rgb=None if sample is None else sample.rgb[0],
-        disparity=None if sample is None or sample.disparity is None else sample.disparity[0],
+        rgb=_frames(prediction.medium, None if sample is None else sample.rgb),
+        disparity=_frames(prediction.medium, None if sample is None else sample.disparity),
     )
+
+
+def _frames(medium: "Medium", views: Any) -> Any:
+    """Frames for the page: of the first view, of a scene the pictures of all cameras."""
+    if views is None:
+        return None
+    return views[0] if medium.scene is None else views[:, 0]
 
 
 def _printable(path: Path) -> str:

@@ -34,7 +34,9 @@ def head() -> Text:
 
 def views() -> Text:
     return flags.DEFINE_string(
-        "views", "", "1x1, 4x3, 1x3, ... of clips; whole, whole_6x2 of label maps; else the card's."
+        "views",
+        "",
+        "1x1, 4x3, ... of clips; whole, slide, ... of label maps; else the card's.",
     )
 
 
@@ -70,6 +72,22 @@ def depth() -> Text:
 
 def fx() -> flags.FlagHolder[float]:
     return flags.DEFINE_float("fx", 0.0, "Focal length in pixels of the depth map.", lower_bound=0)
+
+
+def cameras() -> flags.FlagHolder[int]:
+    return flags.DEFINE_integer(
+        "cameras", 8, "Of a scene: around it, at equal angles.", lower_bound=1
+    )
+
+
+def up() -> Text:
+    return flags.DEFINE_enum("up", "auto", ("auto", "y", "z"), "Of a scene: its axis that is up.")
+
+
+def unit() -> flags.FlagHolder[float]:
+    return flags.DEFINE_float(
+        "unit", 1.0, "Of a scene: metres in one unit of it.", lower_bound=1e-9
+    )
 
 
 def distributed() -> flags.FlagHolder[bool]:

@@ -61,11 +61,14 @@ class DatasetConfig:
     """True: the recipe's. All frames of a clip alike; a depth map is moved, never recoloured."""
     depth_missing: Missing = "far"
     """What a depth of 0 stands for (depth.py)."""
-    views: Literal["", "4x3", "4x3_video_swin", "1x3", "whole", "whole_6x2"] = ""
+    views: Literal[
+        "", "4x3", "4x3_video_swin", "1x3", "whole", "whole_6x2", "slide", "slide_6x2"
+    ] = ""
     """How the last evaluation sees a sample (protocol.py); empty: once, in the center.
 
-    Clips x crops of a video. Whole pictures, as they are or at six scales and mirrored too, which
-    is for label maps: every device scores one at a time.
+    Clips x crops of a video. Whole pictures, at once or by windows of `size` that slide over them,
+    as they are or at six scales and mirrored too, which is for label maps: every device scores one
+    at a time.
     """
 
     def __post_init__(self):
@@ -92,8 +95,9 @@ class DatasetConfig:
             raise ValueError(f"source='tfds' has pictures, not kind {self.kind!r}; prepare it")
         if self.kind != "video" and self.frames != 1:
             raise ValueError(f"frames={self.frames}; a dataset of kind {self.kind!r} has 1")
-        if self.views and (self.kind == "video") == self.views.startswith("whole"):
-            usable = "4x3, 4x3_video_swin, 1x3" if self.kind == "video" else "whole, whole_6x2"
+        if self.views and (self.kind == "video") == self.scores_whole:
+            clips, pictures = "4x3, 4x3_video_swin, 1x3", "whole, whole_6x2, slide, slide_6x2"
+            usable = clips if self.kind == "video" else pictures
             raise ValueError(
                 f"views={self.views!r} of a dataset of kind {self.kind!r}; use one of {usable}"
             )
@@ -101,6 +105,11 @@ class DatasetConfig:
             raise ValueError(
                 f"short_side={self.short_side} is below size={self.size}; make it larger, or 0"
             )
+
+    @property
+    def scores_whole(self) -> bool:
+        """Whether the last evaluation sees whole pictures."""
+        return bool(self.views) and PROTOCOLS[self.views].whole
 
     def protocol(self, disparity_max: float) -> Protocol:
         """Says how a run validates: one view, in the center of the clip and of the picture."""
@@ -124,7 +133,7 @@ class DatasetConfig:
             return center
         named = replace(PROTOCOLS[self.views], interpolation=self.interpolation, depth=center.depth)
         if named.whole:
-            return named
+            return replace(named, size=self.size)
         return replace(named, frames=self.frames, short_side=self.size, size=self.size)
 
     def training_samples(self, count: int) -> int:

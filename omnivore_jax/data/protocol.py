@@ -59,6 +59,8 @@ class Protocol:
     size: int = 224
     whole: bool = False
     """The whole picture instead of crops; its size is kept where `short_side` is 0."""
+    sliding: bool = False
+    """Whether windows of `size` slide over the whole picture, by two thirds of it."""
     scales: tuple[float, ...] = (1.0,)
     """At which every view is scored, on the device; what comes of them is averaged."""
     mirrored: bool = False
@@ -80,6 +82,8 @@ class Protocol:
             raise ValueError(f"seconds={self.seconds}; use a number above 0")
         if self.whole and (self.frames > 1 or self.crops > 1):
             raise ValueError("whole=True; it is for pictures, and has no crops")
+        if self.sliding and not self.whole:
+            raise ValueError("sliding=True, whole=False; windows slide over whole pictures")
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f"scales={self.scales}; use numbers above 0, 1.0 for the size it has")
         if not self.whole and self.short_side < self.size:
@@ -97,6 +101,11 @@ class Protocol:
     def views(self) -> int:
         """How many views of a sample are scored."""
         return self.clips * self.crops
+
+    @property
+    def step(self) -> int:
+        """Pixels from one sliding window to the next: 320 of 480, as mmsegmentation."""
+        return max(self.size * 2 // 3, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Writes it as plain JSON."""
@@ -140,6 +149,8 @@ class Protocol:
         return words[self.clip]
 
     def _crops_in_words(self) -> str:
+        if self.sliding:
+            return f"windows of {self.size} over the whole picture, one every {self.step}"
         if self.whole:
             return "the whole picture"
         if self.crops == 3:
@@ -166,6 +177,12 @@ class Protocol:
 _PICTURE = Protocol(interpolation="bicubic", antialias=True)
 _CLIP = Protocol(frames=32)
 _WHOLE = Protocol(whole=True, short_side=0)
+_SLIDE = dataclasses.replace(_WHOLE, sliding=True)
+_SIX_TIMES_TWO: Mapping[str, Any] = {
+    "scales": (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+    "mirrored": True,
+    "fusion": "probs",
+}
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "1x1": _CLIP,
@@ -175,14 +192,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "center_224": _PICTURE,
     "center_384": dataclasses.replace(_PICTURE, short_side=384, size=384),
     "whole": _WHOLE,
-    "whole_6x2": dataclasses.replace(
-        _WHOLE, scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75), mirrored=True, fusion="probs"
-    ),
+    "whole_6x2": dataclasses.replace(_WHOLE, **_SIX_TIMES_TWO),
+    "slide": _SLIDE,
+    "slide_6x2": dataclasses.replace(_SLIDE, **_SIX_TIMES_TWO),
     "center_224_depth": Protocol(interpolation="bicubic", depth=DepthConvention("near")),
 }
 """By name (FACTS 5): clips of Kinetics in training and by both conventions, SSv2 and EPIC-Kitchens
-by segments, pictures, whole ones as label maps are scored (ShapeConv's six scales, mirrored), and
-the released weights' RGB-D."""
+by segments, pictures, whole ones as label maps are scored (ShapeConv's six scales, mirrored), at
+once or by sliding windows, and the released weights' RGB-D."""
 
 _PROSE: Mapping[str, dict[str, Any]] = {
     "1$": {},

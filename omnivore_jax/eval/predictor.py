@@ -3,7 +3,7 @@
 Nothing of a training run is needed: sizes and heads, how to run, and devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from omnivore_jax.core.types import Batch, Fusion, Mode
+from omnivore_jax.eval.sliding import Grid, Window
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import Heads, find_head
@@ -36,6 +37,8 @@ class Feed(NamedTuple):
     """Of its rows and columns, at which every view is scored."""
     mirrored: bool = False
     """Whether every view is also scored left to right."""
+    window: Window | None = None
+    """That slides over every picture, at every scale; for heads that label pixels."""
 
 
 class Predictor:
@@ -54,6 +57,12 @@ class Predictor:
         self._judge = jax.jit(self._run_judge, static_argnums=(2, 3), out_shardings=out)
         self._outputs = jax.jit(self._run_outputs, static_argnums=(2, 3), out_shardings=out)
         self._features = jax.jit(self._run_features, static_argnums=(2, 3), out_shardings=out)
+        # of windows: the third holds the model and serves pictures of all sizes
+        self._cut = jax.jit(_cut_windows, static_argnums=(1, 2, 3), out_shardings=out)
+        self._score = jax.jit(self._run, static_argnums=2, out_shardings=out)
+        self._join = jax.jit(_join_windows, static_argnums=(1, 2, 3), out_shardings=out)
+        self._fuse = jax.jit(_fuse_parts, static_argnums=(1, 2), out_shardings=out)
+        self._judge_output = jax.jit(_judge_output, static_argnums=2, out_shardings=out)
 
     def judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         """Scores a batch on a task's head and judges every sample (`Task.judge`): arrays [b ...].
@@ -63,6 +72,9 @@ class Predictor:
 
         """
         find_head(self._heads, task.head)
+        if feed.window is not None:
+            output = self._slide(params, batch, task, feed, feed.window)
+            return self._judge_output(output, batch.label, task)
         return self._judge(params, batch, task, feed)
 
     def outputs(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
@@ -73,6 +85,8 @@ class Predictor:
 
         """
         find_head(self._heads, task.head)
+        if feed.window is not None:
+            return self._slide(params, batch, task, feed, feed.window)
         return self._outputs(params, batch, task, feed)
 
     def features(
@@ -104,6 +118,21 @@ class Predictor:
             ]
             joined = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *split)
             return task.fuse(joined, feed.fusion)
+
+    def _slide(self, params: Params, batch: Batch, task: Task, feed: Feed, window: Window) -> Any:
+        """Scores windows one after another, so that one program does for all of a shape."""
+        size, parts = batch.rgb.shape[-3:-1], []
+        for scale in feed.scales:
+            grid = Grid(*_at_scale(size, scale), window)
+            for flipped in (False, True)[: 1 + feed.mirrored]:
+                windows = self._cut(batch, feed, scale, (grid, flipped))
+                outputs = [self._score(params, x, task) for x in windows]
+                parts.append(self._join(outputs, task, grid, (*size, flipped)))
+        return parts[0] if len(parts) == 1 else self._fuse(parts, task, feed.fusion)
+
+    def _run(self, params: Params, x: Float[Array, "n t h w c"], task: Task) -> Any:
+        with self._on_mesh():
+            return self._merged(params)(x, task.head, compute=self._compute)
 
     def _run_features(self, params: Params, batch: Batch, feed: Feed, stage: str) -> Array:
         with self._on_mesh():
@@ -139,15 +168,49 @@ def _at_all_scales(
     as_it_is = feed.scales == (1.0,) and not feed.mirrored
     outputs = []
     for scale in feed.scales:
-        size = (int(rows * scale + 0.5), int(columns * scale + 0.5))
-        shape = (*x.shape[:2], *size, x.shape[4])
-        scaled = x if scale == 1 else jax.image.resize(x, shape, "bilinear", antialias=False)
+        scaled = _scaled(x, scale)
         for flipped in (False, True)[: 1 + feed.mirrored]:
             output = run(scaled[:, :, :, ::-1] if flipped else scaled)
             if not as_it_is:
                 output = task.restore(output, (rows, columns), flipped=flipped)
             outputs.append(output)
     return outputs
+
+
+def _scaled(x: Float[Array, "n t h w c"], scale: float) -> Float[Array, "n t h2 w2 c"]:
+    if scale == 1:
+        return x
+    shape = (*x.shape[:2], *_at_scale(x.shape[2:4], scale), x.shape[4])
+    return jax.image.resize(x, shape, "bilinear", antialias=False)
+
+
+def _at_scale(size: Sequence[int], scale: float) -> tuple[int, int]:
+    rows, columns = size
+    return int(rows * scale + 0.5), int(columns * scale + 0.5)
+
+
+def _cut_windows(
+    batch: Batch, feed: Feed, scale: float, where: tuple[Grid, bool]
+) -> list[Float[Array, "n t h w c"]]:
+    """Standardises, resizes and, if asked, mirrors whole pictures, then cuts the windows."""
+    x, (grid, flipped) = _scaled(_inputs(batch, feed), scale), where
+    return grid.cut(x[:, :, :, ::-1] if flipped else x)
+
+
+def _join_windows(
+    outputs: Sequence[Any], task: Task, grid: Grid, whole: tuple[int, int, bool]
+) -> Any:
+    """Makes one output of those of all windows; `whole`: rows, columns, and if it is mirrored."""
+    rows, columns, flipped = whole
+    return task.restore(grid.join(outputs, task), (rows, columns), flipped=flipped)
+
+
+def _fuse_parts(parts: Sequence[Any], task: Task, fusion: Fusion) -> Any:
+    return task.fuse(jax.tree.map(lambda *maps: jnp.stack(maps, axis=1), *parts), fusion)
+
+
+def _judge_output(output: Any, label: Array, task: Task) -> Any:
+    return task.judge(output, label)
 
 
 def _inputs(batch: Batch, feed: Feed) -> Float[Array, "n t h w c"]:

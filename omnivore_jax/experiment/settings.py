@@ -288,7 +288,7 @@ def _check(settings: Settings) -> None:
 def _check_labels(name: str, task: Task, config: DatasetConfig) -> None:
     """Refuses what does not go with label maps, and whole pictures where there are none."""
     if task.labels == "class":
-        if config.views.startswith("whole"):
+        if config.scores_whole:
             raise builder.ConfigError(
                 f"data.{name}.views={config.views!r} is for label maps; use task='segmentation'"
             )

@@ -11,7 +11,6 @@ from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Mode
 from omnivore_jax.data.damage import DecodeError
-from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Dataset
 from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.exam import Request, open_split, source_of
@@ -52,10 +51,10 @@ def of_media(
     predictor = Predictor(model.config, model.heads, model.compute)
     parts, ids, faults = [], [], []
     for group in read_groups(media, trained, look.views, threads):
-        _check_stage(trained, group.protocol, look.stage)
+        _check_stage(trained, group.views, look.stage)
         spec = trained.preprocessing_for(group.kind, "")
         if group.good:
-            feed = feed_of(spec, group.protocol, look.mode)
+            feed = group.feed(spec, look.mode)
             found = predictor.features(model.params, group.batch(), feed, look.stage)
             parts.append(np.asarray(found)[: len(group.good)])
         for medium, sample in zip(group.media, group.samples, strict=True):
@@ -150,7 +149,7 @@ class _Split:
 
     def __init__(self, trained: TrainedModel, request: Request, hall: Hall, stage: str = ""):
         self.samples, self.protocol = open_split(trained, request)
-        _check_stage(trained, self.protocol, stage)
+        _check_stage(trained, self.protocol.views, stage)
         self.size = hall.size(self.samples, self.protocol)
         self._trained, self._request, self._hall, self._stage = trained, request, hall, stage
         self._spec = trained.preprocessing_for(self.samples.kind, request.head)
@@ -189,12 +188,12 @@ class _Split:
         )
 
 
-def _check_stage(trained: TrainedModel, protocol: Protocol, stage: str) -> None:
+def _check_stage(trained: TrainedModel, views: int, stage: str) -> None:
     """Refuses a stage that the model lacks, or maps of several views (UserError)."""
     names = stage_names(trained.model.config)
     if stage and stage not in names:
         raise UserError(f"--stage={stage}: the model has {', '.join(names)}")
-    if stage and protocol.views > 1:
+    if stage and views > 1:
         raise UserError(f"--stage={stage}: maps are of one view; use --views=1x1")
 
 

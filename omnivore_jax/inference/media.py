@@ -12,6 +12,7 @@ from omnivore_jax.core.types import Kind
 from omnivore_jax.data.decode import sniff
 from omnivore_jax.data.depth import Intrinsics, read_intrinsics
 from omnivore_jax.data.records import Record
+from omnivore_jax.inference.scenes import Cameras, Scene, find_scene
 from omnivore_jax.ingest.layouts.depth_names import find_others, is_depth, pair
 from omnivore_jax.ingest.layouts.folder import NO_MEDIA
 
@@ -31,14 +32,28 @@ class Medium(NamedTuple):
     depth: Path | None = None
     """Its depth map, of an RGB-D picture."""
     intrinsics: Intrinsics | None = None
+    scene: Scene | None = None
+    """Of a mesh or point cloud, which is RGB-D from several sides."""
 
-    def record(self) -> Record:
-        """Reads the bytes.
+    @property
+    def pictures(self) -> int:
+        """Counts the records."""
+        return 1 if self.scene is None else self.scene.cameras.count
+
+    def records(self) -> list[Record]:
+        """Reads the bytes, of a scene those of a picture for every camera.
 
         Raises:
             OSError: a file is not there or may not be read.
+            BadRecord: a scene is damaged.
 
         """
+        return [self.record()] if self.scene is None else self.scene.records()
+
+    def record(self) -> Record:
+        """Reads the bytes, of a scene those of the first picture; raises as `records`."""
+        if self.scene is not None:
+            return self.scene.records()[0]
         media = self.path.read_bytes()
         if self.depth is None or self.intrinsics is None:
             return Record(str(self.path), 0, media, "")
@@ -60,6 +75,8 @@ class Finder(NamedTuple):
     """The map of the one picture that is named; None: what lies beside by the usual names."""
     defaults: Intrinsics
     """Where no file beside the maps says otherwise; fx 0: it has to say."""
+    cameras: Cameras = Cameras()
+    """That look at meshes and point clouds."""
 
     def find(self, paths: Sequence[Path], advance: Callable[[], None] = lambda: None) -> Media:
         """Lists the media of files and folders, in order, told by their content.
@@ -83,6 +100,11 @@ class Finder(NamedTuple):
         return media
 
     def _named(self, path: Path) -> Medium:
+        scene = find_scene(path, self.cameras, self.defaults)
+        if scene is not None and self.depth is not None:
+            raise UserError(f"--depth={self.depth}: {path} is a scene with a shape of its own")
+        if scene is not None:
+            return Medium(path, "rgbd", scene=scene)
         kind, why = tell(path)
         if kind is None:
             raise UserError(f"{path} is {why}; name a picture, a clip or a folder of them")
@@ -104,6 +126,10 @@ class Finder(NamedTuple):
             if is_depth(id) or id in extra:
                 if id not in depth.values():
                     media.others.append((path, extra.get(id, "a depth map without a picture")))
+                continue
+            scene = find_scene(path, self.cameras, self.defaults)
+            if scene is not None:
+                media.items.append(Medium(path, "rgbd", scene=scene))
                 continue
             kind, why = tell(path)
             if kind is None:

@@ -166,7 +166,7 @@ def _obstacle(evaluation: Evaluation) -> str:
 
 def _other_view(protocol: Protocol, names: tuple[str, ...]) -> str:
     named = [PROTOCOLS[name] for name in names]
-    fields = ("clips", "crops", "whole", "scales", "mirrored")
+    fields = ("clips", "crops", "whole", "sliding", "scales", "mirrored")
     if any(all(getattr(p, f) == getattr(protocol, f) for f in fields) for p in named):
         return ""
     return f"the view is {protocol.clips} x {protocol.crops}, the paper's {' or '.join(names)}"

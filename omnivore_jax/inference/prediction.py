@@ -10,12 +10,11 @@ from jaxtyping import Float
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind, Mode
-from omnivore_jax.data.protocol import Protocol
 from omnivore_jax.data.sample import Sample
 from omnivore_jax.eval.predictor import Predictor
 from omnivore_jax.inference.media import Medium
 from omnivore_jax.inference.reader import Group, read_groups
-from omnivore_jax.inference.trained import TrainedModel, feed_of
+from omnivore_jax.inference.trained import TrainedModel
 
 
 class Answer(NamedTuple):
@@ -33,11 +32,11 @@ class Prediction:
     medium: Medium
     head: str = ""
     view: str = ""
-    """The protocol in words."""
+    """How it was seen, in words."""
     answers: tuple[Answer, ...] = ()
     fault: str = ""
     shown: Sample | None = None
-    """The first view, where pictures are wanted."""
+    """Its views, where pictures are wanted."""
 
 
 class Question(NamedTuple):
@@ -79,12 +78,12 @@ class Asker:
                 if isinstance(sample, str):
                     yield Prediction(medium, fault=sample)
                 else:
-                    yield self._answer(medium, head, group.protocol, next(scores), sample)
+                    yield self._answer(medium, head, group.describe(), next(scores), sample)
 
     def _score(self, group: Group, head: str) -> Float[np.ndarray, "b classes"]:
         """Probabilities of the samples that could be read."""
         spec = self._trained.preprocessing_for(group.kind, head)
-        feed = feed_of(spec, group.protocol, self._question.mode)
+        feed = group.feed(spec, self._question.mode)
         task = self._trained.task_of(head)
         output = self._predictor.outputs(self._trained.model.params, group.batch(), task, feed)
         return np.asarray(jax.nn.softmax(output, axis=-1))[: len(group.good)]
@@ -93,7 +92,7 @@ class Asker:
         self,
         medium: Medium,
         head: str,
-        protocol: Protocol,
+        view: str,
         scores: Float[np.ndarray, " classes"],
         sample: Sample,
     ) -> Prediction:
@@ -101,4 +100,4 @@ class Asker:
         best = np.argsort(-scores, kind="stable")[: self._question.top]
         answers = tuple(Answer(names[k], int(k), float(scores[k])) for k in best)
         shown = sample if self._question.keep_pictures else None
-        return Prediction(medium, head, protocol.describe(), answers, shown=shown)
+        return Prediction(medium, head, view, answers, shown=shown)

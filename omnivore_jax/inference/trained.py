@@ -9,6 +9,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind, Mode
 from omnivore_jax.data.protocol import PROTOCOLS, DepthConvention, Protocol
 from omnivore_jax.eval.predictor import Feed
+from omnivore_jax.eval.sliding import Window
 from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.heads import class_count, linear_heads
 from omnivore_jax.model.preprocess import Preprocessing
@@ -21,6 +22,8 @@ from omnivore_jax.weights.load import load
 
 DEFAULTS: dict[Kind, str] = {"image": "center_224", "video": "1x1", "rgbd": "center_224_depth"}
 """Protocols of media for which the weights have no head, and so none of their own."""
+MAP_VIEWS = ("1x1", *(name for name, protocol in PROTOCOLS.items() if protocol.whole))
+"""Names of protocols for heads that label pixels."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class TrainedModel:
     def map_protocol(self, head: str, views: str = "") -> Protocol:
         """Says how pictures are made ready for a head that labels pixels.
 
-        `views`: 1x1, whole or whole_6x2; empty: that of the card.
+        `views`: one of `MAP_VIEWS`; empty: that of the card. Windows that slide have its size.
 
         Raises:
             UserError: there is no such protocol, or it is not for pictures.
@@ -94,12 +97,14 @@ class TrainedModel:
         own = self.protocols.get(head, PROTOCOLS["whole"])
         if not views:
             return own
-        if views not in ("1x1", "whole", "whole_6x2"):
-            raise UserError(f"--views={views} of label maps; use 1x1, whole or whole_6x2")
+        if views not in MAP_VIEWS:
+            raise UserError(f"--views={views} of label maps; use one of {', '.join(MAP_VIEWS)}")
         if views == "1x1" and own.whole:
             raise UserError(f"--views=1x1: {self.path} does not say the size; use whole")
         named = own if views == "1x1" else PROTOCOLS[views]
-        return dataclasses.replace(named, interpolation=own.interpolation, depth=own.depth)
+        return dataclasses.replace(
+            named, size=own.size, interpolation=own.interpolation, depth=own.depth
+        )
 
     def task_of(self, head: str) -> Task:
         """Makes the task by which a head is scored."""
@@ -172,7 +177,13 @@ class TrainedModel:
 def feed_of(preprocessing: Preprocessing, protocol: Protocol, mode: Mode = "all") -> Feed:
     """Says how samples that a protocol made are given to a model."""
     return Feed(
-        preprocessing, mode, protocol.views, protocol.fusion, protocol.scales, protocol.mirrored
+        preprocessing,
+        mode,
+        protocol.views,
+        protocol.fusion,
+        protocol.scales,
+        protocol.mirrored,
+        Window(protocol.size, protocol.step) if protocol.sliding else None,
     )
 
 

@@ -55,6 +55,7 @@ def test_a_protocol_survives_json(name):
             "1 x 3: the middle frames of 32 equal segments; short side 224, bilinear; "
             "3 crops of 224 along the longer side; mean of the logits",
         ),
+        ("slide", "1 x 1: windows of 224 over the whole picture, one every 149"),
         ("center_384", "1 x 1: short side 384, bicubic, antialiased; center 384"),
         (
             "center_224_depth",

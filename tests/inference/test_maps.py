@@ -1,6 +1,7 @@
 """A head that labels pixels is evaluated without a run, and refused where it is of no use."""
 
 import csv
+import dataclasses
 import json
 
 import jax
@@ -16,7 +17,7 @@ from omnivore_jax.data.protocol import DepthConvention, Protocol
 from omnivore_jax.inference import score_table
 from omnivore_jax.inference.exam import Request, prepare_exam, score
 from omnivore_jax.inference.hall import Hall
-from omnivore_jax.inference.trained import open_trained
+from omnivore_jax.inference.trained import feed_of, open_trained
 from omnivore_jax.model.preprocess import Preprocessing, preprocess
 from omnivore_jax.model.upernet import UPerNetSpec, resize
 from omnivore_jax.model.variants import model_config
@@ -92,12 +93,31 @@ def test_views_of_maps_are_whole_pictures_or_the_cards(weights):
         True,
         VIEW.depth,
     )
+    slide = trained.map_protocol("maps", "slide")
+    assert (slide.whole, slide.size, slide.step, slide.depth) == (True, 32, 21, VIEW.depth)
+    assert "; windows of 32 over the whole picture, one every 21;" in f"; {slide.describe()[7:]}"
+
+
+def test_windows_of_the_cards_size_slide_over_the_pictures(weights):
+    """The demo's are as large as the card's window; then the answers are those of `whole`."""
+    whole, slide = (evaluate(weights, views=views)[1] for views in ("whole", "slide"))
+    assert feed_of(SPEC, slide.exam.protocol).window == (32, 21)
+    np.testing.assert_array_equal(whole.result.predicted, slide.result.predicted)
+    trained = open_trained(weights)
+    smaller = dataclasses.replace(slide.exam.protocol, size=20)
+    exam = dataclasses.replace(slide.exam, protocol=smaller)
+    result = score(trained, exam, Hall(make_mesh(MeshConfig(), jax.devices()[:1]))).result
+    assert result.predicted.sum(1).tolist() == [32 * 32] * COUNT
+    assert (result.predicted != whole.result.predicted).any()
 
 
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"views": "4x3"}, "--views=4x3 of label maps; use 1x1, whole or whole_6x2"),
+        (
+            {"views": "4x3"},
+            "--views=4x3 of label maps; use one of 1x1, whole, whole_6x2, slide",
+        ),
         ({"head": "nose"}, "--head=nose"),
         ({"dataset": "demo_rgbd"}, "classifies nothing; its heads: maps"),
     ],
