@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Batch
+from omnivore_jax.data.datasets import count_samples
 from omnivore_jax.data.loader import BATCHES_ON_DEVICE
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.data.protocol import Protocol
@@ -127,7 +128,7 @@ def train_program(plan: Plan, names: Sequence[str], state: TrainState | None = N
     }
     step = make_train_step(plan.settings.trainer(plan.mesh, plan.mixture.total_steps))
     waiting = (BATCHES_ON_DEVICE - 1) * _bytes(batches)
-    name = "train " + ("+".join(names) if len(names) > 1 else names[0])
+    name = f"train {names[0]}" if len(names) == 1 else "train all together"
     return Program(name, lambda: step.lower(state, batches), splits, _bytes(state), waiting)
 
 
@@ -141,11 +142,22 @@ def _init(plan: Plan) -> Program:
 
 def _evaluations(plan: Plan, name: str, state: TrainState) -> list[Program]:
     """How the EMA is scored: in passing, and at the end where that has other views."""
+    if not _validates(name, plan.settings):
+        return []
     last = last_protocol(name, plan.settings)
     protocols = {f"eval {name}": ONE_VIEW}
     if last.views > 1:
         protocols[f"eval {name} {last.clips}x{last.crops}"] = last
     return [_evaluation(plan, title, name, one, state) for title, one in protocols.items()]
+
+
+def _validates(name: str, settings: Settings) -> bool:
+    """Tells whether a dataset has samples to validate on, where it is not there as planned."""
+    dataset = settings.datasets[name]
+    try:
+        return count_samples(name, dataset, settings.store.root, "val") > 0
+    except UserError:
+        return dataset.num_val > 0
 
 
 def _evaluation(

@@ -80,7 +80,10 @@ def find_chip(name: str) -> Chip:
             f"TPU ({', '.join(CHIPS)})"
         )
     if generation not in CHIPS:
-        known = "; ".join(f"{chip}:{CHIPS[chip].shapes[1]} and up" for chip in CHIPS)
+        known = ", ".join(
+            f"{generation}:{chip.shapes[0]} to {chip.shapes[-1]}"
+            for generation, chip in CHIPS.items()
+        )
         raise UserError(f"--topology={name} is not known; known: {known}")
     if shape not in CHIPS[generation].shapes:
         known = ", ".join(CHIPS[generation].shapes)

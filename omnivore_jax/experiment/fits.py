@@ -1,0 +1,286 @@
+"""Whether a run fits a machine that is not there: figures of its programs, remedies, a search."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from math import prod
+from typing import Any
+
+from omnivore_jax.core import log
+from omnivore_jax.core.errors import UserError
+from omnivore_jax.experiment.ahead import (
+    Figures,
+    Plan,
+    compile_program,
+    make_plan,
+    programs,
+    train_program,
+)
+from omnivore_jax.experiment.dry import attention_lines, settle, table, wrapped
+from omnivore_jax.experiment.settings import Settings
+from omnivore_jax.experiment.topology import Machine, find_chip, open_machine
+from omnivore_jax.train.collectives import Collective
+from omnivore_jax.train.mesh import batch_shards
+from omnivore_jax.train.microbatch import Split, split_batch
+
+GIB = 2**30
+NOTES = (
+    "GiB of one device. arguments: state and batch; outputs: those that take no argument's place; "
+    "temporaries: with the program itself; beside: what the run holds there too (batches that "
+    "wait; while it evaluates, parameters and moments)",
+    "GFLOPs and GB (read and written) of one device as the compiler counts them: what a loop runs "
+    "counts once, so of a step in several rounds they are about those of one round",
+)
+
+
+def examine(config: Mapping[str, Any], topology: str, *, search: bool = False) -> dict[str, Any]:
+    """Compiles what a config would run on a machine; plain JSON.
+
+    With `search` its micro-batches are the largest that fit. `mistakes` says what does not fit.
+
+    Raises:
+        UserError: names the key or flag, the value and the remedy.
+
+    """
+    find_chip(topology)
+    settings, beginning = settle(config)
+    machine = open_machine(topology)
+    log.setup()
+    plan = make_plan(settings, machine.devices)
+    try:
+        attention = attention_lines(settings, machine.platform)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    usable = int(machine.chip.usable_gib * GIB)
+    known = {}
+    if search:
+        plan, known = _search(plan, usable)
+    every = [
+        known.get(program.name) or compile_program(program, usable) for program in programs(plan)
+    ]
+    found = {name: split.micro for name, split in plan.splits.items()}
+    return {
+        "name": settings.name,
+        "topology": topology,
+        "devices": len(machine.devices),
+        "memory_gib": {"chip": machine.chip.memory_gib, "usable": machine.chip.usable_gib},
+        "versions": {name: _version(name) for name in ("jax", "libtpu")},
+        "init_from": beginning,
+        "batching": settings.train.batching,
+        "mesh": dict(plan.mesh.shape),
+        "attention": attention,
+        "programs": [_row(figures) for figures in every],
+        "microbatches": found if search else None,
+        "mistakes": [_mistake(f, plan, machine) for f in every if not f.fits],
+        "config": dict(config),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except ImportError:
+        return ""
+
+
+def _row(figures: Figures) -> dict[str, Any]:
+    parts = ("arguments", "outputs", "temporaries", "beside", "total")
+    return {
+        "name": figures.name,
+        "splits": {
+            name: {"samples": split.slots, "micro_batch": split.micro, "accumulation": split.count}
+            for name, split in figures.splits.items()
+        },
+        "memory_gib": {part: getattr(figures, part) / GIB for part in parts},
+        "fits": figures.fits,
+        "gflops": figures.flops / 1e9,
+        "gb": figures.accessed / 1e9,
+        "collectives": summary(figures.collectives),
+        "seconds": round(figures.seconds, 1),
+    }
+
+
+def summary(every: Sequence[Collective]) -> list[dict[str, Any]]:
+    """Counts collectives of one kind and type, apart inside and outside of loops."""
+    groups: dict[tuple[str, str, bool], list[Collective]] = {}
+    for one in every:
+        key = one.kind, " ".join(sorted(one.types)), one.in_loop
+        groups.setdefault(key, []).append(one)
+    return [
+        {
+            "kind": kind,
+            "type": types,
+            "in_loop": in_loop,
+            "count": len(group),
+            "bytes": sum(one.bytes for one in group),
+        }
+        for (kind, types, in_loop), group in groups.items()
+    ]
+
+
+# Remedies
+
+
+def _mistake(figures: Figures, plan: Plan, machine: Machine) -> str:
+    """One line that says what does not fit, and what to do."""
+    usable = machine.chip.usable_gib
+    remedies = remedy(figures, plan, int(usable * GIB))
+    generation = machine.name.partition(":")[0]
+    return (
+        f"{figures.name} takes {figures.total / GIB:.1f} GiB of the {usable:g} of a {generation}; "
+        f"use {', or '.join(remedies)}"
+    )
+
+
+def remedy(figures: Figures, plan: Plan, usable: int) -> list[str]:
+    """Flags that by these figures make a program fit."""
+    settings, remedies = plan.settings, []
+    lasting = figures.arguments + figures.outputs
+    for name, split in figures.splits.items():
+        smaller = [micro for micro in candidates(plan, name) if micro < split.micro]
+        room = usable - lasting - figures.beside
+        enough = [m for m in smaller if figures.temporaries * m <= room * split.micro]
+        if smaller and room > 0:
+            micro = max(enough, default=smaller[0])
+            remedies.append(f"--config.data.{name}.microbatch={micro}")
+        if settings.training[name].recipe.remat != "block":
+            remedies.append(f"--config.data.{name}.remat=block")
+    shards = batch_shards(plan.mesh.shape)
+    if figures.name.startswith("eval") and settings.eval.batch_size > shards:
+        remedies.append(f"--config.eval.batch_size={shards}")
+    divided = _fsdp(figures.total - usable, lasting + figures.beside, plan)
+    if divided:
+        remedies.append(f"--config.mesh.fsdp={divided}")
+    return remedies or ["a larger chip, or a smaller model, or fewer frames or pixels"]
+
+
+def _fsdp(excess: int, lasting: int, plan: Plan) -> int | None:
+    """The least division of what lasts that frees so much; None: none does, or is possible."""
+    fsdp, devices = plan.mesh.shape["fsdp"], plan.mesh.size
+    more = fsdp * 2
+    while devices % (more * plan.mesh.shape["tensor"]) == 0:
+        if lasting * (1 - fsdp / more) > excess:
+            return more
+        more *= 2
+    return None
+
+
+# Search
+
+
+def candidates(plan: Plan, name: str) -> list[int]:
+    """Micro-batches that a dataset's batch can be taken in without more padding, ascending."""
+    samples, shards = plan.mixture.batch_sizes[name], batch_shards(plan.mesh.shape)
+
+    def split(micro: int) -> Split:
+        dataset = with_microbatch(plan.settings, name, micro).training[name]
+        return split_batch(samples, shards, dataset)
+
+    whole = split(0)
+    splits = map(split, range(1, whole.local + 1))
+    return sorted({one.micro for one in splits if one.slots == whole.slots})
+
+
+def largest(sizes: Sequence[int], start: int, fits: Callable[[int], bool]) -> int | None:
+    """The largest of ascending sizes that fits, by bisection that begins at `start`; None: none."""
+    low, high = -1, len(sizes)
+    at = min(range(high), key=lambda i: abs(sizes[i] - start))
+    while high - low > 1:
+        low, high = (at, high) if fits(sizes[at]) else (low, at)
+        at = (low + high) // 2
+    return None if low < 0 else sizes[low]
+
+
+def _search(plan: Plan, usable: int) -> tuple[Plan, dict[str, Figures]]:
+    """The plan with the largest micro-batches that fit, each dataset in a step of its own.
+
+    Also the figures of these steps, by name.
+    """
+    known = {}
+    for name in plan.settings.datasets:
+        figures = _largest_step(plan, name, usable)
+        micro = figures.splits[name].micro
+        plan = replace(plan, settings=with_microbatch(plan.settings, name, micro))
+        known[figures.name] = figures
+    return plan, known
+
+
+def _largest_step(plan: Plan, name: str, usable: int) -> Figures:
+    """The step of one dataset with its largest micro-batch that fits, else with its smallest."""
+    tried: dict[int, Figures] = {}
+
+    def fits(micro: int) -> bool:
+        changed = replace(plan, settings=with_microbatch(plan.settings, name, micro))
+        tried[micro] = compile_program(train_program(changed, [name]), usable)
+        return tried[micro].fits
+
+    sizes = candidates(plan, name)
+    return tried[largest(sizes, plan.splits[name].micro, fits) or sizes[0]]
+
+
+def with_microbatch(settings: Settings, name: str, micro: int) -> Settings:
+    """The settings with another micro-batch of a dataset."""
+    dataset = settings.training[name]
+    changed = dataset._replace(recipe=replace(dataset.recipe, microbatch=micro))
+    return replace(settings, training={**settings.training, name: changed})
+
+
+# Text
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The report as text, for a terminal of 120 columns."""
+    memory, mesh = report["memory_gib"], report["mesh"]
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.items())
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    rows = report["programs"]
+    found = report["microbatches"] or {}
+    columns = (
+        *("program", "micro x rounds", "arguments", "outputs", "temporaries", "beside"),
+        *("total", "of HBM", "GFLOPs", "GB", "seconds"),
+    )
+    lines = [
+        f"{report['name']} on {report['topology']}: {report['devices']} devices of "
+        f"{memory['usable']:g} GiB (of {memory['chip']:g}), {report['batching']} batches",
+        versions,
+        f"mesh {axes} = {prod(mesh.values())} devices",
+        *report["init_from"],
+        *(line for text in report["attention"] for line in wrapped(text)),
+        "",
+        *table([columns, *(_columns(row, memory["usable"]) for row in rows)]),
+        "",
+        *(line for text in NOTES for line in wrapped(text)),
+        "",
+        "collectives, with what they leave on each device:",
+        *(line for row in rows for line in wrapped(_collectives(row))),
+    ]
+    if found:
+        flags = " ".join(f"--config.data.{name}.microbatch={n}" for name, n in found.items())
+        lines += ["", "largest micro-batches that fit:", *wrapped(flags)]
+    return "\n".join(lines)
+
+
+def _columns(row: Mapping[str, Any], usable: float) -> tuple[str, ...]:
+    memory = row["memory_gib"]
+    parts = ("arguments", "outputs", "temporaries", "beside", "total")
+    splits = row["splits"].values()
+    return (
+        row["name"],
+        " + ".join(f"{split['micro_batch']} x {split['accumulation']}" for split in splits),
+        *(f"{memory[part]:.2f}" for part in parts),
+        f"{memory['total'] / usable:.0%}",
+        f"{row['gflops']:,.0f}",
+        f"{row['gb']:,.1f}",
+        f"{row['seconds']:.0f}",
+    )
+
+
+def _collectives(row: Mapping[str, Any]) -> str:
+    if not row["fits"] and not row["collectives"]:
+        return f"{row['name']}: not known, as it does not fit"
+    parts = [
+        f"{one['count']} {one['kind']} of {one['type']}, {one['bytes'] / 1e6:,.1f} MB"
+        f"{' in a loop' if one['in_loop'] else ''}"
+        for one in row["collectives"]
+    ]
+    return f"{row['name']}: {'; '.join(parts) or 'none'}"
