@@ -30,6 +30,9 @@ JSON = flags.DEFINE_boolean("json", False, "Print figures as JSON.")
 ALLOW = flags.DEFINE_boolean(
     "allow_config_change", False, "Go on with a run although its config has changed."
 )
+ONLY = flags.DEFINE_string(
+    "only", "", "With --mode=compile: a part of the names of the programs to compile, train say."
+)
 dist.define_flags()
 
 
@@ -65,7 +68,7 @@ def _compile(config: dict[str, Any]) -> int:
 
     if TOPOLOGY.value is None:
         raise UserError("--topology is missing; name a machine, --topology=v5e:4x4 for example")
-    report = fits.examine(config, TOPOLOGY.value, search=SEARCH.value)
+    report = fits.examine(config, TOPOLOGY.value, search=SEARCH.value, only=ONLY.value)
     print(json.dumps(report, indent=2) if JSON.value else fits.render(report), flush=True)
     if report["mistakes"]:
         raise UserError(*report["mistakes"])

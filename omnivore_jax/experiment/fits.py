@@ -33,10 +33,13 @@ NOTES = (
 )
 
 
-def examine(config: Mapping[str, Any], topology: str, *, search: bool = False) -> dict[str, Any]:
+def examine(
+    config: Mapping[str, Any], topology: str, *, search: bool = False, only: str = ""
+) -> dict[str, Any]:
     """Compiles what a config would run on a machine; plain JSON.
 
     With `search` its micro-batches are the largest that fit. `mistakes` says what does not fit.
+    `only` is a part of the names of programs; the others are left out.
 
     Raises:
         UserError: names the key or flag, the value and the remedy.
@@ -51,14 +54,16 @@ def examine(config: Mapping[str, Any], topology: str, *, search: bool = False) -
         attention = attention_lines(settings, machine.platform)
     except ValueError as error:
         raise UserError(str(error)) from error
-    usable = int(machine.chip.usable_gib * GIB)
+    usable, chosen = int(machine.chip.usable_gib * GIB), _chosen(plan, only)
     known = {}
     if search:
-        plan, known = _search(plan, usable)
+        plan, known = _search(plan, usable, chosen)
     every = [
-        known.get(program.name) or compile_program(program, usable) for program in programs(plan)
+        known.get(program.name) or compile_program(program, usable)
+        for program in programs(plan)
+        if program.name in chosen
     ]
-    found = {name: split.micro for name, split in plan.splits.items()}
+    found = {name: plan.splits[name].micro for figures in known.values() for name in figures.splits}
     return {
         "name": settings.name,
         "topology": topology,
@@ -74,6 +79,15 @@ def examine(config: Mapping[str, Any], topology: str, *, search: bool = False) -
         "mistakes": [_mistake(f, plan, machine) for f in every if not f.fits],
         "config": dict(config),
     }
+
+
+def _chosen(plan: Plan, only: str) -> list[str]:
+    """Names of the programs whose name has this part."""
+    names = [program.name for program in programs(plan)]
+    chosen = [name for name in names if only in name]
+    if not chosen:
+        raise UserError(f"--only={only!r} is in no name of a program; they are {', '.join(names)}")
+    return chosen
 
 
 def _version(package: str) -> str:
@@ -191,13 +205,14 @@ def largest(sizes: Sequence[int], start: int, fits: Callable[[int], bool]) -> in
     return None if low < 0 else sizes[low]
 
 
-def _search(plan: Plan, usable: int) -> tuple[Plan, dict[str, Figures]]:
+def _search(plan: Plan, usable: int, chosen: Sequence[str]) -> tuple[Plan, dict[str, Figures]]:
     """The plan with the largest micro-batches that fit, each dataset in a step of its own.
 
-    Also the figures of these steps, by name.
+    Also the figures of these steps, by name. Only those of datasets in steps that are chosen.
     """
     known = {}
-    for name in plan.settings.datasets:
+    steps = [program for program in programs(plan) if program.name in chosen]
+    for name in [name for step in steps for name in step.splits]:
         figures = _largest_step(plan, name, usable)
         micro = figures.splits[name].micro
         plan = replace(plan, settings=with_microbatch(plan.settings, name, micro))

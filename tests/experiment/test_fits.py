@@ -128,6 +128,13 @@ def test_a_search_compiles_the_run_with_the_largest_micro_batches(compiler):
     assert "--config.data.demo_image.microbatch=8" in render(report)
 
 
+def test_programs_can_be_chosen_by_a_part_of_their_name(compiler):
+    report = examine(config_of("demo:image"), "v5e:2x4", only="train")
+    assert [row["name"] for row in report["programs"]] == ["train demo_image"]
+    with pytest.raises(UserError, match="--only='trian' .*; they are init, train demo_image, eval"):
+        examine(config_of("demo:image"), "v5e:2x4", only="trian")
+
+
 def test_mistakes_are_said_before_anything_is_compiled():
     with pytest.raises(UserError, match="--topology=v5e:9x9 is not known"):
         examine(config_of("demo"), "v5e:9x9")
