@@ -35,8 +35,11 @@ from omnivore_jax.train.state import TrainState, abstract_state, make_init
 from omnivore_jax.train.step import make_train_step
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-NEEDED = re.compile(r"(?:[Uu]sed |temporaries \()([\d.]+)([KMGT]?)")
-"""What the compiler of a TPU says of a program that takes more memory than there is."""
+NEEDED = re.compile(r"(Used |temporaries \()([\d.]+)([KMGT]?)")
+"""What the compiler of a TPU says of a program that takes more memory than there is.
+
+Either all that is used, arguments included, or the temporaries alone.
+"""
 
 
 class Program(NamedTuple):
@@ -219,7 +222,7 @@ def compile_program(program: Program, usable: int) -> Figures:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         seconds = time.perf_counter() - began
-        figures = _too_large(program, str(error), seconds)
+        figures = too_large(program, str(error), seconds)
         if figures is None:
             raise
     else:
@@ -228,20 +231,21 @@ def compile_program(program: Program, usable: int) -> Figures:
     return figures
 
 
-def _too_large(program: Program, message: str, seconds: float) -> Figures | None:
+def too_large(program: Program, message: str, seconds: float) -> Figures | None:
     """What the compiler says of a program that does not fit; None: it fails otherwise."""
     said = NEEDED.search(message)
     if "RESOURCE_EXHAUSTED" not in message or said is None:
         return None
-    needed = int(float(said[1]) * UNITS[said[2]]) + program.beside
+    named = int(float(said[2]) * UNITS[said[3]])
+    temporaries = named - program.given if said[1] == "Used " else named
     return Figures(
         program.name,
         program.splits,
         arguments=program.given,
         outputs=0,
-        temporaries=needed - program.given - program.beside,
+        temporaries=temporaries,
         beside=program.beside,
-        total=needed,
+        total=program.given + temporaries + program.beside,
         fits=False,
         flops=0,
         accessed=0,

@@ -8,7 +8,7 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment import fits
-from omnivore_jax.experiment.ahead import Figures, make_plan, programs
+from omnivore_jax.experiment.ahead import Figures, Program, make_plan, programs, too_large
 from omnivore_jax.experiment.fits import GIB, candidates, examine, largest, remedy, render, summary
 from omnivore_jax.experiment.settings import resolve
 from omnivore_jax.experiment.topology import CHIPS, Machine
@@ -126,6 +126,28 @@ def test_a_search_compiles_the_run_with_the_largest_micro_batches(compiler):
     report = examine(config, "v5e:2x4", search=True)
     assert report["microbatches"] == {"demo_image": 8} and not report["mistakes"]
     assert "--config.data.demo_image.microbatch=8" in render(report)
+
+
+@pytest.mark.parametrize(
+    ("message", "gib"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (21.50G) exceeds available HBM (15.75G).",
+            25.0,
+        ),
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory "
+            "space hbm. Used 22.50G of 15.75G hbm. Exceeded hbm capacity by 6.75G.",
+            23.0,
+        ),
+        ("INTERNAL: Used 22.50G of 15.75G", None),
+    ],
+)
+def test_what_a_program_that_does_not_fit_takes_is_what_the_compiler_says(message, gib):
+    program = Program("train x", lambda: None, {}, given=3 * GIB, beside=GIB // 2)
+    figures = too_large(program, message, 1.0)
+    assert (figures and figures.total / GIB) == gib
 
 
 def test_programs_can_be_chosen_by_a_part_of_their_name(compiler):
