@@ -50,7 +50,7 @@ class Program(NamedTuple):
     splits: Mapping[str, Split]
     """Of the batches of a training step, by dataset."""
     given: int
-    """Bytes of a device that its arguments take beside batches."""
+    """Bytes of a device that its arguments take, without the padding of tiles."""
     beside: int
     """Bytes of a device that the run holds beside what the program is given."""
 
@@ -130,9 +130,9 @@ def train_program(plan: Plan, names: Sequence[str], state: TrainState | None = N
         for name, split in splits.items()
     }
     step = make_train_step(plan.settings.trainer(plan.mesh, plan.mixture.total_steps))
-    waiting = (BATCHES_ON_DEVICE - 1) * _bytes(batches)
+    given, waiting = _bytes((state, batches)), (BATCHES_ON_DEVICE - 1) * _bytes(batches)
     name = f"train {names[0]}" if len(names) == 1 else "train all together"
-    return Program(name, lambda: step.lower(state, batches), splits, _bytes(state), waiting)
+    return Program(name, lambda: step.lower(state, batches), splits, given, waiting)
 
 
 def _init(plan: Plan) -> Program:
@@ -173,13 +173,12 @@ def _evaluation(
     size = batch_size(settings, name, protocol, plan.mesh)
     leading = (size,) if protocol.views == 1 else (size, protocol.views)
     batch = _batch(plan, name, leading, settings.datasets[name].frames)
-    given = _bytes(state.ema)
     return Program(
         title,
         lambda: predictor.lower(state.ema, batch, dataset.task, feed),
         {},
-        given,
-        _bytes(state) - given,
+        _bytes((state.ema, batch)),
+        _bytes(state) - _bytes(state.ema),
     )
 
 

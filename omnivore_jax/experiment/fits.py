@@ -21,7 +21,6 @@ from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.topology import Machine, find_chip, open_machine
 from omnivore_jax.train.collectives import Collective
 from omnivore_jax.train.mesh import batch_shards
-from omnivore_jax.train.microbatch import Split, split_batch
 
 GIB = 2**30
 NOTES = (
@@ -184,15 +183,9 @@ def _fsdp(excess: int, lasting: int, plan: Plan) -> int | None:
 
 def candidates(plan: Plan, name: str) -> list[int]:
     """Micro-batches that a dataset's batch can be taken in without more padding, ascending."""
-    samples, shards = plan.mixture.batch_sizes[name], batch_shards(plan.mesh.shape)
-
-    def split(micro: int) -> Split:
-        dataset = with_microbatch(plan.settings, name, micro).training[name]
-        return split_batch(samples, shards, dataset)
-
-    whole = split(0)
-    splits = map(split, range(1, whole.local + 1))
-    return sorted({one.micro for one in splits if one.slots == whole.slots})
+    whole = replace(plan, settings=with_microbatch(plan.settings, name, 0)).splits[name].local
+    unit = 2 if plan.settings.training[name].mixes else 1
+    return [n for n in range(1, whole + 1) if whole % n == 0 and (n == 1 or n % unit == 0)]
 
 
 def largest(sizes: Sequence[int], start: int, fits: Callable[[int], bool]) -> int | None:

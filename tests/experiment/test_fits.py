@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from dataclasses import replace
 
 import jax
 import pytest
@@ -9,10 +10,20 @@ import pytest
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment import fits
 from omnivore_jax.experiment.ahead import Figures, Program, make_plan, programs, too_large
-from omnivore_jax.experiment.fits import GIB, candidates, examine, largest, remedy, render, summary
+from omnivore_jax.experiment.fits import (
+    GIB,
+    candidates,
+    examine,
+    largest,
+    remedy,
+    render,
+    summary,
+    with_microbatch,
+)
 from omnivore_jax.experiment.settings import resolve
 from omnivore_jax.experiment.topology import CHIPS, Machine
 from omnivore_jax.train.collectives import Collective
+from omnivore_jax.train.state import abstract_state
 
 USABLE = 16 * GIB
 
@@ -57,16 +68,21 @@ def test_what_waits_beside_a_step_are_two_more_batches_and_beside_an_evaluation_
     _, train, evaluation = programs(plan)
     batch = plan.splits["demo_image"].local * (32 * 32 * 3 + 4 + 1)
     assert train.beside == 2 * batch
-    state = 4 * sum(
-        math.prod(x.shape) for x in jax.tree.leaves(train.lower.__closure__[1].cell_contents)
-    )
-    assert evaluation.given < train.given == state
-    assert evaluation.given + evaluation.beside == train.given
+    settings = plan.settings
+    state = abstract_state(settings.model, settings.heads, plan.mesh)
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
+    assert train.given == 4 * numbers + batch
+    averages = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.ema))
+    assert evaluation.beside == 4 * (numbers - averages)
 
 
 def test_micro_batches_to_choose_from_pad_no_more_than_the_whole_batch():
     plan = plan_of("swin_b")  # 4,096 samples on 8 devices, in pairs
     assert candidates(plan, "imagenet") == [1, *(2**n for n in range(1, 10))]
+    for micro in candidates(plan, "imagenet"):
+        changed = replace(plan, settings=with_microbatch(plan.settings, "imagenet", micro))
+        split = changed.splits["imagenet"]
+        assert (split.micro, split.slots) == (micro, 4096)
 
 
 @pytest.mark.parametrize("limit", range(8))
