@@ -41,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     config = _config()
     check_local(WORKDIR.value, "--workdir")
+    for flag in (TOPOLOGY, SEARCH, ONLY):
+        if flag.value and MODE.value != "compile":
+            raise UserError(f"--{flag.name} goes with --mode=compile")
     if MODE.value == "dry":
         from omnivore_jax.experiment import dry
 

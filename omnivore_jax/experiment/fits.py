@@ -75,7 +75,7 @@ def examine(
         "attention": attention,
         "programs": [_row(figures) for figures in every],
         "microbatches": found if search else None,
-        "mistakes": [_mistake(f, plan, machine) for f in every if not f.fits],
+        "mistakes": [_mistake(f, plan, machine, config) for f in every if not f.fits],
         "config": dict(config),
     }
 
@@ -134,10 +134,12 @@ def summary(every: Sequence[Collective]) -> list[dict[str, Any]]:
 # Remedies
 
 
-def _mistake(figures: Figures, plan: Plan, machine: Machine) -> str:
+def _mistake(figures: Figures, plan: Plan, machine: Machine, config: Mapping[str, Any]) -> str:
     """One line that says what does not fit, and what to do."""
     usable = machine.chip.usable_gib
-    remedies = remedy(figures, plan, int(usable * GIB))
+    changes = remedy(figures, plan, int(usable * GIB))
+    remedies = [_as_flag(key, value, config) for key, value in changes.items()]
+    remedies = remedies or ["a larger chip, a smaller model, or fewer frames or pixels"]
     generation = machine.name.partition(":")[0]
     return (
         f"{figures.name} takes {figures.total / GIB:.1f} GiB of the {usable:g} of a {generation}; "
@@ -145,9 +147,19 @@ def _mistake(figures: Figures, plan: Plan, machine: Machine) -> str:
     )
 
 
-def remedy(figures: Figures, plan: Plan, usable: int) -> list[str]:
-    """Flags that by these figures make a program fit."""
-    settings, remedies = plan.settings, []
+def _as_flag(key: str, value: Any, config: Mapping[str, Any]) -> str:
+    """How to change a key; a flag changes only keys that the config has."""
+    section: Any = config
+    for part in key.split("."):
+        if part not in section:
+            return f"{key}={value} in the config file"
+        section = section[part]
+    return f"--config.{key}={value}"
+
+
+def remedy(figures: Figures, plan: Plan, usable: int) -> dict[str, Any]:
+    """Keys of the config and values, each of which by these figures makes a program fit."""
+    settings, changes = plan.settings, {}
     lasting = figures.arguments + figures.outputs
     for name, split in figures.splits.items():
         smaller = [micro for micro in candidates(plan, name) if micro < split.micro]
@@ -155,16 +167,16 @@ def remedy(figures: Figures, plan: Plan, usable: int) -> list[str]:
         enough = [m for m in smaller if figures.temporaries * m <= room * split.micro]
         if smaller and room > 0:
             micro = max(enough, default=smaller[0])
-            remedies.append(f"--config.data.{name}.microbatch={micro}")
+            changes[f"data.{name}.microbatch"] = micro
         if settings.training[name].recipe.remat != "block":
-            remedies.append(f"--config.data.{name}.remat=block")
+            changes[f"data.{name}.remat"] = "block"
     shards = batch_shards(plan.mesh.shape)
     if figures.name.startswith("eval") and settings.eval.batch_size > shards:
-        remedies.append(f"--config.eval.batch_size={shards}")
+        changes["eval.batch_size"] = shards
     divided = _fsdp(figures.total - usable, lasting + figures.beside, plan)
     if divided:
-        remedies.append(f"--config.mesh.fsdp={divided}")
-    return remedies or ["a larger chip, or a smaller model, or fewer frames or pixels"]
+        changes["mesh.fsdp"] = divided
+    return changes
 
 
 def _fsdp(excess: int, lasting: int, plan: Plan) -> int | None:
@@ -263,8 +275,8 @@ def render(report: Mapping[str, Any]) -> str:
         *(line for row in rows for line in wrapped(_collectives(row))),
     ]
     if found:
-        flags = " ".join(f"--config.data.{name}.microbatch={n}" for name, n in found.items())
-        lines += ["", "largest micro-batches that fit:", *wrapped(flags)]
+        keys = ", ".join(f"data.{name}.microbatch={n}" for name, n in found.items())
+        lines += ["", "largest micro-batches that fit:", *wrapped(keys)]
     return "\n".join(lines)
 
 

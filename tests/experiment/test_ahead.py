@@ -76,4 +76,4 @@ def test_the_command_compiles_a_run_and_catches_one_that_does_not_fit():
     assert not report["programs"][1]["fits"]
     assert report["programs"][1]["memory_gib"]["total"] > 15.75
     last = done.stderr.splitlines()[-1]
-    assert "train demo_image takes" in last and "--config.data.demo_image.microbatch=" in last
+    assert "train demo_image takes" in last and "data.demo_image.microbatch=" in last
