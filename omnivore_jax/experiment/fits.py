@@ -286,7 +286,7 @@ def _columns(row: Mapping[str, Any], usable: float) -> tuple[str, ...]:
     splits = row["splits"].values()
     return (
         row["name"],
-        " + ".join(f"{split['micro_batch']} x {split['accumulation']}" for split in splits),
+        " ".join(f"{split['micro_batch']}x{split['accumulation']}" for split in splits),
         *(f"{memory[part]:.2f}" for part in parts),
         f"{memory['total'] / usable:.0%}",
         f"{row['gflops']:,.0f}",

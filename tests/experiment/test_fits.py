@@ -136,7 +136,7 @@ def test_the_report_says_what_does_not_fit_and_what_to_do(compiler):
     assert "use --config.data.demo_image.microbatch=8, or data.demo_image.remat" in mistake
     text = render(report)
     assert max(map(len, text.splitlines())) <= 120
-    assert "train demo_image: 1 all-reduce of f32, 0.0 MB" in text and "32 x 1" in text
+    assert "train demo_image: 1 all-reduce of f32, 0.0 MB" in text and " 32x1 " in text
 
 
 def test_a_search_compiles_the_run_with_the_largest_micro_batches(compiler):
