@@ -18,10 +18,20 @@ from omnivore_jax.core.files import check_local
 
 CONFIG = config_file.define_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME by default.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "eval", "dry"], "What to do with it.")
+MODES = ["train", "eval", "dry", "compile"]
+MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do with it.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Machine that --mode=compile compiles for, v5e:4x4 for example."
+)
+SEARCH = flags.DEFINE_boolean(
+    "search", False, "With --mode=compile: find the largest micro-batches that fit."
+)
 JSON = flags.DEFINE_boolean("json", False, "Print figures as JSON.")
 ALLOW = flags.DEFINE_boolean(
     "allow_config_change", False, "Go on with a run although its config has changed."
+)
+ONLY = flags.DEFINE_string(
+    "only", "", "With --mode=compile: a part of the names of the programs to compile, train say."
 )
 dist.define_flags()
 
@@ -31,12 +41,17 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     config = _config()
     check_local(WORKDIR.value, "--workdir")
+    for flag in (TOPOLOGY, SEARCH, ONLY):
+        if flag.value and MODE.value != "compile":
+            raise UserError(f"--{flag.name} goes with --mode=compile")
     if MODE.value == "dry":
         from omnivore_jax.experiment import dry
 
         plan = dry.plan(config)
         print(json.dumps(plan, indent=2) if JSON.value else dry.render(plan))
         return 0
+    if MODE.value == "compile":
+        return _compile(config)
     from omnivore_jax.experiment import run
 
     workdir = Path(WORKDIR.value) if WORKDIR.value else Path("runs") / config["name"]
@@ -48,6 +63,18 @@ def main(argv: Sequence[str]) -> int:
         print(stop, file=sys.stderr)
         return stop.code
     print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
+    return 0
+
+
+def _compile(config: dict[str, Any]) -> int:
+    from omnivore_jax.experiment import fits
+
+    if TOPOLOGY.value is None:
+        raise UserError("--topology is missing; name a machine, --topology=v5e:4x4 for example")
+    report = fits.examine(config, TOPOLOGY.value, search=SEARCH.value, only=ONLY.value)
+    print(json.dumps(report, indent=2) if JSON.value else fits.render(report), flush=True)
+    if report["mistakes"]:
+        raise UserError(*report["mistakes"])
     return 0
 
 

@@ -77,6 +77,10 @@ class Predictor:
             return self._judge_output(output, batch.label, task)
         return self._judge(params, batch, task, feed)
 
+    def lower(self, params: Params, batch: Batch, task: Task, feed: Feed) -> jax.stages.Lowered:
+        """Lowers `judge` for arrays of these shapes, to compile it ahead of time."""
+        return self._judge.lower(params, batch, task, feed)
+
     def outputs(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         """Gives what a task's head says of every sample, fused over its views (`Task.fuse`).
 

@@ -39,7 +39,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         UserError: names the key, the value and the remedy.
 
     """
-    settings, beginning = _begin(_with_counts(resolve(config)))
+    settings, beginning = settle(config)
     try:
         mixture = settings.mixture(
             {name: dataset.num_train for name, dataset in settings.datasets.items()}
@@ -103,6 +103,16 @@ def _feeding(settings: Settings, rows: Mapping[str, Any], hours: float) -> str:
         f"feeding: {cores:,.0f} cores on all hosts together decode as fast as the chips train "
         f"(CPU time of a sample: {', '.join(parts)})"
     )
+
+
+def settle(config: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings of a run with all that it would find out, and what becomes of `init_from`.
+
+    Raises:
+        UserError: names the key, the value and the remedy.
+
+    """
+    return _begin(_with_counts(resolve(config)))
 
 
 def _begin(settings: Settings) -> tuple[Settings, list[str]]:
@@ -253,18 +263,18 @@ def render(plan: Mapping[str, Any]) -> str:
         f"  = trunk {parameters['trunk']:,} + {heads}",
         *plan["init_from"],
         f"mesh {axes} = {math.prod(mesh.values())} devices",
-        *_wrapped(plan["mesh_rule"]),
-        *(line for text in plan["attention"] for line in _wrapped(text)),
+        *wrapped(plan["mesh_rule"]),
+        *(line for text in plan["attention"] for line in wrapped(text)),
         "",
-        *_table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
+        *table([columns, *(_row(name, row) for name, row in plan["datasets"].items())]),
         "",
         *(line for name, row in plan["datasets"].items() for line in _layout(name, row)),
         f"hours: {plan['hours']:,.1f} on {hardware['chips']} chips of {hardware['teraflops']:g} "
         "teraflops "
         f"at {hardware['utilisation']:.0%}, memory {hardware['memory_gib']:g} GiB each",
-        *_wrapped(plan["hours_formula"]),
-        *_wrapped(plan["feeding"]),
-        *_wrapped(plan["memory_formula"]),
+        *wrapped(plan["hours_formula"]),
+        *wrapped(plan["feeding"]),
+        *wrapped(plan["memory_formula"]),
         "",
         "config:",
         *_config(plan["config"], "  "),
@@ -298,21 +308,23 @@ def _layout(name: str, row: Mapping[str, Any]) -> list[str]:
         rows.append((str(number + 1), *counts, *extents, str(stage["windows"])))
     head = f"head {row['head']} ({row['classes']:,} classes)"
     title = f"{name}: {row['kind']} {_times(row['input'])}, {head}"
-    return [title, *("  " + line for line in _table(rows)), ""]
+    return [title, *("  " + line for line in table(rows)), ""]
 
 
 def _times(extent: Sequence[int]) -> str:
     return "x".join(map(str, extent))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns, the first to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
+    """Lines that fit the terminal."""
     return textwrap.wrap(
         text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
     )

@@ -77,20 +77,21 @@ class RunEvaluator:
     ) -> Iterator[tuple[Batch, list[str]]]:
         # With a tensor axis over processes, several of them hold the same rows.
         shard = dist.batch_part(self._sharding, batch_shards(self._mesh.shape))
-        size = self._batch_size(name, protocol) // shard[1]
+        size = batch_size(self._settings, name, protocol, self._mesh) // shard[1]
         return eval_batches(dataset, size, shard, self._settings.loader.threads)
-
-    def _batch_size(self, name: str, protocol: Protocol) -> int:
-        """Samples over all devices; a device takes one, or as many views as in training."""
-        if protocol.whole:  # large, and of any size
-            return batch_shards(self._mesh.shape)
-        shards, limit = batch_shards(self._mesh.shape), self._settings.eval.batch_size
-        micro = self._settings.training[name].recipe.microbatch
-        size = min(limit, micro * shards) if micro else limit
-        return -(-max(size // protocol.views, 1) // shards) * shards
 
     def _place(self, batch: Batch) -> Batch:
         def put(local: np.ndarray) -> jax.Array:
             return jax.make_array_from_process_local_data(self._sharding, local)
 
         return jax.tree.map(put, batch)
+
+
+def batch_size(settings: Settings, name: str, protocol: Protocol, mesh: jax.sharding.Mesh) -> int:
+    """Samples over all devices; a device takes one, or as many views as in training."""
+    shards, limit = batch_shards(mesh.shape), settings.eval.batch_size
+    if protocol.whole:  # large, and of any size
+        return shards
+    micro = settings.training[name].recipe.microbatch
+    size = min(limit, micro * shards) if micro else limit
+    return -(-max(size // protocol.views, 1) // shards) * shards

@@ -52,9 +52,16 @@ def init_state(
 
     No device ever holds more than its own part, and the values depend on the seed alone.
     """
-    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, heads, mesh, rule))
-    make = jax.jit(lambda key: _begin(init_params(model, heads, key), rule), out_shardings=places)
+    make = make_init(model, heads, mesh, rule)
     return make(jax.random.fold_in(jax.random.key(seed), INIT))
+
+
+def make_init(
+    model: ModelConfig, heads: Heads, mesh: Mesh, rule: Rule = "adamw"
+) -> jax.stages.Wrapped:
+    """Compiles key -> state of a run that begins."""
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, heads, mesh, rule))
+    return jax.jit(lambda key: _begin(init_params(model, heads, key), rule), out_shardings=places)
 
 
 def state_from(params: PyTree, mesh: Mesh, rule: Rule = "adamw") -> TrainState:

@@ -32,7 +32,6 @@ from omnivore_jax.train.schedule import learning_rate
 from omnivore_jax.train.state import TrainState, abstract_state
 
 Metrics = dict[str, Any]
-StepFunction = Callable[[TrainState, dict[str, Batch]], tuple[TrainState, Metrics]]
 
 
 class Trainer(NamedTuple):
@@ -53,7 +52,7 @@ class Trainer(NamedTuple):
         return heads({name: dataset.task for name, dataset in self.datasets.items()})
 
 
-def make_train_step(trainer: Trainer) -> StepFunction:
+def make_train_step(trainer: Trainer) -> jax.stages.Wrapped:
     """Compiles (state, batches by dataset) -> (state, metrics), once for every set of shapes.
 
     The state is donated. Metrics, small arrays on the device: `loss` (mean of the step),

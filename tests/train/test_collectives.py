@@ -1,65 +1,52 @@
 """What the devices tell each other in a step, counted in the compiled program."""
 
 import math
-import re
-from typing import NamedTuple
 
 import jax
 import pytest
 
+from omnivore_jax.train.collectives import collectives
 from omnivore_jax.train.mesh import SMALLEST_SHARDED, MeshConfig
 from omnivore_jax.train.state import abstract_state
 from tests.train.miniature import MODEL, batch, step_of, trainer
 
-KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+PROGRAM = """HloModule step, is_scheduled=true
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+%exchange (p: bf16[8,128]) -> bf16[8,128] {
+  ROOT %permuted = (bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[8,128]{1,0}, u32[], u32[]) collective-permute-start(%p), source_target_pairs={{0,1}}
+}
+
+%round (carry: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %part = bf16[8,128] fusion(%x), kind=kCustom, calls=%exchange
+  ROOT %next = (s32[], f32[4]) tuple(%i, %x)
+}
+
+%more (carry: (s32[], f32[4])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (a: f32[4]) -> f32[4] {
+  %all-reduce.1 = (f32[10]{0:T(128)S(1)}, /*index=1*/f32[2,4,4]{2,1,0:T(1,128)}) all-reduce(%a, %b), channel_id=1, replica_groups=mesh['axis_0'=4] {'axis_0'}, to_apply=%add
+  %gathered = (f32[16]{0}, f32[64]{0}) all-gather-start(%a), dimensions={0}
+  %value = f32[10] get-tuple-element(%all-reduce.1), index=0
+  %count = s32[]{:T(128)} all-reduce(%c), to_apply=%add
+  %rounds = (s32[], f32[4]) while(%t), condition=%more, body=%round
+  ROOT %out = f32[4] get-tuple-element(%rounds), index=1
+}
+"""  # noqa: E501
 
 
-class Collective(NamedTuple):
-    kind: str
-    types: frozenset[str]
-    elements: int
-    in_loop: bool
-
-
-def computations(text: str) -> dict[str, list[str]]:
-    """Lines of every computation of a compiled program, by name."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        head = re.match(r"(?:ENTRY )?%?([\w.\-]+) .*\{\s*$", line)
-        if head and not line.startswith(" "):
-            lines = found.setdefault(head[1], [])
-        lines.append(line)
-    return found
-
-
-def inside_loops(parts: dict[str, list[str]]) -> set[str]:
-    """Names of the computations that loops run, those that they call included."""
-    text = "\n".join(line for lines in parts.values() for line in lines)
-    open_, inside = re.findall(r"(?:body|condition)=%?([\w.\-]+)", text), set()
-    while open_:
-        name = open_.pop()
-        if name not in inside:
-            inside.add(name)
-            own = "\n".join(parts.get(name, []))
-            open_ += re.findall(r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)", own)
-    return inside
-
-
-def collectives(text: str) -> list[Collective]:
-    parts = computations(text)
-    inside, result = inside_loops(parts), []
-    for name, lines in parts.items():
-        for line in lines:
-            match = re.match(rf"\s*(?:ROOT )?%?[\w.\-]+ = (.*?) ({KINDS})(?:-start)?\(", line)
-            if match:
-                arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-                sizes = [
-                    math.prod(map(int, shape.split(","))) if shape else 1 for _, shape in arrays
-                ]
-                types = frozenset(kind for kind, _ in arrays)
-                result.append(Collective(match[2], types, sum(sizes), name in inside))
-    return result
+def test_collectives_are_read_with_their_bytes_and_their_loops():
+    every = {c.kind + " " + " ".join(c.types): c for c in collectives(PROGRAM)}
+    assert len(every) == len(collectives(PROGRAM)) == 4
+    assert every["all-reduce f32"][2:] == (42, 168, 32, False)
+    assert every["all-gather f32"][2:] == (64, 256, 64, False)  # without its operand
+    assert every["all-reduce s32"][2:] == (1, 4, 1, False)
+    assert every["collective-permute bf16"][2:] == (1024, 2048, 1024, True)
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(8, 1, 1), MeshConfig(2, 4, 1)], ids=str)
