@@ -87,6 +87,34 @@ def test_an_evaluation_that_is_killed_goes_on_and_ends_with_the_same_file(tmp_pa
     assert both[0] == both[1] and not list((tmp_path / "b").glob("omnivore_jax/passes/*"))
 
 
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_and_ends_with_the_same_file(tmp_path):
+    def start(out):
+        flags = ["--dataset=demo_rgbd", "--over=depth_scale", "--values=0.5,1,2", f"--out={out}"]
+        command = [sys.executable, "-m", "omnivore_jax.evaluate", "sweep"]
+        return subprocess.Popen(
+            [*command, WEIGHTS.removeprefix("--weights="), *flags, "--batch_size=4", "--threads=1"],
+            env=os.environ | {"XDG_CACHE_HOME": str(out.parent), "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+        )
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, out = start(tmp_path / "a" / "s.json"), tmp_path / "b" / "s.json"
+    assert whole.wait() == 0
+    killed = start(out)
+    while not out.exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert len(json.loads(out.read_text())["rows"]) == 1
+    assert start(out).wait() == 0
+    assert out.read_bytes() == (tmp_path / "a" / "s.json").read_bytes()
+
+
 def test_the_checkpoints_of_a_run_are_scored_once_each(tmp_path):
     run = shutil.copytree(ROOT / "tests" / "before" / "run", tmp_path / "run")
     first = evaluate("watch", str(run), "--dataset=demo_rgbd", "--once")
