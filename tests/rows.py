@@ -88,7 +88,7 @@ def run_row(text, root, workdir):
         config[section] |= changes
     mixed = config["train"].get("batching") == "mixed"
     if mixed:
-        config["train"]["batch_size"] = 8
+        config["train"]["batch_size"] = 16
     for name, dataset in config["data"].items():
         if isinstance(dataset, dict):
             dataset |= SMALL | ({"frames": 8} if dataset["kind"] == "video" else {})
