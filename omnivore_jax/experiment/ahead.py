@@ -131,7 +131,7 @@ def train_program(plan: Plan, names: Sequence[str], state: TrainState | None = N
     }
     step = make_train_step(plan.settings.trainer(plan.mesh, plan.mixture.total_steps))
     given, waiting = _bytes((state, batches)), (BATCHES_ON_DEVICE - 1) * _bytes(batches)
-    name = f"train {names[0]}" if len(names) == 1 else "train all together"
+    name = f"train {names[0]}" if len(names) == 1 else "train mixed"
     return Program(name, lambda: step.lower(state, batches), splits, given, waiting)
 
 

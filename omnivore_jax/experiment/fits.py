@@ -257,7 +257,7 @@ def render(report: Mapping[str, Any]) -> str:
     found = report["microbatches"] or {}
     columns = (
         *("program", "micro x rounds", "arguments", "outputs", "temporaries", "beside"),
-        *("total", "of HBM", "GFLOPs", "GB", "seconds"),
+        *("total", "of HBM", "GFLOPs", "GB", "s"),
     )
     lines = [
         f"{report['name']} on {report['topology']}: {report['devices']} devices of "

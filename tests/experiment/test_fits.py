@@ -9,7 +9,14 @@ import pytest
 
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment import fits
-from omnivore_jax.experiment.ahead import Figures, Program, make_plan, programs, too_large
+from omnivore_jax.experiment.ahead import (
+    Figures,
+    Program,
+    make_plan,
+    programs,
+    too_large,
+    train_program,
+)
 from omnivore_jax.experiment.fits import (
     GIB,
     candidates,
@@ -45,12 +52,12 @@ def plan_of(name, **changes):
     return make_plan(resolve(config_of(name, **changes)), jax.devices())
 
 
-def figures_of(plan, name, *, arguments=1.0, temporaries=10.0, beside=0.0):
-    sizes = [int(size * GIB) for size in (arguments, 0, temporaries, beside)]
-    total = sum(sizes)
+def figures_of(program, *, arguments=1.0, temporaries=10.0):
+    sizes = [int(size * GIB) for size in (arguments, 0, temporaries, 0)]
     collective = Collective("all-reduce", frozenset({"f32"}), 100, 400, 60, False)
-    fields = (*sizes, total, total <= USABLE, 1e12, 1e11, (collective,), 2.0)
-    return Figures(f"train {name}", {name: plan.splits[name]}, *fields)
+    fits = sum(sizes) <= USABLE
+    fields = (*sizes, sum(sizes), fits, 1e12, 1e11, (collective,), 2.0)
+    return Figures(program.name, program.splits, *fields)
 
 
 def test_a_run_compiles_its_state_its_steps_and_its_evaluations():
@@ -60,7 +67,7 @@ def test_a_run_compiles_its_state_its_steps_and_its_evaluations():
         *("eval imagenet", "eval kinetics400", "eval kinetics400 4x3", "eval sunrgbd"),
     ]
     names = [program.name for program in programs(plan_of("demo:mixed"))]
-    assert names[:2] == ["init", "train all together"] and len(names) == 5
+    assert names[:2] == ["init", "train mixed"] and len(names) == 5
 
 
 def test_what_waits_beside_a_step_are_two_more_batches_and_beside_an_evaluation_the_moments():
@@ -96,26 +103,26 @@ def test_the_search_finds_the_largest_that_fits_and_asks_for_nothing_twice(limit
 
 def test_remedies_are_a_smaller_micro_batch_recomputation_and_a_division_of_what_lasts():
     plan = plan_of("swin_b")
-    given = remedy(figures_of(plan, "imagenet", temporaries=20.0), plan, USABLE)
+    pictures, clips = (train_program(plan, [name]) for name in ("imagenet", "kinetics400"))
     # of 64: half of 20 GiB
-    assert given == {"data.imagenet.microbatch": 32, "data.imagenet.remat": "block"}
-    given = remedy(figures_of(plan, "kinetics400", arguments=14.0, temporaries=4.0), plan, USABLE)
+    assert remedy(figures_of(pictures, temporaries=20.0), plan, USABLE) == {
+        "data.imagenet.microbatch": 32,
+        "data.imagenet.remat": "block",
+    }
+    given = remedy(figures_of(clips, arguments=14.0, temporaries=4.0), plan, USABLE)
     assert given == {"data.kinetics400.microbatch": 1, "mesh.fsdp": 2}
-    given = remedy(figures_of(plan, "kinetics400", arguments=40.0, temporaries=4.0), plan, USABLE)
+    given = remedy(figures_of(clips, arguments=40.0, temporaries=4.0), plan, USABLE)
     assert given == {"mesh.fsdp": 4}
-    given = remedy(figures_of(plan, "kinetics400", arguments=400.0), plan, USABLE)
-    assert given == {}
+    assert remedy(figures_of(clips, arguments=400.0), plan, USABLE) == {}
 
 
 @pytest.fixture
 def compiler(monkeypatch):
-    """A compiler of a machine of this process's devices, of 1 GiB a sample."""
+    """A compiler of a machine of this process's devices, of 1 GiB a sample of a micro-batch."""
 
     def compile_program(program, usable):
-        (split, *_) = [*program.splits.values(), None]
-        plan = plan_of("demo:image", data__demo_image__microbatch=split.micro if split else 1)
-        figures = figures_of(plan, "demo_image", temporaries=split.micro if split else 1)
-        return figures._replace(name=program.name, splits=program.splits)
+        samples = sum(split.micro for split in program.splits.values())
+        return figures_of(program, temporaries=samples)
 
     monkeypatch.setattr(fits, "compile_program", compile_program)
     machine = Machine("v5e:2x4", CHIPS["v5e"], jax.devices())
@@ -166,6 +173,15 @@ def test_what_a_program_that_does_not_fit_takes_is_what_the_compiler_says(messag
     program = Program("train x", lambda: None, {}, given=3 * GIB, beside=GIB // 2)
     figures = too_large(program, message, 1.0)
     assert (figures and figures.total / GIB) == gib
+
+
+def test_a_mixed_step_of_many_datasets_fits_a_terminal_too(compiler):
+    report = examine(config_of("swin_l", train__batching="mixed"), "v5e:2x4", only="train")
+    text = render(report)
+    assert max(map(len, text.splitlines())) <= 120, text
+    (row,) = report["programs"]
+    assert row["name"] == "train mixed" and len(row["splits"]) == 4
+    assert report["mistakes"][0].count("microbatch") == 4
 
 
 def test_programs_can_be_chosen_by_a_part_of_their_name(compiler):
