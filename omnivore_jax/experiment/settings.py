@@ -14,6 +14,7 @@ from omnivore_jax.checkpoint.manager import CheckpointConfig
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local
+from omnivore_jax.core.profiler import parse_span
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
@@ -82,10 +83,17 @@ class LogConfig:
     tensorboard: bool = True
     compile_cache: str = ""
     """Folder of compiled programs; empty: ~/.cache/omnivore_jax/jax, "off": none."""
+    profile: str = ""
+    """Updates that are traced, "100:105" for example (profiler.py); SIGUSR1 traces the next 5."""
+    hang_minutes: float = 30.0
+    """Without a step after which the stacks of all threads are written to stderr; 0: never."""
 
     def __post_init__(self):
         if self.every < 1:
             raise ValueError(f"every={self.every}; use 1 or more")
+        if self.hang_minutes < 0:
+            raise ValueError(f"hang_minutes={self.hang_minutes}; use 0 or more")
+        parse_span(self.profile)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from omnivore_jax.data.loader import TrainLoader, host_rows, on_devices
 from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.eval.metrics import mean_score
 from omnivore_jax.experiment.evaluation import RunEvaluator
+from omnivore_jax.experiment.operations import Watch
 from omnivore_jax.experiment.pictures import show_samples
 from omnivore_jax.experiment.settings import Settings
 from omnivore_jax.experiment.splits import RunData, last_protocol
@@ -59,6 +60,7 @@ class RunCallback:
     loader: TrainLoader
     preemption: Preemption
     metadata: Mapping[str, Any]
+    watch: Watch
     stopping: bool = field(default=False, init=False)
 
     def record(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -73,7 +75,7 @@ class RunCallback:
         self.writer.write(step, row)
         self.progress.update(step, metrics, epoch, self.loader.waited)
         if step % self.settings.log.every == 0:
-            self.writer.write_times(step, self.progress.times())
+            self.write_times(step)
 
     def pauses_at(self, step: int) -> bool:
         """Tells whether to evaluate, save or stop after this step.
@@ -81,6 +83,7 @@ class RunCallback:
         Also where an earlier save has failed.
         """
         self.manager.check()
+        self.watch.step_done(step)
         self.stopping = self.preemption.requested(step)
         return self.stopping or self.evaluates(step) or self._saves(step)
 
@@ -92,11 +95,12 @@ class RunCallback:
         """
         self.writer.flush()
         stops = self.stopping and step < self.mixture.total_steps
-        with self.preemption.saving():
+        with self.preemption.saving(), self.watch.wall.spent_on("checkpoint"):
             self.manager.save(step, state, self.metadata)
             if stops or self.evaluates(step):
                 with self.progress.paused():
                     self.manager.wait()
+        self.write_times(step)
         if stops:
             raise self.preemption.stop(f"at step {step}, which is saved", together=True)
         if self.evaluates(step):
@@ -105,7 +109,7 @@ class RunCallback:
 
     def evaluate(self, step: int, state: TrainState) -> None:
         """Scores the EMA on every validation split."""
-        with self.progress.paused():
+        with self.progress.paused(), self.watch.wall.spent_on("evaluation"):
             results = self.evaluator.evaluate_all(state.ema)
         if results:
             scores = {name: result.score for name, result in results.items()}
@@ -118,6 +122,13 @@ class RunCallback:
             row = {name: result.row() for name, result in results.items()}
             self.writer.write(step, {"epoch": self.mixture.epoch_at(step), "eval": row})
             self.writer.flush()
+
+    def write_times(self, step: int) -> None:
+        """Adds rates, and where the time of this process went, to timing.jsonl."""
+        row = self.progress.times()
+        used = self.watch.use(row["samples_per_second"])
+        wall = {"wall": self.watch.wall.row(self.loader.waited)}
+        self.writer.write_times(step, row | used | wall)
 
     def _means(self, name: str, sums: Mapping[str, Any]) -> dict[str, float | int]:
         return self.settings.training[name].task.means(sums)
@@ -162,8 +173,18 @@ def run_training(
         progress = stack.enter_context(
             Progress(mixture.total_steps, start=start, every=settings.log.every)
         )
+        watch = stack.enter_context(Watch(settings, run.workdir, start))
         callback = RunCallback(
-            settings, mixture, manager, writer, progress, evaluator, loader, preemption, metadata
+            settings,
+            mixture,
+            manager,
+            writer,
+            progress,
+            evaluator,
+            loader,
+            preemption,
+            metadata,
+            watch,
         )
         if not start:
             show_samples(settings, data, mesh, run.workdir)
@@ -174,8 +195,10 @@ def run_training(
                 logging.info("the run in %s is finished: %d steps", run.workdir, start)
                 return False
             with preemption.deferred():
-                train(state, loader, step_fn, callback)
+                with watch.wall.spent_on("step"):
+                    train(state, loader, step_fn, callback)
                 manager.wait()
+            callback.write_times(mixture.total_steps)
     return start == 0
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from omnivore_jax.core.files import write_text
 from omnivore_jax.reporting import plots, sheets
+from omnivore_jax.reporting.goodput import ACTIVITIES
 from omnivore_jax.reporting.report import DatasetResult, KnnResult, Report, SampleSheet
 from omnivore_jax.reporting.runs import Run, config_lines, read_run, relation, siblings, specialists
 
@@ -89,6 +90,7 @@ def render(run: Run, others: Sequence[Run] = ()) -> str:
             uncertainty=uncertainty,
             noise=lambda results: 100 * math.sqrt(2) * max(map(uncertainty, results)),
             confused=confused,
+            activities=ACTIVITIES,
             most_labelled=MAX_LABELLED,
             most_bad=MAX_BAD,
             **_comparison(run, others),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.reporting.goodput import Goodput, goodput
 from omnivore_jax.reporting.history import History, history, read_rows
 from omnivore_jax.reporting.report import DATA, FOLDER, DatasetResult, Report, load
 
@@ -26,6 +27,8 @@ class Run:
     versions: Mapping[str, str]
     command: str
     history: History
+    goodput: Goodput | None
+    """Where its wall time went; None: no row tells."""
     bad_records: tuple[Mapping[str, Any], ...]
 
     @property
@@ -76,6 +79,7 @@ def read_run(workdir: Path) -> Run:
         stored.get("versions", {}),
         stored.get("command", ""),
         history(read_rows(workdir / "metrics.jsonl")),
+        goodput(read_rows(workdir / "timing.jsonl")),
         tuple(bad),
     )
 
