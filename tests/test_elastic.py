@@ -26,6 +26,11 @@ RUNS = {
     "tensor, separate": {"mesh.data": 2, "mesh.tensor": 2},
 }
 """Every axis, and both kinds of batches: on one that gathers parameters and on others."""
+THREADS = "4"
+"""Of a process (NPROC of XLA): over them the processor divides the sums of a product of matrices.
+
+By itself XLA takes one for every core or device, whichever are more; then the last bits differ.
+"""
 KILLS = {"data, separate": 4, "fsdp, mixed": 3, "tensor, separate": 3}
 
 
@@ -49,6 +54,13 @@ def complete(workdir, changes, layout):
     assert ["report.html" in out for _, out, _ in ended] == [True, *[False] * (layout[0] - 1)]
     assert ["compile cache" in err for _, _, err in ended] == [True, *[False] * (layout[0] - 1)]
     return ended[0][2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPROC", THREADS)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ PATIENCE = 300.0
 """Seconds to wait for a process that starts later than this one."""
 LOST = 134
 """Exit code of a process that lost another one: what the abort of jax gives a shell too."""
-BROKEN = ("gloo", "nccl", "connection", "socket closed", "unavailable")
+BROKEN = ("gloo ", "nccl", "closed by peer", "reset by peer", "socket closed", "unavailable:")
 """What messages of a collective say where the process at the other end is gone."""
 LEFT = "left"
 """The last beat of a process that has ended in order."""
@@ -266,7 +266,9 @@ def _lost(process: int, seconds: float) -> str:
 def _is_broken(error: BaseException) -> bool:
     """Says whether an error is that of a collective whose other end is gone."""
     said = str(error).lower()
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(word in said for word in BROKEN)
+    # A collective that fails while it is dispatched is a ValueError.
+    ours = isinstance(error, UserError) or not isinstance(error, RuntimeError | ValueError)
+    return not ours and any(word in said for word in BROKEN)
 
 
 def _exit_code(error: BaseException) -> int:
