@@ -10,7 +10,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from omnivore_jax.train.mesh import AXES
 from tests.core.test_dist import free_port
 from tests.elastic_config import get_config
 from tests.whole_runs import assert_same_run, last_step, rows, start, training_rows
