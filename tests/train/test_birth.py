@@ -10,7 +10,8 @@ import pytest
 from tests.core.test_dist import free_port
 from tests.whole_runs import compiling
 
-MAX_GB = 1.5
+MAX_GB = 2.1
+"""Of the whole process, the compiler and its first programs too."""
 BIRTH = """
 import sys
 from pathlib import Path
@@ -49,6 +50,5 @@ def test_swin_l_is_born_divided_over_four_processes_and_none_takes_more_than_its
             assert process.returncode == 0, out
             lines = [line.split() for line in out.splitlines() if line.startswith("bytes")]
             said.append([int(word) / 1e9 for word in lines[0][1:]])
-    print(said)
     for whole, own, peak in said:
         assert own < 0.27 * whole and peak < MAX_GB, said
