@@ -60,9 +60,11 @@ def main(argv: Sequence[str]) -> int:
         options = {"evaluate_only": MODE.value == "eval", "allow_config_change": ALLOW.value}
         figures = run.run(config, workdir, source, **options)
     except run.Stopped as stop:
-        print(stop, file=sys.stderr)
+        if dist.is_primary():  # all hosts stop as one
+            print(stop, file=sys.stderr)
         return stop.code
-    print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
+    if dist.is_primary():
+        print(json.dumps(figures.json(), indent=2) if JSON.value else figures.text())
     return 0
 
 

@@ -4,6 +4,7 @@ Under Slurm, on TPU VMs and on GKE, JAX detects the processes itself; elsewhere 
 """
 
 import json
+import os
 from typing import Any, cast
 
 import jax
@@ -15,10 +16,14 @@ from omnivore_jax.core.errors import UserError
 
 BLOCK = 1024
 """Values are broadcast in whole blocks of bytes, so that few programs are compiled for them."""
+HEARTBEAT = 100.0
+"""Seconds without a sign of life after which a process counts as dead, unless a flag says more."""
+MARGIN = 20
+"""Seconds by which jax's own heartbeats come later than ours, which name the process."""
 
 
 def define_flags() -> None:
-    """Defines --coordinator, --num_processes and --process_id, for runs on several hosts."""
+    """Defines the flags of runs on several hosts: how they find and how they lose each other."""
     flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0, where the environment does not tell."
     )
@@ -26,16 +31,34 @@ def define_flags() -> None:
         "num_processes", None, "How many processes run this command.", lower_bound=1
     )
     flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
+    flags.DEFINE_float(
+        "heartbeat",
+        HEARTBEAT,
+        "Seconds without a sign of life after which a host counts as dead or frozen and the others "
+        "end.",
+        lower_bound=2.0,
+    )
 
 
 def initialize_from_flags() -> None:
     """Calls `initialize` with what the flags of `define_flags` say."""
     values = flags.FLAGS
-    initialize(values.coordinator, values.num_processes, values.process_id)
+    initialize(
+        values.coordinator, values.num_processes, values.process_id, heartbeat=values.heartbeat
+    )
+
+
+def heartbeat_from_flags() -> float:
+    """Seconds without a sign of life after which a process counts as dead."""
+    return flags.FLAGS.heartbeat
 
 
 def initialize(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    heartbeat: float = HEARTBEAT,
 ) -> None:
     """Joins the other processes; without arguments, those that the environment tells of, or none.
 
@@ -49,8 +72,9 @@ def initialize(
         "--process_id": process_id,
     }
     missing = [flag for flag, value in given.items() if value is None]
+    patience = round(heartbeat) + MARGIN
     if len(missing) == len(given):
-        _initialize_from_environment()
+        _initialize_from_environment(patience)
         return
     if missing:
         raise UserError(
@@ -67,14 +91,20 @@ def initialize(
         )
     _leave_signals_to_us()
     jax.distributed.initialize(
-        coordinator, num_processes, process_id, coordinator_bind_address=coordinator
+        coordinator,
+        num_processes,
+        process_id,
+        coordinator_bind_address=coordinator,
+        heartbeat_timeout_seconds=patience,
     )
 
 
-def _initialize_from_environment() -> None:
+def _initialize_from_environment(patience: int) -> None:
     _leave_signals_to_us()
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(
+            local_device_ids=_local_devices(), heartbeat_timeout_seconds=patience
+        )
     except ValueError as error:
         if "coordinator_address" not in str(
             error
@@ -83,6 +113,18 @@ def _initialize_from_environment() -> None:
                 f"the environment names a coordinator but not all the rest ({error}); "
                 "give --coordinator, --num_processes and --process_id"
             ) from error
+
+
+def _local_devices() -> list[int] | None:
+    """Which devices of its node a process takes; an empty list: all; None: what JAX decides.
+
+    Under Slurm JAX gives a process the one GPU of its number on the node. That is right for a task
+    a GPU; where every node has one task, it takes all that Slurm gave the task. JAX knows from
+    JAX_LOCAL_DEVICE_IDS what a user wants instead.
+    """
+    tasks, nodes = os.environ.get("SLURM_NTASKS"), os.environ.get("SLURM_STEP_NUM_NODES")
+    own_choice = os.environ.get("JAX_LOCAL_DEVICE_IDS")
+    return [] if tasks and tasks == nodes and not own_choice else None
 
 
 def _leave_signals_to_us() -> None:

@@ -2,21 +2,25 @@
 
 All of it goes through the key-value store of jax.distributed, which needs no device and no main
 thread, so it works while the main thread hangs in a collective. A process that dies without a word
-is noticed by jax's own heartbeats.
+or is frozen is noticed because its beats stay away: process 0 looks at those of the others, the
+others at whether process 0 answers. Before and after that, and where process 0 itself is killed,
+jax's own heartbeats end the processes, with a message of jax.
 """
 
 import json
+import math
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import jax
 from absl import logging
 
+from omnivore_jax.core.dist import HEARTBEAT
 from omnivore_jax.core.errors import UserError
 
 POLL = 0.5
@@ -25,6 +29,12 @@ GRACE = 10.0
 """Seconds that a process which failed may take to clear up and end."""
 PATIENCE = 300.0
 """Seconds to wait for a process that starts later than this one."""
+LOST = 134
+"""Exit code of a process that lost another one: what the abort of jax gives a shell too."""
+BROKEN = ("gloo ", "nccl", "closed by peer", "reset by peer", "socket closed", "unavailable:")
+"""What messages of a collective say where the process at the other end is gone."""
+LEFT = "left"
+"""The last beat of a process that has ended in order."""
 
 
 class Stopped(Exception):
@@ -42,19 +52,26 @@ class Peers:
     """Watches the other processes in a thread; alone it does nothing. A context manager.
 
     An error that leaves the block ends the others too, within seconds and with a line that names
-    this process. Made after `dist.initialize`.
+    this process; so does a process that gives no sign of life for `heartbeat` seconds. Made after
+    `dist.initialize`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: float = HEARTBEAT) -> None:
         self._client: Any = _client() if jax.process_count() > 1 else None
         self._told, self._wanted, self._posted = False, False, False
         self._asked, self._stop = 0, None
+        self._heartbeat, self._answer = heartbeat, time.monotonic()
+        self._beats, self._next_beat = 0, 0.0
+        self._seen: dict[int, tuple[str, float]] = {}
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peers", daemon=True)
+        self._guard = threading.Thread(target=self._await_answers, name="answers", daemon=True)
 
     def __enter__(self) -> "Peers":
         if self._client is not None:
+            self._answer = time.monotonic()
             self._thread.start()
+            self._guard.start()
         return self
 
     def __exit__(self, _: type | None, error: BaseException | None, __: object) -> None:
@@ -68,9 +85,13 @@ class Peers:
         agreed = isinstance(error, Stopped) and error.together
         if self._client is None or self._told or agreed:
             return
+        if _is_broken(error):
+            # Most likely another process is gone: the watcher finds out which, and ends this one.
+            logging.warning("a collective failed (%s); waiting for who is gone", _line(error))
+            self._closed.wait(1.5 * self._heartbeat + GRACE)
         self._told = True
         code = _exit_code(error)
-        reason = " ".join(f"{error}".split()) or type(error).__name__
+        reason = _line(error)
         note = json.dumps({"reason": reason, "code": code})
         self._set("failed", note)
         # Clearing up may wait for the others, in a barrier of Orbax or of jax's own shutdown.
@@ -78,7 +99,7 @@ class Peers:
         ending.daemon = True
         ending.start()
         if jax.process_index() == 0:  # the store ends with this process: let the others read it
-            self._await_readers()
+            self._await_readers(set())
 
     @contextmanager
     def fails_early(self) -> Iterator[None]:
@@ -127,18 +148,51 @@ class Peers:
         while not self._closed.wait(POLL):
             try:
                 self._look()
+                self._answer = time.monotonic()
             except jax.errors.JaxRuntimeError:  # process 0 is gone; jax ends this process itself
                 return
+        with suppress(jax.errors.JaxRuntimeError):
+            self._set("beat", LEFT)
+
+    def _await_answers(self) -> None:
+        """Ends this process where process 0, which has the store, is frozen."""
+        while not self._closed.wait(POLL):
+            silent = time.monotonic() - self._answer
+            if silent > self._heartbeat and jax.process_index() > 0 and not self._told:
+                _end(_lost(0, silent), LOST)
 
     def _look(self) -> None:
+        if time.monotonic() >= self._next_beat:
+            self._beat()
         if not self._told:
             for process, note in self._get("failed").items():
                 self._follow(process, json.loads(note))
+            for reason in self._get("lost").values():
+                self._set("ended", "")
+                _end(reason, LOST)
         if self._wanted and not self._posted:
             self._posted = True
             self._set("stop", "")
         if self._stop is None and self._get("stop"):
             self._agree()
+
+    def _beat(self) -> None:
+        """Gives a sign of life; process 0 also looks at those of the others."""
+        self._next_beat = time.monotonic() + self._heartbeat / 10
+        self._beats += 1
+        self._set("beat", str(self._beats))
+        if jax.process_index() > 0 or self._told:
+            return
+        now = time.monotonic()
+        for process, beat in self._get("beat").items():
+            latest, since = self._seen.get(process, ("", now))
+            if beat != latest:
+                self._seen[process] = (beat, now)
+            elif beat != LEFT and process > 0 and now - since > self._heartbeat:
+                self._told, reason = True, _lost(process, now - since)
+                self._set("lost", reason)
+                self._await_readers({process})
+                _end(reason, LOST)
 
     def _follow(self, process: int, note: Mapping[str, Any]) -> None:
         if not self._told:
@@ -160,11 +214,12 @@ class Peers:
             self._set("at", str(self._asked))
             keys = [_key("at", process) for process in range(jax.process_count())]
             wait = int(PATIENCE * 1000)
+            self._answer = math.inf  # whoever stays away here is left to jax
             self._stop = 1 + max(int(client.blocking_key_value_get(key, wait)) for key in keys)
 
-    def _await_readers(self) -> None:
+    def _await_readers(self, lost: set[int]) -> None:
         until = time.monotonic() + GRACE / 2
-        others = set(range(1, jax.process_count()))
+        others = set(range(1, jax.process_count())) - lost
         while time.monotonic() < until:
             if others <= {*self._get("ended"), *self._get("failed")}:
                 return
@@ -200,9 +255,27 @@ def _key(topic: str, process: int | str = "") -> str:
     return f"omnivore/{topic}/{process}"
 
 
+def _line(error: BaseException) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__
+
+
+def _lost(process: int, seconds: float) -> str:
+    return f"host {process} gave no sign of life for {seconds:.0f} s: it is dead or frozen"
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Says whether an error is that of a collective whose other end is gone."""
+    said = str(error).lower()
+    # A collective that fails while it is dispatched is a ValueError.
+    ours = isinstance(error, UserError) or not isinstance(error, RuntimeError | ValueError)
+    return not ours and any(word in said for word in BROKEN)
+
+
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, Stopped):
         return error.code
+    if _is_broken(error):
+        return LOST
     return 2 if isinstance(error, UserError) else 1
 
 

@@ -57,7 +57,7 @@ def run(
     dist.initialize_from_flags()
     log.setup()
     cache = open_cache(settings.log.compile_cache)
-    with Peers() as peers:
+    with Peers(dist.heartbeat_from_flags()) as peers:
         peers.compare("config", host_facts(config))
         data = open_datasets(settings)
         peers.compare("manifests", manifest_facts(settings, data))

@@ -1,8 +1,10 @@
+import os
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 
+import jax
 import pytest
 
 from omnivore_jax.core import dist
@@ -30,6 +32,69 @@ def test_flags_that_do_not_fit_together_are_the_users_mistake(given, says):
 def test_a_process_alone_is_primary_and_agrees_with_itself():
     assert dist.is_primary() and dist.broadcast({"step": 3}) == {"step": 3}
     dist.barrier("alone")
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4"}, []),
+        ({"SLURM_NTASKS": "32", "SLURM_STEP_NUM_NODES": "4"}, None),
+        (
+            {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_NODES": "4", "JAX_LOCAL_DEVICE_IDS": "1,3"},
+            None,
+        ),
+        ({}, None),
+    ],
+    ids=["a task a node", "a task a GPU", "the user's choice", "no Slurm"],
+)
+def test_a_task_of_slurm_that_is_alone_on_its_node_takes_all_its_gpus(
+    monkeypatch, environment, devices
+):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_NODES", "JAX_LOCAL_DEVICE_IDS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **given: calls.append(given))
+    dist.initialize(heartbeat=30.0)
+    patience = 30 + dist.MARGIN  # jax's own comes after the one that names the host
+    assert calls == [{"local_device_ids": devices, "heartbeat_timeout_seconds": patience}]
+
+
+SEES = """
+import jax
+from jax._src.xla_bridge import CUDA_VISIBLE_DEVICES
+from omnivore_jax.core import dist
+dist.initialize()
+print("sees", CUDA_VISIBLE_DEVICES.value, jax.process_count())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("nodes", "own_choice", "sees"), [("1", "", "all"), ("2", "", "0"), ("1", "1,3", "1,3")]
+)
+def test_jax_understands_that_a_task_takes_all_gpus(nodes, own_choice, sees):
+    port = free_port()
+    more = {
+        "SLURM_NTASKS": "1",
+        "SLURM_STEP_NUM_NODES": nodes,
+        "JAX_LOCAL_DEVICE_IDS": own_choice,
+        "JAX_COORDINATOR_PORT": str(port),
+        "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    call, environment = [sys.executable, "-c", SEES], os.environ | SLURM | more
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=60)
+    assert f"sees {sees} 1" in done.stdout, done.stderr
 
 
 TWO = """

@@ -133,7 +133,7 @@ def test_local_runs_in_the_repository_with_its_python_and_all_flags(fake, tmp_pa
     assert fake.called() == ["python -m omnivore_jax.main --config=c.py --workdir=a b"]
 
 
-SLURM = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "96", "SLURM_GPUS_ON_NODE": "8"}
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "96"}
 
 
 @pytest.mark.parametrize(
@@ -163,19 +163,11 @@ def test_a_slurm_job_queues_again_after_what_a_restart_mends(fake, code, restart
     assert after == (["scontrol requeue 7"] if again else [])
 
 
-@pytest.mark.parametrize(
-    ("tasks", "gpus", "devices"),
-    [("1", "8", "0,1,2,3,4,5,6,7"), ("8", "8", ""), ("1", "1", ""), ("1", "", "")],
-)
-def test_one_process_of_a_node_has_all_its_gpus_and_a_container_stands_before_python(
-    fake, monkeypatch, tasks, gpus, devices
-):
-    monkeypatch.delenv("JAX_LOCAL_DEVICE_IDS", raising=False)
-    fake("srun", 'echo "$JAX_LOCAL_DEVICE_IDS"')
-    node = SLURM | {"SLURM_NTASKS_PER_NODE": tasks, "SLURM_GPUS_ON_NODE": gpus}
+def test_a_container_stands_before_python(fake):
+    fake("srun")
     run = {"CONTAINER": "apptainer exec --nv o.sif", "PYTHON": "python3"}
-    code, out, _ = call("launch/slurm.sbatch", "--config=c.py", **node, **run)
-    assert (code, out) == (0, f"{devices}\n")
+    code, _, _ = call("launch/slurm.sbatch", "--config=c.py", **SLURM, **run)
+    assert code == 0
     assert fake.called()[0].endswith(
         "=96 apptainer exec --nv o.sif python3 -m omnivore_jax.main --config=c.py"
     )
