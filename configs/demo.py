@@ -83,7 +83,15 @@ def get_config(variant: str = "joint") -> ConfigDict:
     config.mesh = ConfigDict({"data": -1, "fsdp": 1, "tensor": 1})
     config.checkpoint = ConfigDict({"every": 1000, "keep_last": 2, "keep_best": True})
     config.eval = ConfigDict({"every": 2000, "batch_size": 250, "retrieval": 6000})
-    config.log = ConfigDict({"every": 50, "tensorboard": True, "compile_cache": ""})
+    config.log = ConfigDict(
+        {
+            "every": 50,
+            "tensorboard": True,
+            "compile_cache": "",
+            "profile": "",
+            "hang_minutes": 30.0,
+        }
+    )
     config.hardware = ConfigDict(
         {"platform": "cpu", "chips": 1, "teraflops": 0.1, "utilisation": 0.3, "memory_gib": 16.0}
     )  # 2 CPU cores

@@ -156,7 +156,15 @@ def joint(
     config.eval = ConfigDict(
         {"every": 2000, "batch_size": 256, "retrieval": 6000}
     )  # steps; about 3 epochs
-    config.log = ConfigDict({"every": 20, "tensorboard": True, "compile_cache": ""})
+    config.log = ConfigDict(
+        {
+            "every": 20,
+            "tensorboard": True,
+            "compile_cache": "",
+            "profile": "",
+            "hang_minutes": 30.0,
+        }
+    )
     config.hardware = ConfigDict(
         {"platform": "tpu", "chips": 64, "teraflops": 197.0, "utilisation": 0.3, "memory_gib": 16.0}
     )  # TPU v5e
