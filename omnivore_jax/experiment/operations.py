@@ -61,4 +61,4 @@ def _flops(settings: Settings, name: str) -> float:
     dataset, task = settings.datasets[name], settings.training[name].task
     size = (dataset.frames, dataset.size, dataset.size)
     channels = 4 if dataset.kind == "rgbd" else 3
-    return PASSES * cost.flops(settings.model, size, channels, task.spec)
+    return float(PASSES * cost.flops(settings.model, size, channels, task.spec))
