@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     outputs = _check_flags()
-    if DISTRIBUTED.value or flags.FLAGS.coordinator:
+    if options.is_shared(DISTRIBUTED):
         dist.initialize_from_flags()
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.core import compile_cache, dist
     from omnivore_jax.inference.trained import open_trained
 
-    if DISTRIBUTED.value or flags.FLAGS.coordinator:
+    if options.is_shared(DISTRIBUTED):
         dist.initialize_from_flags()
     compile_cache.open_cache(CACHE.value)
     trained = open_trained(Path(WEIGHTS.value))
@@ -123,7 +123,7 @@ def _check_flags(paths: Sequence[Path]) -> None:
     options.require(WEIGHTS, "give a file of weights or the folder of a run")
     if bool(paths) == bool(DATASET.value):
         raise UserError("give files or --dataset=NAME, one of the two")
-    if paths and (DISTRIBUTED.value or flags.FLAGS.coordinator):
+    if paths and options.is_shared(DISTRIBUTED):
         raise UserError("several processes share a dataset, not files; give --dataset=NAME")
     if WINDOW.value and (DATASET.value or VIEWS.value or STAGE.value or MODE.value != "all"):
         raise UserError(

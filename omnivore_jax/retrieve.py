@@ -79,7 +79,7 @@ def index() -> int:
     from omnivore_jax.ingest.meter import show_progress
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
-    if DISTRIBUTED.value or flags.FLAGS.coordinator:
+    if options.is_shared(DISTRIBUTED):
         dist.initialize_from_flags()
     compile_cache.open_cache(CACHE.value)
     trained = open_trained(Path(WEIGHTS.value))

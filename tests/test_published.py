@@ -13,34 +13,12 @@ from omnivore_jax.data import manifest
 from omnivore_jax.data.datasets import PUBLIC
 from omnivore_jax.prepare import Options, prepare, verify
 from tests.ingest.downloads import lay
-from tests.ingest.layouts import (
-    test_epic,
-    test_imagenet,
-    test_imagenet21k,
-    test_inat2018,
-    test_kinetics,
-    test_nyu,
-    test_pets,
-    test_places365,
-    test_ssv2,
-    test_sunrgbd,
-    test_ucf101,
-)
+from tests.rows import DOWNLOADS
 from tests.whole_runs import assert_same_run, complete, last_step, start, training_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("published")]
-DOWNLOADS = {
-    "imagenet21k": test_imagenet21k.FORMS["a tar of tars"],
-    "inat2018": test_inat2018.download(),
-    "pets": test_pets.download(),
-    "places365": test_places365.pictures() | test_places365.LISTS,
-    "nyu_scenes": test_nyu.download(),
-    "nyu_seg": test_nyu.segmentation_download(),
-    "kinetics600": test_kinetics.RELEASE,
-    "ssv2": test_ssv2.download(),
-    "epic100": test_epic.VIDEOS | test_epic.ANNOTATIONS,
-    "ucf101": test_ucf101.CLIPS | test_ucf101.LISTS,
-}
+JOINT = ("imagenet", "kinetics400", "sunrgbd")
+ALONE = [name for name in DOWNLOADS if name not in JOINT]
 CONFIGS = {"imagenet21k": "configs/swin_b.py:in21k_alone"}
 """Where it is not that of the transfer."""
 SMALL = {"size": 64, "batch_size": 2}
@@ -49,7 +27,7 @@ NARROW = {"nyu_seg": {"channels": 32, "auxiliary_channels": 16, "views": "whole"
 STEPS = 3
 
 
-@pytest.mark.parametrize("name", DOWNLOADS)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path):
     out, video = tmp_path / "data" / name, PUBLIC[name].kind == "video"
     options = Options(str(lay(tmp_path / "download", DOWNLOADS[name])), str(out), deep=True)
@@ -73,11 +51,6 @@ def test_a_download_is_prepared_verified_trained_on_and_evaluated(name, tmp_path
     assert not (tmp_path / "run" / "bad_records.jsonl").exists()
 
 
-JOINT = {
-    "imagenet": test_imagenet.packed(),
-    "kinetics400": test_kinetics.RELEASE,
-    "sunrgbd": test_sunrgbd.download(),
-}
 JOINT_STEPS = 50
 
 
@@ -86,8 +59,9 @@ def joint_data(tmp_path_factory):
     """ImageNet's archives, a release of Kinetics-400 and SUN RGB-D, prepared under one root."""
     source, root = tmp_path_factory.mktemp("downloads"), tmp_path_factory.mktemp("data")
     with contextlib.redirect_stdout(io.StringIO()):
-        for name, files in JOINT.items():
-            prepare(name, Options(str(lay(source / name, files)), str(root / name)))
+        for name in JOINT:
+            files = lay(source / name, DOWNLOADS[name])
+            prepare(name, Options(str(files), str(root / name)))
     return root
 
 
@@ -107,4 +81,4 @@ def test_joint_training_on_downloads_is_killed_once_and_ends_with_the_same_bits(
     complete(config, tmp_path / "killed", changes)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     trained = [name for row in training_rows(tmp_path / "whole") for name in row["train"]]
-    assert len(trained) == JOINT_STEPS and set(trained) == JOINT.keys()
+    assert len(trained) == JOINT_STEPS and set(trained) == set(JOINT)

@@ -1,25 +1,10 @@
 """Configs of docs/reproduce.md resolve, and every row of the paper has its numbers there."""
 
-import importlib.util
-import re
-from pathlib import Path
-
 import pytest
 
 from omnivore_jax.experiment.settings import resolve
 from omnivore_jax.inference import paper
-
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "reproduce.md").read_text()
-CONFIGS = re.findall(r"--config=(configs/\S+)", TEXT)
-
-
-def load(text):
-    path, _, argument = text.partition(":")
-    spec = importlib.util.spec_from_file_location("config_of_a_row", ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(argument) if argument else module.get_config()
+from tests.rows import CONFIGS, TEXT, load
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -91,13 +91,18 @@ def unit() -> flags.FlagHolder[float]:
 
 
 def distributed() -> flags.FlagHolder[bool]:
-    """Defines --distributed and the three flags of `dist`, for commands of several hosts."""
+    """Defines --distributed and the flags of `dist`, for commands of several hosts."""
     from omnivore_jax.core import dist  # imports jax, which other commands need later or not at all
 
     dist.define_flags()
     return flags.DEFINE_bool(
         "distributed", False, "All processes of the job at once: Slurm, TPU pods, GKE."
     )
+
+
+def is_shared(distributed: flags.FlagHolder[bool]) -> bool:
+    """Tells whether the command was given to several processes."""
+    return bool(distributed.value or flags.FLAGS.coordinator)
 
 
 def require(flag: Text, remedy: str) -> str:

@@ -2,7 +2,6 @@
 
 import faulthandler
 import sys
-from types import TracebackType
 
 
 class Watchdog:
@@ -25,11 +24,6 @@ class Watchdog:
         self.alive()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._seconds:
             faulthandler.cancel_dump_traceback_later()

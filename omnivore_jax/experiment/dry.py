@@ -176,10 +176,7 @@ def _dataset(
 ) -> dict[str, Any]:
     dataset, task = settings.datasets[name], settings.training[name].task
     classes = class_count(task.spec)
-    size, channels = (
-        (dataset.frames, dataset.size, dataset.size),
-        4 if dataset.kind == "rgbd" else 3,
-    )
+    size, channels = settings.input_size(name)
     batches = mixture.batches_before(mixture.total_steps)[name]
     memory = device_memory(settings, name, split, elements)
     return {
@@ -197,7 +194,7 @@ def _dataset(
         "accumulation": split.count,
         "mixing_group": settings.mix.group if settings.training[name].mixes else None,
         "input": [*size, channels],
-        "gflops_forward": cost.flops(settings.model, size, channels, task.spec) / 1e9,
+        "gflops_forward": settings.forward_flops(name) / 1e9,
         "memory_gib": {key: value / GIB for key, value in memory._asdict().items()}
         | {"total": memory.total / GIB},
         "stages": [stage._asdict() for stage in cost.layout(settings.model, size)],

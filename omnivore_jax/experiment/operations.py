@@ -11,11 +11,8 @@ from omnivore_jax.core.profiler import Profiler, parse_span
 from omnivore_jax.core.wall_time import WallTime
 from omnivore_jax.core.watchdog import Watchdog
 from omnivore_jax.experiment.settings import Settings
-from omnivore_jax.model import cost
 from omnivore_jax.model.attention.base import platform
-
-PASSES = 3
-"""Forward passes that a training step of a sample is worth: backward takes two."""
+from omnivore_jax.train.estimate import PASSES
 
 
 class Watch:
@@ -26,7 +23,9 @@ class Watch:
         hardware = settings.hardware
         stated = hardware.teraflops if hardware.platform == platform() else None
         self._peak = peak_teraflops(stated)
-        self._flops = {name: _flops(settings, name) for name in settings.datasets}
+        self._flops = {
+            name: PASSES["none"] * settings.forward_flops(name) for name in settings.datasets
+        }
         self._profiler = Profiler(workdir, parse_span(settings.log.profile))
         self._watchdog = Watchdog(settings.log.hang_minutes)
         self._stack = ExitStack()
@@ -54,11 +53,3 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-
-def _flops(settings: Settings, name: str) -> float:
-    """Counts what training on one sample takes."""
-    dataset, task = settings.datasets[name], settings.training[name].task
-    size = (dataset.frames, dataset.size, dataset.size)
-    channels = 4 if dataset.kind == "rgbd" else 3
-    return float(PASSES * cost.flops(settings.model, size, channels, task.spec))

@@ -18,6 +18,7 @@ from omnivore_jax.core.profiler import parse_span
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
+from omnivore_jax.model import cost
 from omnivore_jax.model.attention.table import NAMES
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
@@ -141,6 +142,17 @@ class Settings:
         """
         bias, seed = self.position_bias, self.train.seed
         return plan_initial(self.init_from, self.model, self.heads, position_bias=bias, seed=seed)
+
+    def input_size(self, name: str) -> tuple[tuple[int, int, int], int]:
+        """Gives what the model sees of a sample: frames, rows and columns, and channels."""
+        dataset = self.datasets[name]
+        size = dataset.frames, dataset.size, dataset.size
+        return size, 4 if dataset.kind == "rgbd" else 3
+
+    def forward_flops(self, name: str) -> int:
+        """Counts the FLOPs of one sample of a dataset, forward."""
+        spec = self.training[name].task.spec
+        return cost.flops(self.model, *self.input_size(name), spec)
 
     def mixture(self, sizes: Mapping[str, int]) -> Mixture:
         """The plan of the run, over datasets of these sizes."""
