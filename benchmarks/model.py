@@ -201,6 +201,7 @@ def _figures(job: Job, config: Any, measured: Mapping[str, Any], rounds: int) ->
             "cpu_seconds": statistics.median(row["cpu_seconds"]),
             "samples_per_second": job.batch / seconds,
             "mfu": flops / seconds / peak,
+            "matmul_gflops": statistics.median(row["matmul"]) / 1e9,
         }
         if side != "ours":
             ratios[side] = {
