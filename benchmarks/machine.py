@@ -3,6 +3,8 @@
 import os
 import platform
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +34,9 @@ def words(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {', '.join(machine['instructions'])}, "
         f"{machine['memory_gib']} GiB"
     )
+
+
+def command_line(module: str) -> str:
+    """Writes the command that this process was given, without the file for its figures."""
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("--json")]
+    return shlex.join(["python", "-m", f"benchmarks.{module}", *given])

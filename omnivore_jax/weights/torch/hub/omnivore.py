@@ -328,21 +328,40 @@ class WindowAttention(nn.Module):
         x = _padded(x, _size(-s % n for s, n in zip(size, window, strict=True)))
         padded = _size(x.shape[1:4])
         cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window)
-        q, k, v = self.qkv(cut).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        bias = self._bias(padded, window, shift).to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        joined = _joined(self.proj(out.transpose(2, 3).flatten(-2)), padded, window)
+        out = self._attend(cut.transpose(0, 1), window, shift, _kinds(padded, window, shift))
+        joined = _joined(out.transpose(0, 1), padded, window)
         return joined.roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
-    def _bias(self, size: Size, window: Size, shift: Size) -> Tensor:
-        """What is added to the logits: [1 or windows, heads, n, n]."""
+    def _attend(self, x: Tensor, window: Size, shift: Size, kinds: Sequence[int]) -> Tensor:
+        """Attention inside windows [windows, b, n, c], in one call for all of a kind.
+
+        They share what is added to their logits, [1, heads, n, n]: of every window apart it would
+        be hundreds of megabytes for a clip.
+        """
+        order = sorted(range(len(kinds)), key=kinds.__getitem__)
+        x = x[order] if any(shift) else x
+        bias = self._bias(window)
+        region = _regions(window, shift, bias.device)
+        counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+        parts = self.qkv(x).split(list(counts.values()))
+        parts = [
+            self._attended(part, bias + FORBIDDEN * _apart(region & kind))
+            for kind, part in zip(counts, parts, strict=True)
+        ]
+        out = self.proj(torch.cat(parts))
+        return out[sorted(order, key=order.__getitem__)] if any(shift) else out
+
+    def _attended(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """Attention of [windows, b, n, 3 c] with the same bias [heads, n, n] in every window."""
+        heads = qkv.flatten(0, 1).unflatten(-1, (3, self.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        return out.transpose(1, 2).flatten(-2).unflatten(0, qkv.shape[:2])
+
+    def _bias(self, window: Size) -> Tensor:
+        """What the table adds to the logits of two tokens, [heads, n, n]."""
         table = self.relative_position_bias_table
-        rows = _table_rows(self.window, window, self.corner, table.device)
-        bias = table[rows].permute(2, 0, 1)[None]
-        if not any(shift):
-            return bias
-        region = _regions(size, window, shift, table.device)
-        return bias + FORBIDDEN * (region[:, None, :, None] != region[:, None, None, :])
+        return table[_table_rows(self.window, window, self.corner, table.device)].permute(2, 0, 1)
 
 
 def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device) -> Tensor:
@@ -361,14 +380,31 @@ def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device)
     return (t * (2 * trained[1] - 1) + h) * (2 * trained[2] - 1) + w
 
 
-def _regions(size: Size, window: Size, shift: Size, device: torch.device) -> Tensor:
-    """Numbers by window, [windows, n].
+def _kinds(size: Size, window: Size, shift: Size) -> list[int]:
+    """Says of every window along which axes it is the last, if these are shifted.
 
-    Equal for tokens that the shift left together, which may see each other.
+    4 for t, 2 for h and 1 for w, added up. There the shift put tokens of the other end of the map
+    behind those that were last.
     """
-    t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(size, shift, strict=True))
-    region = 4 * t[:, None, None] + 2 * h[:, None] + 1 * w
-    return _cut(region[None, ..., None], window)[0, ..., 0]
+    last = [
+        [bit if moved and at + part == extent else 0 for at in range(0, extent, part)]
+        for bit, extent, part, moved in zip((4, 2, 1), size, window, shift, strict=True)
+    ]
+    return [t + h + w for t in last[0] for h in last[1] for w in last[2]]
+
+
+def _regions(window: Size, shift: Size, device: torch.device) -> Tensor:
+    """Numbers by place in a window, [n]: axes along which the shift put a token behind.
+
+    Added up as in `_kinds`; in a window of a kind, those that differ in its axes are no neighbours.
+    """
+    t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(window, shift, strict=True))
+    return (4 * t[:, None, None] + 2 * h[:, None] + 1 * w).flatten()
+
+
+def _apart(region: Tensor) -> Tensor:
+    """Which two tokens lie in different regions, [n, n]."""
+    return region[:, None] != region
 
 
 def _size(extents: Iterable[int]) -> Size:
