@@ -35,9 +35,8 @@ class Omnivore(nn.Module):
         self.card = dict(card)
         self.trunk = Trunk(card["model"])
         width = self.trunk.norm.normalized_shape[0]
-        self.heads = Heads(
-            {name: _head(name, width, classes) for name, classes in card["heads"].items()}
-        )
+        heads = card["heads"].items()
+        self.heads = Heads({name: _head(name, width, classes) for name, classes in heads})
 
     def forward(self, x: Tensor, head: str = "image") -> Tensor:
         """Scores the classes of one head, [b, classes].
@@ -87,13 +86,9 @@ class Omnivore(nn.Module):
                 raise ValueError(
                     f"disparity is {list(disparity.shape)}; give {[*rgb.shape[:-1], 1]}, like rgb"
                 )
-            unit = (
-                disparity.float().clamp(DISPARITY_MIN, spec["disparity_max"])
-                / spec["disparity_max"]
-            )
-            x = torch.cat(
-                [x, _standardised(unit, [spec["disparity_mean"]], [spec["disparity_std"]])], -1
-            )
+            most, mean, std = (spec[f"disparity_{key}"] for key in ("max", "mean", "std"))
+            unit = disparity.float().clamp(DISPARITY_MIN, most) / most
+            x = torch.cat([x, _standardised(unit, [mean], [std])], -1)
         return x[(None,) * (5 - x.ndim)].movedim(-1, 1)
 
     @torch.no_grad()
@@ -118,9 +113,8 @@ class Omnivore(nn.Module):
     ) -> Any:
         """Loads parameters, also of a released file: "trunk" and "heads", index buffers in them."""
         if set(state_dict) == {"trunk", "heads"}:
-            trunk, heads = state_dict["trunk"], state_dict["heads"]
-            state_dict = {f"trunk.{name}": value for name, value in trunk.items()}
-            state_dict |= {f"heads.{name}": value for name, value in heads.items()}
+            parts = state_dict.items()
+            state_dict = {f"{part}.{name}": x for part, inner in parts for name, x in inner.items()}
         tokens = math.prod(self.trunk.window)
         parameters = {}
         for name, value in state_dict.items():
@@ -134,10 +128,8 @@ class Omnivore(nn.Module):
 
     def _check(self, head: str) -> None:
         if head not in self.heads:
-            raise ValueError(
-                f"head={head!r} is not in this model; it has "
-                f"{', '.join(sorted(self.heads)) or 'none'}"
-            )
+            known = ", ".join(sorted(self.heads)) or "none"
+            raise ValueError(f"head={head!r} is not in this model; it has {known}")
 
 
 class Heads(nn.ModuleDict):
@@ -182,8 +174,7 @@ class Trunk(nn.Module):
         if channels != 4 or self.depth_patch_embed is None:
             more = "" if kind == "none" else " or 4 (RGB and depth)"
             raise ValueError(
-                f"the input has {channels} channels; this model takes 3 channels (RGB){more}, in "
-                "axis 1"
+                f"the input has {channels} channels; this model takes 3 (RGB){more}, in axis 1"
             )
         if kind == "separate":
             return self.depth_patch_embed(x)
@@ -196,19 +187,16 @@ class Trunk(nn.Module):
         for i, stage in enumerate(self.layers):
             maps[f"premerge{i}"], x = stage(x)
             maps[f"interim{i}"] = x
-        normed = self.norm(x)
+        maps["last"] = normed = self.norm(x)
         for name in stages:
-            if name == "last":
-                maps[name] = normed
-            elif name.startswith("stage"):
+            if name.startswith("stage"):
                 maps[name] = self.norm(maps[name.replace("stage", "interim")])
         return normed.mean((1, 2, 3)), {name: maps[name] for name in stages}
 
     def _check(self, stages: Sequence[str]) -> None:
         count = len(self.layers)
         known = ["last", *(f"stage{k}" for k in range(max(0, count - 2), count))]
-        known += [f"interim{k}" for k in range(count)]
-        known += [f"premerge{k}" for k in range(count)]
+        known += [f"{place}{k}" for place in ("interim", "premerge") for k in range(count)]
         for name in stages:
             if name not in known:
                 raise ValueError(
@@ -310,10 +298,8 @@ class WindowAttention(nn.Module):
         self.window = _size(model["window"])
         self.corner = model["window_index"] == "released"
         self.heads, self.shifted = heads, shifted
-        t, h, w = self.window
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads)
-        )
+        rows = math.prod(2 * extent - 1 for extent in self.window)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -321,47 +307,34 @@ class WindowAttention(nn.Module):
         """Along an axis that one window covers, it is clamped to the map and not shifted."""
         t, h, w = size = _size(x.shape[1:4])
         window = _size(map(min, size, self.window))
-        shift = _size(
-            n // 2 if self.shifted and s > n else 0 for s, n in zip(size, self.window, strict=True)
-        )
+        axes = zip(size, self.window, strict=True)
+        shift = _size(n // 2 if self.shifted and s > n else 0 for s, n in axes)
         # Tokens of the padding attend like all others, as in the released code.
         x = _padded(x, _size(-s % n for s, n in zip(size, window, strict=True)))
         padded = _size(x.shape[1:4])
-        cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window)
-        out = self._attend(cut.transpose(0, 1), window, shift, _kinds(padded, window, shift))
-        joined = _joined(out.transpose(0, 1), padded, window)
-        return joined.roll(shift, (1, 2, 3))[:, :t, :h, :w]
+        cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window).transpose(0, 1)
+        out = self._attend(cut, window, shift, _kinds(padded, window, shift)).transpose(0, 1)
+        return _joined(out, padded, window).roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
     def _attend(self, x: Tensor, window: Size, shift: Size, kinds: Sequence[int]) -> Tensor:
         """Attention inside windows [windows, b, n, c], in one call for all of a kind.
 
-        They share what is added to their logits, [1, heads, n, n]: of every window apart it would
-        be hundreds of megabytes for a clip.
+        They share what is added to their logits; for every window of a clip it would be 0.6 GB.
         """
-        order = sorted(range(len(kinds)), key=kinds.__getitem__)
-        x = x[order] if any(shift) else x
-        bias = self._bias(window)
-        region = _regions(window, shift, bias.device)
-        counts = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-        parts = self.qkv(x).split(list(counts.values()))
-        parts = [
-            self._attended(part, bias + FORBIDDEN * _apart(region & kind))
-            for kind, part in zip(counts, parts, strict=True)
-        ]
+        order = torch.tensor(sorted(range(len(kinds)), key=kinds.__getitem__), device=x.device)
+        table, regions = self.relative_position_bias_table, _regions(window, shift, x.device)
+        bias = table[_table_rows(self.window, window, self.corner, x.device)].permute(2, 0, 1)
+        x = x.index_select(0, order) if any(shift) else x
+        known, parts = sorted(set(kinds)), []
+        qkv = self.qkv(x).split([kinds.count(kind) for kind in known])
+        for kind, part in zip(known, qkv, strict=True):
+            q, k, v = part.flatten(0, 1).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            region = regions & kind
+            mask = (bias + FORBIDDEN * (region[:, None] != region))[None].to(q.dtype)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            parts.append(out.transpose(1, 2).flatten(-2).unflatten(0, part.shape[:2]))
         out = self.proj(torch.cat(parts))
-        return out[sorted(order, key=order.__getitem__)] if any(shift) else out
-
-    def _attended(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """Attention of [windows, b, n, 3 c] with the same bias [heads, n, n] in every window."""
-        heads = qkv.flatten(0, 1).unflatten(-1, (3, self.heads, -1))
-        q, k, v = heads.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return out.transpose(1, 2).flatten(-2).unflatten(0, qkv.shape[:2])
-
-    def _bias(self, window: Size) -> Tensor:
-        """What the table adds to the logits of two tokens, [heads, n, n]."""
-        table = self.relative_position_bias_table
-        return table[_table_rows(self.window, window, self.corner, table.device)].permute(2, 0, 1)
+        return out.index_select(0, order.argsort()) if any(shift) else out
 
 
 def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device) -> Tensor:
@@ -383,8 +356,7 @@ def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device)
 def _kinds(size: Size, window: Size, shift: Size) -> list[int]:
     """Says of every window along which axes it is the last, if these are shifted.
 
-    4 for t, 2 for h and 1 for w, added up. There the shift put tokens of the other end of the map
-    behind those that were last.
+    4 for t, 2 for h, 1 for w, added up: there the shift put the first tokens behind the last ones.
     """
     last = [
         [bit if moved and at + part == extent else 0 for at in range(0, extent, part)]
@@ -394,17 +366,12 @@ def _kinds(size: Size, window: Size, shift: Size) -> list[int]:
 
 
 def _regions(window: Size, shift: Size, device: torch.device) -> Tensor:
-    """Numbers by place in a window, [n]: axes along which the shift put a token behind.
+    """Sums for every place in a window, [n], of the axes along which the shift put it behind.
 
-    Added up as in `_kinds`; in a window of a kind, those that differ in its axes are no neighbours.
+    Tokens of a window are no neighbours where they differ in an axis of its kind.
     """
     t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(window, shift, strict=True))
     return (4 * t[:, None, None] + 2 * h[:, None] + 1 * w).flatten()
-
-
-def _apart(region: Tensor) -> Tensor:
-    """Which two tokens lie in different regions, [n, n]."""
-    return region[:, None] != region
 
 
 def _size(extents: Iterable[int]) -> Size:
