@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from omnivore_jax.core.config_file import load
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment import speed
 from omnivore_jax.experiment.settings import resolve
 
@@ -65,6 +66,16 @@ def test_mixed_batches_are_one_step_and_missing_data_is_said(measure, tmp_path):
     missing = f"dataset 'demo_image' is not in {tmp_path}/demo_image"
     assert told["data"]["missing"][0].startswith(missing)
     assert f"data, not measured: {missing}" in speed.render(told)
+
+
+def test_a_step_that_does_not_fit_is_one_line(measure, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+    monkeypatch.setattr(speed, "time_step", full)
+    says = "a step of demo_image does not fit .* lower data.demo_image.microbatch"
+    with pytest.raises(UserError, match=says):
+        measure()
 
 
 @pytest.mark.parametrize(

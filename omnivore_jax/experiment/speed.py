@@ -9,7 +9,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +72,8 @@ def measure(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
     names = list(settings.datasets)
     speeds = {}
     for carried in [names] if plan.mixture.mixed else [[name] for name in names]:
-        speed, state = time_step(plan, carried, state, steps)
+        with _fitting(carried):
+            speed, state = time_step(plan, carried, state, steps)
         speeds["mixed" if plan.mixture.mixed else carried[0]] = speed
     del state
     measured = measured_teraflops(settings.compute.dtype) * plan.mesh.size
@@ -124,6 +126,20 @@ def time_step(
     )
     spread = float(high - low) / middle
     return StepSpeed(samples, compiling, middle, spread, float(flops), _memory(compiled)), state
+
+
+@contextmanager
+def _fitting(names: Sequence[str]) -> Iterator[None]:
+    """Says in a line that a step takes more memory than a device has."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"a step of {', '.join(names)} does not fit the memory of a device; lower "
+            f"data.{names[0]}.microbatch, or its batch_size"
+        ) from error
 
 
 def _draw(plan: Plan, shapes: Mapping[str, Batch], places: Mapping[str, Batch]) -> dict[str, Batch]:

@@ -86,7 +86,7 @@ def test_sides_agree_and_are_measured(mode, peers):
 
 @LINUX
 def test_a_side_that_fails_says_why_in_a_line(tmp_path):
-    with pytest.raises(UserError, match=r"--against=torch: .*card.json"):
+    with pytest.raises(UserError, match=r"the side 'torch' failed: .*card.json"):
         model.first_call(replace(IMAGE, side="torch", folder=str(tmp_path), cache=str(tmp_path)))
 
 
