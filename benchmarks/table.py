@@ -23,7 +23,8 @@ RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 PLOT = PAGE.with_name("growth.svg")
 HEAD = (
-    "input", "mode", "beside", "time", "CPU time", "s", "MFU", "peak GiB", "first call s", "again",
+    "input", "mode", "beside", "time", "CPU time", "s", "MFU", "matmul", "peak GiB", "first call s",
+    "again",
 )  # fmt: skip
 QUIET = 1.0
 """Processes that want to run beside ours, below which a machine counts as quiet."""
@@ -116,6 +117,7 @@ def _lines(row: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
             f"{ratio['cpu_seconds']['median']:.2f}",
             _pair(ours, other, "seconds", ".3g"),
             _pair(ours, other, "mfu", ".0%"),
+            _pair(ours, other, "matmul_gflops", ".0f"),
             _pair(ours, other, "peak_gib", ".2f"),
             _pair(ours, other, "first_call_cold", ".0f"),
             _pair(ours, other, "first_call_warm", ".1f"),

@@ -10,7 +10,8 @@ MACHINE = {
     "python": "3.11.0",
 }  # fmt: skip
 SIDE = {
-    "seconds": 0.5, "mfu": 0.4, "peak_gib": 1.25, "first_call_cold": 9.0, "first_call_warm": 2.0,
+    "seconds": 0.5, "mfu": 0.4, "matmul_gflops": 90.0, "peak_gib": 1.25, "first_call_cold": 9.0,
+    "first_call_warm": 2.0,
 }  # fmt: skip
 MODEL = {
     "benchmark": "model",
@@ -62,7 +63,7 @@ def test_tables_stand_between_their_marks_and_all_else_stays():
     assert "**A CPU, 2 cores, avx2, 8.0 GiB**: jax 0.10, torch 2.1; it was quiet" in lines
     assert (
         "| swin_t video 1 x 16 x 224² | train, bfloat16 | torch | **0.50** (0.03) | 0.60 | 0.5 / 1 "
-        "| 40% / 20% | 1.25 / 1.25 | 9 / 9 | 2.0 / 2.0 |" in lines
+        "| 40% / 20% | 90 / 90 | 1.25 / 1.25 | 9 / 9 | 2.0 / 2.0 |" in lines
     )
     assert "    python -m benchmarks.model --input=video" in lines
     assert any("shared: up to 3.0 processes" in line for line in lines)
