@@ -65,6 +65,12 @@ def test_a_backend_is_as_near_float64_as_its_dtype_allows(name, n, heads, classe
     check(name, make_case(n, heads, classes), dtype)
 
 
+@pytest.mark.parametrize("name", ATTEND)
+def test_many_heads_are_as_near(name):
+    """Eight of 32 channels: the kernel for TPUs takes them four at a time."""
+    check(name, make_case(8, 8, 3, head_dim=32, windows=6, samples=3), "float32")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("n", "heads"), list(product([98, 392, 784], [1, 3])))
