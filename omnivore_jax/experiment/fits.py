@@ -50,7 +50,7 @@ def examine(
     log.setup()
     plan = make_plan(settings, machine.devices)
     try:
-        attention = attention_lines(settings, machine.platform)
+        attention = attention_lines(settings, machine.device)
     except ValueError as error:
         raise UserError(str(error)) from error
     usable, chosen = int(machine.chip.usable_gib * GIB), _chosen(plan, only)

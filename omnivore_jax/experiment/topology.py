@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.model.attention.base import Device
 
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -63,8 +64,8 @@ class Machine(NamedTuple):
     devices: list[Any]
 
     @property
-    def platform(self) -> str:
-        return self.devices[0].platform
+    def device(self) -> Device:
+        return Device(self.devices[0].platform, self.devices[0].device_kind)
 
 
 def find_chip(name: str) -> Chip:
