@@ -17,6 +17,7 @@ from omnivore_jax.data.mixture import Mixture
 from omnivore_jax.experiment.settings import Settings, resolve
 from omnivore_jax.experiment.training import batch_splits
 from omnivore_jax.model import cost
+from omnivore_jax.model.attention.base import Device
 from omnivore_jax.model.attention.table import explain, stage_calls
 from omnivore_jax.model.heads import class_count
 from omnivore_jax.model.params import abstract_model
@@ -69,7 +70,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         "mesh": mesh,
         "mesh_rule": "batch over data x fsdp; parameters over fsdp (largest axis) and tensor "
         "(columns, then rows)",
-        "attention": attention_lines(settings, settings.hardware.platform),
+        "attention": attention_lines(settings, Device(settings.hardware.platform)),
         "datasets": rows,
         "hours": hours,
         "feeding": _feeding(settings, rows, hours),
@@ -80,13 +81,13 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def attention_lines(settings: Settings, platform: str) -> list[str]:
-    """Says which attention backend serves the run on a platform, and why."""
+def attention_lines(settings: Settings, device: Device) -> list[str]:
+    """Says which attention backend serves the run on a device, and why."""
     calls = []
     for dataset in settings.datasets.values():
         stages = cost.layout(settings.model, (dataset.frames, dataset.size, dataset.size))
         dtype, dropout = settings.compute.dtype, settings.compute.dropout > 0
-        calls += stage_calls(stages, platform=platform, dtype=dtype, dropout=dropout)
+        calls += stage_calls(stages, device=device, dtype=dtype, dropout=dropout)
     return explain(settings.compute.attention, calls)
 
 

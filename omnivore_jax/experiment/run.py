@@ -25,7 +25,7 @@ from omnivore_jax.experiment.splits import check_validation, manifest_facts, ope
 from omnivore_jax.experiment.summary import Summary, summarise
 from omnivore_jax.experiment.training import Run, run_training
 from omnivore_jax.experiment.workdir import host_facts, open_workdir
-from omnivore_jax.model.attention.base import platform
+from omnivore_jax.model.attention.base import traced_device
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.train.mesh import make_mesh
 from omnivore_jax.weights import accounts
@@ -85,7 +85,7 @@ def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None
         settings, params = _begin_from(settings, manager)
         run = replace(run, settings=settings)
         evaluator = RunEvaluator(settings, data, mesh)
-        for line in attention_lines(settings, platform()):
+        for line in attention_lines(settings, traced_device()):
             logging.info("%s", line)
         whole = False
         if began is not None:

@@ -31,8 +31,8 @@ def make_program(
     """
     kind, sample = sample_of(trained, head, shape)
     model = trained.model
-    # one backend for all platforms: what is not plain XLA runs on one of them alone
-    compute = replace(model.compute, attention="xla") if len(platforms) > 1 else model.compute
+    # What is not plain XLA runs on one platform alone, or for one size of batch.
+    compute = replace(model.compute, attention="xla")
     graphdef = abstract_model(model.config, model.heads)[0]
 
     def run(x: jax.Array) -> Any:

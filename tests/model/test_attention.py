@@ -7,8 +7,9 @@ import pytest
 
 from omnivore_jax.model import cost
 from omnivore_jax.model.attention import table
-from omnivore_jax.model.attention.base import Backend, Call, platform
+from omnivore_jax.model.attention.base import Backend, Call, Device, platform, traced_device
 from omnivore_jax.model.attention.cpu import CPU
+from omnivore_jax.model.attention.pallas_tpu import PALLAS_TPU
 from omnivore_jax.model.attention.table import choose, explain, stage_calls, window_attention
 from omnivore_jax.model.attention.xla import XLA
 from omnivore_jax.model.variants import model_config
@@ -133,7 +134,7 @@ EVEN = Backend("even", XLA.attend, lambda call: "a mask" if call.masked else Non
 def test_a_backend_that_is_not_there_or_cannot_serve_is_named(monkeypatch):
     qkv, bias, masks, _ = arguments()
     monkeypatch.setitem(table.BACKENDS, "even", EVEN)
-    with pytest.raises(ValueError, match="'cudn' is not known; use one of auto, cpu, xla"):
+    with pytest.raises(ValueError, match="'cudn' is not known; use one of auto, cpu, xla, "):
         window_attention(qkv, bias, masks, backend="cudn")
     with pytest.raises(ValueError, match="'even' cannot serve: a mask; use auto"):
         window_attention(qkv, bias, masks, backend="even")
@@ -144,8 +145,7 @@ def test_a_backend_that_is_not_there_or_cannot_serve_is_named(monkeypatch):
 
 def call(platform, **changes):
     plain = Call(
-        platform=platform,
-        capability=None,
+        device=Device(platform),
         dtype="float32",
         tokens=49,
         head_dim=32,
@@ -159,7 +159,11 @@ def call(platform, **changes):
 
 def test_auto_takes_the_first_of_the_platforms_table_that_serves(monkeypatch):
     assert choose("auto", call("cpu")) == (CPU, "first in the table of cpu")
-    assert choose("auto", call("tpu")).backend is XLA
+    assert choose("auto", call("tpu")) == (PALLAS_TPU, "first in the table of tpu")
+    assert choose("auto", call("tpu", dropout=True)) == (
+        XLA,
+        "pallas_tpu passed over: it has no dropout of attention weights",
+    )
     assert choose("auto", call("a platform of tomorrow")).backend is XLA
     monkeypatch.setitem(table.TABLES, "gpu", (EVEN, XLA))
     assert choose("auto", call("gpu")).backend is EVEN
@@ -171,25 +175,43 @@ def test_auto_takes_the_first_of_the_platforms_table_that_serves(monkeypatch):
 def test_the_choice_of_every_stage_is_told_with_its_reason(monkeypatch):
     monkeypatch.setitem(table.TABLES, "gpu", (EVEN, XLA))
     stages = cost.layout(model_config("omnivore_swin_t"), (1, 224, 224))
-    assert explain("auto", stage_calls(stages, platform="gpu")) == [
+    assert explain("auto", stage_calls(stages, device=Device("gpu"))) == [
         "attention xla (even passed over: a mask): 49 tokens x 3 heads of 32, "
         "49 tokens x 6 heads of 32, 49 tokens x 12 heads of 32",
         "attention even (first in the table of gpu): 49 tokens x 24 heads of 32",
     ]
-    assert [line[:38] for line in explain("xla", stage_calls(stages, platform="cpu"))] == [
+    assert [line[:38] for line in explain("xla", stage_calls(stages, device=Device("cpu")))] == [
         "attention xla (attention.backend=xla):"
     ]
 
 
 def test_the_platform_is_that_of_the_mesh_that_is_traced_for():
-    assert platform() == "cpu"  # tests run on CPUs
+    assert traced_device() == Device("cpu", "cpu")  # tests run on CPUs
     q, bias = arguments()[:2]
     device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", None, "cuda")
     mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         assert platform() == "gpu"
+        assert traced_device() == Device("gpu", "NVIDIA H100 80GB HBM3")
         jaxpr = jax.make_jaxpr(lambda q, b: window_attention(q, b))(q, bias)
     assert "custom_vjp" not in str(jaxpr)
+
+
+@pytest.mark.parametrize("name", ["omnivore_swin_t", "omnivore_swin_b", "omnivore_swin_l"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_kernel_for_tpus_serves_all_windows_of_the_paper_and_refuses_larger_ones(name, dtype):
+    for frames in (1, 16, 32):
+        stages = cost.layout(model_config(name), (frames, 224, 224))
+        calls = stage_calls(stages, device=Device("tpu"), dtype=dtype)
+        assert {choose("auto", one).backend for one in calls} == {PALLAS_TPU}
+    large = call("tpu", dtype=dtype, tokens=16 * 12 * 12)
+    with pytest.raises(ValueError, match="2304 tokens x 3 heads take .* MiB of VMEM, of 56"):
+        choose("pallas_tpu", large)
+    assert choose("auto", large).backend is XLA
+    v4 = large._replace(device=Device("tpu", "TPU v4"))
+    assert choose("auto", v4._replace(tokens=392)).backend is PALLAS_TPU
+    with pytest.raises(ValueError, match="784 tokens x 3 heads take .* MiB of VMEM, of 15"):
+        choose("pallas_tpu", v4._replace(tokens=784))
 
 
 @pytest.mark.parametrize("backend", ["cpu", "xla"])

@@ -17,13 +17,21 @@ Of numpy, until a function with a gradient of its own makes constants of them.
 """
 
 
-class Call(NamedTuple):
-    """One use of window attention, from shapes and types alone."""
+class Device(NamedTuple):
+    """What is traced for."""
 
     platform: str
     """cpu, gpu or tpu."""
-    capability: float | None
+    kind: str = ""
+    """As JAX names it, TPU v4 for example; empty where it is not known."""
+    capability: float | None = None
     """Compute capability of a CUDA device, None where it is not known or there is none."""
+
+
+class Call(NamedTuple):
+    """One use of window attention, from shapes and types alone."""
+
+    device: Device
     dtype: str
     tokens: int
     """Of a window."""
@@ -61,9 +69,11 @@ def platform() -> str:
     return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
 
 
-def compute_capability() -> float | None:
-    """Reads the compute capability of this host's devices, None where they are not CUDA's."""
-    if jax.default_backend() != "gpu":
-        return None
-    capability = getattr(jax.local_devices()[0], "compute_capability", None)
-    return None if capability is None else float(capability)
+def traced_device() -> Device:
+    """Describes the device that is traced for: that of the mesh, else the default device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    traced = None if mesh.empty else mesh.abstract_device
+    local = jax.local_devices()[0]
+    kind = local.device_kind if traced is None else traced.device_kind
+    capability = getattr(local, "compute_capability", None) if kind == local.device_kind else None
+    return Device(platform(), kind, None if capability is None else float(capability))

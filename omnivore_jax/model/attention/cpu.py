@@ -43,7 +43,8 @@ attend.defvjp(xla.forward, _backward)
 
 
 def _supports(call: Call) -> str | None:
-    return None if call.platform == "cpu" else f"it is written for CPUs, not for a {call.platform}"
+    platform = call.device.platform
+    return None if platform == "cpu" else f"it is written for CPUs, not for a {platform}"
 
 
 CPU = Backend("cpu", attend, _supports)

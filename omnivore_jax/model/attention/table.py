@@ -11,14 +11,15 @@ from jaxtyping import Array, Float
 
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.attention import base
-from omnivore_jax.model.attention.base import Backend, Call, Masks
+from omnivore_jax.model.attention.base import Backend, Call, Device, Masks
 from omnivore_jax.model.attention.cpu import CPU
+from omnivore_jax.model.attention.pallas_tpu import PALLAS_TPU
 from omnivore_jax.model.attention.xla import XLA
 
 TABLES: dict[str, tuple[Backend, ...]] = {
     "cpu": (CPU, XLA),
     "gpu": (XLA,),
-    "tpu": (XLA,),
+    "tpu": (PALLAS_TPU, XLA),
 }
 """By platform; `auto` takes the first that supports the call. Elsewhere: the plain mathematics."""
 
@@ -69,8 +70,7 @@ def window_attention(
 
     """
     call = Call(
-        platform=base.platform(),
-        capability=base.compute_capability(),
+        device=base.traced_device(),
         dtype=str(qkv.dtype),
         tokens=qkv.shape[1],
         head_dim=qkv.shape[2] // 3 // bias.shape[0],
@@ -89,13 +89,13 @@ def choose(backend: str, call: Call) -> Choice:
         ValueError: the backend is not known or cannot serve the call.
 
     """
-    table = TABLES.get(call.platform, (XLA,))
+    table = TABLES.get(call.device.platform, (XLA,))
     if backend == "auto":
         refusals = [(one, one.supports(call)) for one in table]
         chosen = next(one for one, reason in refusals if reason is None)
         passed = refusals[: table.index(chosen)]
         reasons = [f"{one.name} passed over: {reason}" for one, reason in passed]
-        return Choice(chosen, "; ".join(reasons) or f"first in the table of {call.platform}")
+        return Choice(chosen, "; ".join(reasons) or f"first in the table of {call.device.platform}")
     if backend not in BACKENDS:
         raise ValueError(
             f"attention.backend={backend!r} is not known; use one of {', '.join(NAMES)}"
@@ -109,8 +109,7 @@ def choose(backend: str, call: Call) -> Choice:
 def stage_calls(
     stages: Iterable[Stage],
     *,
-    platform: str,
-    capability: float | None = None,
+    device: Device,
     dtype: str = "float32",
     training: bool = True,
     dropout: bool = False,
@@ -118,8 +117,7 @@ def stage_calls(
     """Lists the calls that a model makes, from the layout of its stages (`cost.layout`)."""
     return [
         Call(
-            platform=platform,
-            capability=capability,
+            device=device,
             dtype=dtype,
             tokens=stage.window_tokens,
             head_dim=stage.channels // stage.heads,
