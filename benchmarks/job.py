@@ -6,11 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.tree import flatten
 from omnivore_jax.core.types import Batch
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model
 from omnivore_jax.model.preprocess import Preprocessing
+from omnivore_jax.model.variants import VARIANTS, model_config
 from omnivore_jax.weights.card import make_card
 from omnivore_jax.weights.lazy import lazy
 from omnivore_jax.weights.request import Request
@@ -22,6 +24,8 @@ CLASSES = {"image": 1000, "video": 400, "rgbd": 19}
 SPEC = Preprocessing()
 RATE, DECAY, SMOOTHING, EMA = 1e-4, 0.05, 0.1, 0.9999
 """Of training: a constant learning rate, AdamW's decay, label smoothing, and the average."""
+PASSES = {"forward": 1, "train": 3}
+"""Of a call, in forward passes."""
 WEIGHTS, HUB = "weights.safetensors", "hub"
 
 
@@ -48,6 +52,15 @@ class Job:
     @property
     def channels(self) -> int:
         return 4 if self.kind == "rgbd" else 3
+
+
+def config_of(name: str) -> ModelConfig:
+    """Looks a variant up, with or without omnivore_ before its name."""
+    try:
+        known = f"omnivore_{name}" if f"omnivore_{name}" in VARIANTS else name
+        return model_config(known, position_bias="joint")
+    except ValueError as error:
+        raise UserError(f"--model: {error}") from error
 
 
 def write_models(folder: Path, config: ModelConfig, kind: str) -> None:

@@ -8,12 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from omnivore_jax.core.errors import UserError
+
 EXTENSIONS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
 """Of the instruction set, those on which products of matrices depend."""
 
 
 def describe() -> dict[str, Any]:
-    """Says what this machine is and how busy: processes that want to run, over a minute."""
+    """Says what this machine is and how busy: processes that want to run, over a minute.
+
+    Raises:
+        UserError: it is not Linux, whose /proc tells that and what memory a process has.
+
+    """
+    if sys.platform != "linux":
+        raise UserError(f"this benchmark reads /proc, which {sys.platform} has not; use Linux")
     text = Path("/proc/cpuinfo").read_text()
     model = re.search(r"model name\s*: (.*)", text)
     flags = re.search(r"flags\s*: (.*)", text)

@@ -25,14 +25,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks.job import CLASSES, Job, write_models
+from benchmarks.job import CLASSES, PASSES, Job, config_of, write_models
 from benchmarks.machine import command_line, describe, words
 from benchmarks.spread import spread
 from benchmarks.worker import Worker
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.model import cost
-from omnivore_jax.model.variants import VARIANTS, model_config
 
 LIBRARIES = {
     "torch": ("image", "video", "rgbd"),
@@ -53,67 +52,63 @@ COMPARED = 2
 """First calls whose outputs are compared: the second step of a training shows the update."""
 BATCH = {"image": 8, "video": 1, "rgbd": 8}
 FRAMES = {"image": 1, "video": 16, "rgbd": 1}
-PASSES = {"forward": 1, "train": 3}
-"""Of a step, in forward passes."""
 
-MODEL = flags.DEFINE_string("model", "swin_t", "Variant, with or without omnivore_ before it.")
-INPUT = flags.DEFINE_enum("input", "image", list(BATCH), "Kind of the samples.")
-MODE = flags.DEFINE_enum("mode", "forward", list(PASSES), "Scores, or steps of training.")
-AGAINST = flags.DEFINE_list("against", ["torch"], f"Of {', '.join(SIDES)}.")
-SAMPLES = flags.DEFINE_integer("batch", 0, "Samples at once; 0: 8 pictures or 1 clip.", 0)
-LENGTH = flags.DEFINE_integer("frames", 0, "Of a clip; 0: 16.", 0)
-SIDE = flags.DEFINE_integer("size", 224, "Rows and columns.", 32)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computation.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed calls of every side.", 1)
-THREADS = flags.DEFINE_integer("threads", 0, "Cores of every side; 0: all.", 0)
-FILE = flags.DEFINE_string("json", "", "File for the figures.")
+
+def define_flags() -> None:
+    flags.DEFINE_string("model", "swin_t", "Variant, with or without omnivore_ before it.")
+    flags.DEFINE_enum("input", "image", list(BATCH), "Kind of the samples.")
+    flags.DEFINE_enum("mode", "forward", list(PASSES), "Scores, or steps of training.")
+    flags.DEFINE_list("against", ["torch"], f"Of {', '.join(SIDES)}.")
+    flags.DEFINE_integer("batch", 0, "Samples at once; 0: 8 pictures or 1 clip.", 0)
+    flags.DEFINE_integer("frames", 0, "Of a clip; 0: 16.", 0)
+    flags.DEFINE_integer("size", 224, "Rows and columns.", 32)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computation.")
+    flags.DEFINE_integer("rounds", 5, "Timed calls of every side.", 1)
+    flags.DEFINE_integer("threads", 0, "Cores of every side; 0: all.", 0)
+    flags.DEFINE_string("json", "", "File for the figures.")
 
 
 def main(argv: Sequence[str]) -> int:
-    machine = describe()
+    machine, asked = describe(), flags.FLAGS
     told = {"benchmark": "model", "command": command_line("model"), "machine": machine}
-    told |= compare(sides(machine["cores"]), _config(), ROUNDS.value)
-    if FILE.value:
-        Path(FILE.value).write_text(json.dumps(told, indent=1) + "\n")
+    told |= compare(sides(asked, machine["cores"]), config_of(asked.model), asked.rounds)
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(told, indent=1) + "\n")
     print(text(told))
     return 0
 
 
-def sides(cores: int) -> list[Job]:
-    """Reads the flags: a job for every side, ours first."""
-    kind = INPUT.value
-    for name in AGAINST.value:
+def sides(asked: Any, cores: int) -> list[Job]:
+    """Makes a job for every side, ours first, of the flags.
+
+    Raises:
+        UserError: names the flag, the value and the remedy.
+
+    """
+    kind = asked.input
+    for name in asked.against:
         if name not in SIDES:
             raise UserError(f"--against={name} is not known; use some of {', '.join(SIDES)}")
         library = name.removesuffix("-compile")
         if kind not in LIBRARIES[library]:
             raise UserError(f"--against={name}: {library} has no model for --input={kind}")
-    if kind != "video" and LENGTH.value > 1:
-        raise UserError(f"--frames={LENGTH.value}: --input={kind} has one frame; use --input=video")
-    if not 0 <= THREADS.value <= cores:
-        raise UserError(f"--threads={THREADS.value}: this machine has {cores} cores")
+    if kind != "video" and asked.frames > 1:
+        raise UserError(f"--frames={asked.frames}: --input={kind} has one frame; use --input=video")
+    if not 0 <= asked.threads <= cores:
+        raise UserError(f"--threads={asked.threads}: this machine has {cores} cores")
     ours = Job(
         "ours",
         folder="",
         cache="",
-        mode=MODE.value,
+        mode=asked.mode,
         kind=kind,
-        batch=SAMPLES.value or BATCH[kind],
-        frames=LENGTH.value or FRAMES[kind],
-        size=SIDE.value,
-        dtype=DTYPE.value,
-        threads=THREADS.value or cores,
+        batch=asked.batch or BATCH[kind],
+        frames=asked.frames or FRAMES[kind],
+        size=asked.size,
+        dtype=asked.dtype,
+        threads=asked.threads or cores,
     )
-    return [ours, *(replace(ours, side=name) for name in AGAINST.value)]
-
-
-def _config() -> Any:
-    name = MODEL.value
-    try:
-        name = f"omnivore_{name}" if f"omnivore_{name}" in VARIANTS else name
-        return model_config(name, position_bias="joint")
-    except ValueError as error:
-        raise UserError(f"--model: {error}") from error
+    return [ours, *(replace(ours, side=name) for name in asked.against)]
 
 
 def compare(jobs: Sequence[Job], config: Any, rounds: int) -> dict[str, Any]:
@@ -261,4 +256,5 @@ def text(told: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     command.run(main)

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md from the files of figures in benchmarks/results/.
+"""Writes the tables of docs/performance.md and draws docs/growth.svg, from benchmarks/results/.
 
     python -m benchmarks.table [--check]
 
@@ -15,26 +15,30 @@ from typing import Any
 from absl import flags
 
 from benchmarks.machine import words
+from benchmarks.plot import draw
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-CHECK = flags.DEFINE_boolean("check", False, "Write nothing; exit code 1 if the page is old.")
+PLOT = PAGE.with_name("growth.svg")
 HEAD = (
-    "input", "mode", "beside", "time", "CPU time", "s", "MFU", "peak GiB", "first call s", "again",
+    "input", "mode", "beside", "time", "CPU time", "s", "MFU", "matmul", "peak GiB", "first call s",
+    "again",
 )  # fmt: skip
 QUIET = 1.0
 """Processes that want to run beside ours, below which a machine counts as quiet."""
 
 
 def main(argv: Sequence[str]) -> int:
+    results = read_results(RESULTS)
     old = PAGE.read_text(encoding="utf-8")
-    new = page(old, read_results(RESULTS))
-    if CHECK.value:
+    new = page(old, results)
+    if flags.FLAGS.check:
         print("as the files say" if old == new else f"{PAGE} is old; python -m benchmarks.table")
         return int(old != new)
     PAGE.write_text(new, encoding="utf-8")
+    draw([row for row in results if row["benchmark"] == "growth"], PLOT)
     return 0
 
 
@@ -113,6 +117,7 @@ def _lines(row: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
             f"{ratio['cpu_seconds']['median']:.2f}",
             _pair(ours, other, "seconds", ".3g"),
             _pair(ours, other, "mfu", ".0%"),
+            _pair(ours, other, "matmul_gflops", ".0f"),
             _pair(ours, other, "peak_gib", ".2f"),
             _pair(ours, other, "first_call_cold", ".0f"),
             _pair(ours, other, "first_call_warm", ".1f"),
@@ -126,29 +131,36 @@ def _pair(ours: Mapping[str, float], other: Mapping[str, float], key: str, form:
 def growth_section(results: Iterable[Mapping[str, Any]]) -> str:
     """What every axis did to time and memory, and the exponents."""
     parts = []
+    head = ("mode", "along", "GFLOPs", "s", "GiB", "time", "memory")
     for machine, rows in _by_machine(results).items():
         parts += [f"**{machine}**{_shared(max(row['machine']['load'] for row in rows))}", ""]
-        for row in rows:
-            parts += _table(
-                ("along", "points", "tokens", "s", "GiB over the smallest", "time ~", "memory ~"),
-                [_growth_line(axis, points) for axis, points in row["axes"].items()],
-            )
-            parts += ["", f"    {row['command']}", ""]
+        parts += _table(
+            head,
+            [
+                _growth_line(row["mode"], axis, found)
+                for row in rows
+                for axis, found in row["axes"].items()
+            ],
+        )
+        parts += ["", *(f"    {row['command']}" for row in rows), ""]
     return "\n".join(parts).strip()
 
 
-def _growth_line(axis: str, found: Mapping[str, Any]) -> tuple[str, ...]:
-    points = found["points"]
-    first, last = points[0], points[-1]
+def _growth_line(mode: str, axis: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    points, of = found["points"], found["of"]
     return (
-        axis,
-        ", ".join(str(point["value"]) for point in points),
-        f"{first['tokens']:,} to {last['tokens']:,}",
-        f"{first['seconds']:.3g} to {last['seconds']:.3g}",
-        f"{first['gib']:.2f} to {last['gib']:.2f}",
-        f"{found['of']}^{found['time_exponent']:.2f}",
-        f"{found['of']}^{found['memory_exponent']:.2f}",
+        mode,
+        f"{axis}: {', '.join(str(point['value']) for point in points)}",
+        _ends(points, "gflops", ".3g"),
+        _ends(points, "seconds", ".2g"),
+        _ends(points, "gib", ".2f"),
+        f"{of}^**{found['time_exponent']:.2f}**",
+        f"{of}^**{found['memory_exponent']:.2f}**",
     )
+
+
+def _ends(points: Sequence[Mapping[str, float]], key: str, form: str) -> str:
+    return f"{points[0][key]:{form}} to {points[-1][key]:{form}}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -157,4 +169,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_boolean("check", False, "Write nothing; exit code 1 if the page is old.")
     command.run(main)

@@ -62,7 +62,7 @@ class Worker:
             print(word, file=self._process.stdin, flush=True)
             answer = self._process.stdout.readline() if self._process.stdout else ""
         if not answer:
-            raise UserError(f"--against={self.job.side}: {self._why()}")
+            raise UserError(f"the side {self.job.side!r} failed: {self._why()}")
         return json.loads(answer)
 
     def _why(self) -> str:

@@ -9,7 +9,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from omnivore_jax.train.estimate import PASSES
 from omnivore_jax.train.state import TrainState, init_state
 
 GIB = 2**30
+MFU = ("MFU", "of data sheet")
+"""Columns of it."""
 WARM_UP = 2
 """Steps before those that are timed."""
 
@@ -69,12 +72,12 @@ def measure(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
     names = list(settings.datasets)
     speeds = {}
     for carried in [names] if plan.mixture.mixed else [[name] for name in names]:
-        speed, state = time_step(plan, carried, state, steps)
+        with _fitting(carried):
+            speed, state = time_step(plan, carried, state, steps)
         speeds["mixed" if plan.mixture.mixed else carried[0]] = speed
     del state
     measured = measured_teraflops(settings.compute.dtype) * plan.mesh.size
-    stated = settings.hardware.teraflops if settings.hardware.platform == platform() else None
-    peak = peak_teraflops(stated if platform() != "cpu" else None)
+    peak = _peak(settings, plan.mesh.size)
     return {
         "name": settings.name,
         "model": settings.model.name,
@@ -82,7 +85,7 @@ def measure(config: Mapping[str, Any], steps: int) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "devices": plan.mesh.size,
         "matmul_teraflops": measured,
-        "peak_teraflops": peak and peak * plan.mesh.size,
+        "peak_teraflops": peak,
         "steps": {name: _row(speed, measured, peak) for name, speed in speeds.items()},
         "process_peak_gib": _process_peak() / GIB,
         "device_peak_gib": _device_peak(),
@@ -125,6 +128,20 @@ def time_step(
     return StepSpeed(samples, compiling, middle, spread, float(flops), _memory(compiled)), state
 
 
+@contextmanager
+def _fitting(names: Sequence[str]) -> Iterator[None]:
+    """Says in a line that a step takes more memory than a device has."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"a step of {', '.join(names)} does not fit the memory of a device; lower "
+            f"data.{names[0]}.microbatch, or its batch_size"
+        ) from error
+
+
 def _draw(plan: Plan, shapes: Mapping[str, Batch], places: Mapping[str, Batch]) -> dict[str, Batch]:
     """Draws samples of these shapes onto the devices; the slots behind a batch are padding."""
     rng = np.random.default_rng(0)
@@ -143,6 +160,14 @@ def _draw(plan: Plan, shapes: Mapping[str, Batch], places: Mapping[str, Batch]) 
         )
         batches[name] = jax.tree.map(jax.device_put, batch, places[name])
     return batches
+
+
+def _peak(settings: Settings, devices: int) -> float | None:
+    """Teraflops of all devices by their data sheet; None of a CPU, which has none."""
+    hardware = settings.hardware
+    stated = hardware.teraflops if hardware.platform == platform() else None
+    peak = None if platform() == "cpu" else peak_teraflops(stated)
+    return None if peak is None else peak * devices
 
 
 def _memory(compiled: jax.stages.Compiled) -> float:
@@ -221,13 +246,13 @@ def render(speed: Mapping[str, Any]) -> str:
         "",
         *table(
             [
-                ("step", "samples", "compile s", "step s", "spread", "samples/s", "MFU", "GiB"),
+                ("step", "samples", "compile s", "step s", "spread", "samples/s", *MFU, "GiB"),
                 *(_line(name, row) for name, row in speed["steps"].items()),
             ]
         ),
         "",
-        "MFU: FLOPs of the model over those of a product of matrices, both measured here; GiB: of "
-        "a device, by the compiler",
+        "MFU: FLOPs of the model over those of a product of matrices, measured here, and over the "
+        "data sheet; GiB: of a device, by the compiler",
         f"memory at most: process {speed['process_peak_gib']:.2f} GiB"
         + _words(", device {:.2f} GiB", speed["device_peak_gib"]),
     ]
@@ -243,6 +268,7 @@ def _line(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['spread']:.0%}",
         f"{sum(row['samples_per_second'].values()):,.1f}",
         f"{row['mfu']:.1%}",
+        _words("{:.1%}", row["mfu_of_peak"]) or "-",
         f"{row['memory_gib']:.2f}",
     )
 

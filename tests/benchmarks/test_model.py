@@ -1,19 +1,17 @@
 """The comparison with other libraries: its parts, and a run on a model of one stage."""
 
+import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("torch")
 
-from absl import flags  # noqa: E402
-from absl.testing import flagsaver  # noqa: E402
-
 from benchmarks import model, worker  # noqa: E402
-from benchmarks.job import Job  # noqa: E402
+from benchmarks.job import Job, config_of  # noqa: E402
 from benchmarks.machine import describe  # noqa: E402
-from omnivore_jax.core import command  # noqa: E402
 from omnivore_jax.core.errors import UserError  # noqa: E402
 from omnivore_jax.model.variants import model_config  # noqa: E402
 
@@ -24,33 +22,46 @@ ONE_STAGE = model_config(
 IMAGE = Job("ours", "", "", mode="forward", kind="image", batch=2, frames=1, size=32)
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the command in this process; gives exit code and stderr."""
+ASKED = {
+    "input": "image", "mode": "forward", "against": ["torch", "timm"], "batch": 0, "frames": 0,
+    "size": 224, "dtype": "float32", "threads": 0,
+}  # fmt: skip
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["model.py", *arguments])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            flags.FLAGS.unparse_flags()
-            command.run(model.main)
-        return ended.value.code, capsys.readouterr().err
 
-    return call
+def sides(**changes):
+    return model.sides(SimpleNamespace(**ASKED | changes), cores=2)
+
+
+def test_flags_make_a_job_for_every_side():
+    ours, torch, timm = sides()
+    assert (ours.batch, ours.frames, ours.threads) == (8, 1, 2)
+    assert timm == replace(ours, side="timm") and torch == replace(ours, side="torch")
+    assert sides(input="video", against=["torch-compile"], threads=1)[1] == Job(
+        "torch-compile", "", "", "forward", "video", batch=1, frames=16, size=224, threads=1
+    )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("changes", "says"),
     [
-        (["--against=keras"], "--against=keras is not known; use some of torch, "),
-        (["--against=timm", "--input=rgbd"], "timm has no model for --input=rgbd"),
-        (["--frames=4"], "--input=image has one frame; use --input=video"),
-        (["--threads=4096"], "--threads=4096: this machine has"),
-        (["--model=swin_xl"], "--model: model 'swin_xl' is not known; use one of omnivore_swin_t"),
+        ({"against": ["keras"]}, "--against=keras is not known; use some of torch, "),
+        ({"against": ["timm"], "input": "rgbd"}, "timm has no model for --input=rgbd"),
+        ({"frames": 4}, "--input=image has one frame; use --input=video"),
+        ({"threads": 4096}, "--threads=4096: this machine has 2 cores"),
     ],
 )
-def test_a_wrong_use_is_one_line_and_exit_2(run, arguments, says):
-    code, err = run(*arguments)
-    assert code == 2 and says in err and err.count("\n") == 1
+def test_wrong_flags_are_named(changes, says):
+    with pytest.raises(UserError, match=says):
+        sides(**changes)
+    with pytest.raises(UserError, match="--model: model 'swin_xl' is not known; use one of "):
+        config_of("swin_xl")
+
+
+def test_a_wrong_use_of_the_command_is_one_line_and_exit_2():
+    command = [sys.executable, "-m", "benchmarks.model", "--against=keras"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("model.py: --against=keras") and done.stderr.count("\n") == 1
 
 
 @LINUX
@@ -75,7 +86,7 @@ def test_sides_agree_and_are_measured(mode, peers):
 
 @LINUX
 def test_a_side_that_fails_says_why_in_a_line(tmp_path):
-    with pytest.raises(UserError, match=r"--against=torch: .*card.json"):
+    with pytest.raises(UserError, match=r"the side 'torch' failed: .*card.json"):
         model.first_call(replace(IMAGE, side="torch", folder=str(tmp_path), cache=str(tmp_path)))
 
 
