@@ -76,7 +76,7 @@ WRONG = {
     ),
     "a URL for the config": (["--config=gs://bucket/run"], "gs://bucket/run is a URL"),
     "a URL for the data": (["--config.data.root=gs://bucket/run"], "gs://bucket/run is a URL"),
-    "a URL for weights": (["--config.init_from=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for weights": (["--config.init_from=https://host/run"], "https://host/run is a URL"),
     "no such backend": (
         ["--config.attention.backend=magic"],
         "attention.backend='magic' is not known; use one of auto, ",

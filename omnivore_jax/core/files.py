@@ -139,6 +139,10 @@ def new_folder(folder: Path, what: str, others: Callable[[set[str]], set[str]]) 
         UserError: the destination is something else, or cannot be written.
 
     """
+    if isinstance(folder, ObjectPath):
+        raise UserError(
+            f"{folder}: a folder comes about at once on a disk alone; name one there, and copy it"
+        )
     _check_folder(folder, what, others)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
