@@ -78,7 +78,7 @@ def test_it_says_why_it_cannot_serve(changes, reason):
         choose("cudnn", call(**changes))
 
 
-def test_it_is_taken_by_name_alone_and_masks_must_be_constants():
+def test_it_is_taken_by_name_alone_and_masks_must_be_of_numpy():
     assert choose("cudnn", call()).backend is CUDNN
     chosen = choose("auto", call())
     assert chosen.backend is XLA and "has not run on a GPU" in chosen.reason
@@ -87,5 +87,5 @@ def test_it_is_taken_by_name_alone_and_masks_must_be_constants():
     def attend(qkv, bias, masks):
         return cudnn.attend(qkv, bias, masks, None)
 
-    with pytest.raises(ValueError, match="at most 8 masks, of constant classes"):
+    with pytest.raises(ValueError, match="at most 8 masks, and those of NumPy"):
         jax.eval_shape(attend, jnp.zeros((8, 8, 24)), jnp.zeros((1, 8, 8)), masks)

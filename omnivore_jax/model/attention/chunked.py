@@ -38,7 +38,9 @@ def attend(
         padded = jnp.pad(x, [(0, count * chunk - windows), *[(0, 0)] * (x.ndim - 1)])
         return padded.reshape(count, chunk, *x.shape[1:])
 
-    ids = None if masks is None else split(jnp.resize(jnp.asarray(masks[1]), windows))
+    ids = (
+        None if masks is None else split(jnp.tile(jnp.asarray(masks[1]), windows // len(masks[1])))
+    )
 
     @jax.checkpoint
     def attend_chunk(part):

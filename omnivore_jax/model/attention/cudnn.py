@@ -22,6 +22,8 @@ MOST_CLASSES = 8
 
 AMPERE = 8.0
 
+Implementation = Literal["cudnn", "xla"]
+
 
 def attend(
     qkv: Float[Array, "g n c3"],
@@ -29,22 +31,22 @@ def attend(
     masks: Masks | None,
     keep: Float[Array, "g k n n"] | None,
     *,
-    implementation: Literal["cudnn", "xla"] = "cudnn",
+    implementation: Implementation = "cudnn",
 ) -> Float[Array, "g n c"]:
     """Attends, with the gradients of cuDNN; `implementation` xla is for tests on any platform.
 
     Windows of an odd number of tokens get one more, as cuDNN has no gradient of the bias for them.
 
     Raises:
-        ValueError: there are too many masks, or they are not constants.
+        ValueError: there are too many masks, or they are not of NumPy.
 
     """
     if masks is None:
         return _attend(qkv, bias, implementation)
     classes, ids = masks
-    if isinstance(ids, jax.core.Tracer) or len(classes) > MOST_CLASSES:
-        raise ValueError(f"cudnn takes at most {MOST_CLASSES} masks, of constant classes")
-    places = _by_class(np.asarray(ids), len(classes))
+    if not isinstance(ids, np.ndarray) or len(classes) > MOST_CLASSES:
+        raise ValueError(f"cudnn takes at most {MOST_CLASSES} masks, and those of NumPy")
+    places = _by_class(ids, len(classes))
     windows = qkv.reshape(-1, len(ids), *qkv.shape[1:])
     parts = []
     for mask, chosen in zip(classes, places, strict=True):
@@ -63,7 +65,7 @@ def _by_class(ids: np.ndarray, count: int) -> Sequence[np.ndarray]:
 def _attend(
     qkv: Float[Array, "g n c3"],
     bias: Float[Array, "k n n"],
-    implementation: Literal["cudnn", "xla"],
+    implementation: Implementation,
 ) -> Float[Array, "g n c"]:
     windows, n, _ = qkv.shape
     odd = n % 2
