@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 import omnivore_jax as ov
+from benchmarks.spread import spread
 from omnivore_jax.core import command
 
 MODEL = flags.DEFINE_string("model", "omnivore_swin_t", "Variant.")
@@ -53,12 +54,6 @@ def seconds(call: Callable[[], jax.Array]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
-
-
-def spread(times: Sequence[float]) -> float:
-    """Distance between the quartiles, relative to the median."""
-    low, middle, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
-    return (high - low) / middle
 
 
 def text(told: dict) -> str:

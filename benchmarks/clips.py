@@ -24,7 +24,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.calls import spread
+from benchmarks.spread import spread
 from omnivore_jax.data import image_ops
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.decode import Clip, use_one_thread

@@ -25,7 +25,7 @@ import torch
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from benchmarks.calls import spread
+from benchmarks.spread import spread
 from omnivore_jax.data.batches import stack
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.datasets import RecordDataset

@@ -36,6 +36,7 @@ def joint(
     config.model.dtype = (
         "bfloat16"  # compute only; parameters, LayerNorm, softmax and loss are float32
     )
+    config.model.scan = True  # stages of many blocks compile as a loop
     config.attention = ConfigDict({"backend": "auto"})
 
     # ------------------------------------------------------------------ data

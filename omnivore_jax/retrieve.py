@@ -3,6 +3,8 @@
     python -m omnivore_jax.retrieve query QUERIES GALLERY [--k=20] [--tau=0.07] [--neighbours=5]
         [--engine=exact|faiss] [--faiss_index=Flat] [--json] [--report=FILE.html] [--data_root=D]
         [--shown=12]
+    python -m omnivore_jax.retrieve report FOUND.json --report=FILE.html [--data_root=D]
+        [--shown=12]
     python -m omnivore_jax.retrieve index --dataset=NAME --weights=F --out=FOLDER [--data_root=D]
         [--split=train] [--mode=all|depth|rgb] [--views=...]
 
@@ -11,6 +13,8 @@ clips, in any pairing. Search is exact, with --engine=faiss any index of FAISS. 
 classes with common names, the queries are classified by a vote of their k neighbours, weighted by
 exp(similarity / tau) (paper, section 5 and App. B.4). --report draws queries, evenly spread, and
 what they found, from the datasets or files themselves.
+
+report: draws the same page of what `query --json` printed, where the features lie as then.
 
 index: features of a dataset in a folder, which is searched where it lies, however large (1.28
 million of 1,024 numbers are 5.2 GB). A command that was killed goes on where it was. On several
@@ -55,11 +59,14 @@ DISTRIBUTED = options.distributed()
 def main(argv: Sequence[str]) -> int:
     if len(argv) == 4 and argv[1] == "query":
         return query(argv[2], argv[3])
+    if len(argv) == 3 and argv[1] == "report":
+        return report(argv[2])
     if len(argv) == 2 and argv[1] == "index":
         return index()
     asked = " ".join(argv[1:]) or "nothing"
     raise UserError(
-        f"cannot retrieve {asked}; use query QUERIES GALLERY, or index --dataset=NAME --out=FOLDER"
+        f"cannot retrieve {asked}; use query QUERIES GALLERY, index --dataset=NAME --out=FOLDER, "
+        "or report FOUND.json --report=FILE.html"
     )
 
 
@@ -108,10 +115,11 @@ def query(asked: str, among: str) -> int:
     search = FaissSearch(FAISS_INDEX.value) if ENGINE.value == "faiss" else nearest
     queries, gallery = feature_set.load(Path(asked)), feature_set.load(Path(among))
     found = neighbours.find(queries, gallery, K.value, TAU.value, NEIGHBOURS.value, search)
+    done = neighbours.Search(asked, among, found)
     if page is not None:
-        _draw(page, (asked, among), queries, gallery, found)
+        _draw(page, done, queries, gallery)
     if JSON.value:
-        print(json.dumps(found.json(), indent=2))
+        print(json.dumps(done.json(), indent=2))
         return 0
     for id, answers in zip(found.ids, found.answers, strict=True):
         print(id)
@@ -127,11 +135,27 @@ def query(asked: str, among: str) -> int:
     return 0
 
 
-def _draw(page: Path, names: Sequence[str], queries: Any, gallery: Any, found: Any) -> None:
+def report(path: str) -> int:
+    """Draws what a search found."""
+    page = Path(options.require(REPORT, "name a page that ends in .html"))
+    check_output(page)
+    from omnivore_jax.inference import feature_set, neighbours  # half a second
+
+    done = neighbours.read_search(Path(path))
+    queries, gallery = (feature_set.load(Path(name)) for name in (done.queries, done.gallery))
+    if queries.ids != done.found.ids:
+        raise UserError(f"{done.queries} has other samples than {path}; search again")
+    _draw(page, done, queries, gallery)
+    print(page)
+    return 0
+
+
+def _draw(page: Path, done: Any, queries: Any, gallery: Any) -> None:
     from omnivore_jax.inference.showing import samples_of
     from omnivore_jax.reporting.retrieval_page import shown, write_retrieval
     from omnivore_jax.reporting.sheets import places
 
+    found = done.found
     chosen = places(len(queries.ids), SHOWN.value).tolist()
     at = {id: k for k, id in enumerate(gallery.ids)}
     modes = [features.origin.get("mode", "all") for features in (queries, gallery)]
@@ -151,7 +175,7 @@ def _draw(page: Path, names: Sequence[str], queries: Any, gallery: Any, found: A
         ]
         rows.append((shown(query, modes[0], name or queries.ids[k]), near))
     figures = None if found.knn is None else found.knn.row()
-    write_retrieval(page, f"{names[0]} among {names[1]}.", rows, figures)
+    write_retrieval(page, f"{done.queries} among {done.gallery}.", rows, figures)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,9 @@ def test_files_are_found_among_files(tmp_path):
             "no is not a folder",
         ),
         (("retrieve", "query", "a.npz", "b.npz"), "a.npz cannot be read"),
+        (("retrieve", "report", "a.json"), "--report is missing; name a page"),
+        (("retrieve", "report", "a.json", "--report=a.html"), "a.json cannot be read"),
+        (("retrieve", "report", "Makefile", "--report=a.html"), "Makefile is no search"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words):
@@ -72,5 +75,10 @@ def test_queries_and_what_they_found_are_drawn(tmp_path):
     done = call("retrieve", "query", out, out, "--neighbours=2", f"--report={page}", "--shown=2")
     assert done.returncode == 0 and done.stdout.endswith(f"{page}\n")
     assert page.read_text().count("<img") == 2 * (1 + 2)
+    again, found = tmp_path / "again.html", tmp_path / "found.json"
+    found.write_text(call("retrieve", "query", out, out, "--neighbours=2", "--json").stdout)
+    done = call("retrieve", "report", found, f"--report={again}", "--shown=2")
+    assert done.returncode == 0, done.stderr
+    assert again.read_text() == page.read_text()
     missing = call("retrieve", "query", out, out, f"--report={tmp_path}/none/page.html")
     assert missing.returncode == 2 and "none is not a folder" in missing.stderr

@@ -24,7 +24,8 @@ class Converter:
         states none.
         """
         coded = {} if frame.format.is_rgb else _coding(frame)
-        rgb = self._reformatter.reformat(frame, width, height, "rgb24", **coded)
+        # One thread: the loader has its own, and each would prepare the conversion for itself.
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", **coded, threads=1)
         return _upright(rgb.to_ndarray(), frame)
 
 

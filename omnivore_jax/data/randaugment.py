@@ -1,19 +1,25 @@
-"""RandAugment of timm and DeiT ("rand-m9-mstd0.5-inc1") with Pillow, for every modality."""
+"""RandAugment of timm and DeiT ("rand-m9-mstd0.5-inc1"), for every modality.
 
+Colours are changed by Pillow, as timm has it; pixels are moved by OpenCV, several times faster.
+"""
+
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Float64, Shaped, UInt8
 from PIL import Image, ImageEnhance, ImageOps
 
-from omnivore_jax.data.image_ops import Frames
+from omnivore_jax.data.image_ops import OPENCV, Frames
+from omnivore_jax.data.protocol import Interpolation
 
 FILL = (128, 128, 128)
 MAX_LEVEL = 10.0
 """The level at which an operation is at its strongest."""
-FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+FILTERS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Operation(NamedTuple):
     name: str
     level: float
     sign: float
-    resample: Image.Resampling
+    resample: Interpolation
 
 
 def rand_augment(
@@ -82,91 +88,99 @@ def draw_operations(config: RandAugmentConfig, rng: np.random.Generator) -> list
 def apply(operation: Operation, frames: Frames) -> Frames:
     """Applies one operation to every frame, of RGB or (those of GEOMETRIC) of disparity."""
     change = OPERATIONS[operation.name]
-
-    def one(frame: np.ndarray) -> np.ndarray:
-        # Pillow wants no axis of one channel
-        image = Image.fromarray(frame if frame.shape[-1] > 1 else frame[..., 0])
-        result = change(image, operation.level, operation.sign, operation.resample)
-        return np.asarray(result).reshape(frame.shape)
-
-    return np.stack([one(frame) for frame in frames])
+    return np.stack([change(frame, operation) for frame in frames])
 
 
-def _fill(image: Image.Image) -> tuple[int, int, int] | float:
-    """What comes in at the border: grey, or the mean of a depth map, neither near nor far."""
-    return FILL if image.mode == "RGB" else float(np.asarray(image).mean())
+Frame = Shaped[np.ndarray, "h w c"]
+Change = Callable[[Frame, Operation], Frame]
 
 
-def _enhance(kind: Callable) -> Callable:
-    return lambda image, level, sign, resample: kind(image).enhance(1 + sign * 0.09 * level)
+def _affine(matrix: Callable[[int, int, float], Float64[np.ndarray, "2 3"]]) -> Change:
+    """Moves the pixels of a frame.
 
+    `matrix`: from height, width and a signed level to where a pixel of the result comes from, (x,
+    y) from the corner of the frame.
+    """
 
-def _affine(matrix: Callable[[Image.Image, float], tuple]) -> Callable:
-    """`matrix`: six coefficients from the picture and a signed level."""
-
-    def move(
-        image: Image.Image, level: float, sign: float, resample: Image.Resampling
-    ) -> Image.Image:
-        return image.transform(
-            image.size,
-            Image.Transform.AFFINE,
-            matrix(image, sign * level),
-            resample=resample,
-            fillcolor=_fill(image),
+    def move(frame: Frame, operation: Operation) -> Frame:
+        height, width, channels = frame.shape
+        where = matrix(height, width, operation.sign * operation.level)
+        # OpenCV counts from the centre of the first pixel.
+        where[:, 2] += where[:, :2].sum(1) / 2 - 0.5
+        moved = cv2.warpAffine(
+            np.ascontiguousarray(frame),
+            where,
+            (width, height),
+            flags=OPENCV[operation.resample] | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            # What comes in at the border: grey, or the mean of a depth map, neither near nor far.
+            borderValue=FILL if channels == 3 else (float(frame.mean()),),
         )
+        return moved.reshape(frame.shape)
 
     return move
 
 
-def _posterize(
-    image: Image.Image, level: float, sign: float, resample: Image.Resampling
-) -> Image.Image:
+def _matrix(*rows: tuple[float, float, float]) -> Float64[np.ndarray, "2 3"]:
+    return np.array(rows, np.float64)
+
+
+def _rotation(height: int, width: int, level: float) -> Float64[np.ndarray, "2 3"]:
+    """Turns around the middle, three degrees a level, to the left."""
+    cos, sin = (function(math.radians(3 * level)) for function in (math.cos, math.sin))
+    x, y = width / 2, height / 2
+    return _matrix((cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y))
+
+
+def _colors(change: Callable[[Image.Image, float, float], Image.Image]) -> Change:
+    """`change`: from a picture, a level and a sign."""
+
+    def recolor(frame: Frame, operation: Operation) -> Frame:
+        return np.asarray(change(Image.fromarray(frame), operation.level, operation.sign))
+
+    return recolor
+
+
+def _enhance(kind: Callable) -> Change:
+    return _colors(lambda image, level, sign: kind(image).enhance(1 + sign * 0.09 * level))
+
+
+def _posterize(image: Image.Image, level: float, sign: float) -> Image.Image:
     # at level 10 no bit is left, which Pillow refuses
     return ImageOps.posterize(image, max(4 - int(0.4 * level), 1))
 
 
-def _solarize(
-    image: Image.Image, level: float, sign: float, resample: Image.Resampling
-) -> Image.Image:
+def _solarize(image: Image.Image, level: float, sign: float) -> Image.Image:
     return ImageOps.solarize(image, 256 - int(25.6 * level))
 
 
-def _solarize_add(
-    image: Image.Image, level: float, sign: float, resample: Image.Resampling
-) -> Image.Image:
+def _solarize_add(image: Image.Image, level: float, sign: float) -> Image.Image:
     table = [min(value + int(11 * level), 255) if value < 128 else value for value in range(256)]
     return image.point(table * 3)
 
 
-def _rotate(
-    image: Image.Image, level: float, sign: float, resample: Image.Resampling
-) -> Image.Image:
-    return image.rotate(sign * 3 * level, resample=resample, fillcolor=_fill(image))
-
-
-Change = Callable[[Image.Image, float, float, Image.Resampling], Image.Image]
-
 OPERATIONS: Mapping[str, Change] = {
-    "auto_contrast": lambda image, level, sign, resample: ImageOps.autocontrast(image),
-    "equalize": lambda image, level, sign, resample: ImageOps.equalize(image),
-    "invert": lambda image, level, sign, resample: ImageOps.invert(image),
-    "rotate": _rotate,
-    "posterize": _posterize,
-    "solarize": _solarize,
-    "solarize_add": _solarize_add,
+    "auto_contrast": _colors(lambda image, level, sign: ImageOps.autocontrast(image)),
+    "equalize": _colors(lambda image, level, sign: ImageOps.equalize(image)),
+    "invert": _colors(lambda image, level, sign: ImageOps.invert(image)),
+    "rotate": _affine(_rotation),
+    "posterize": _colors(_posterize),
+    "solarize": _colors(_solarize),
+    "solarize_add": _colors(_solarize_add),
     "color": _enhance(ImageEnhance.Color),
     "contrast": _enhance(ImageEnhance.Contrast),
     "brightness": _enhance(ImageEnhance.Brightness),
     "sharpness": _enhance(ImageEnhance.Sharpness),
-    "shear_x": _affine(lambda image, level: (1, 0.03 * level, 0, 0, 1, 0)),
-    "shear_y": _affine(lambda image, level: (1, 0, 0, 0.03 * level, 1, 0)),
-    "translate_x": _affine(lambda image, level: (1, 0, 0.045 * level * image.width, 0, 1, 0)),
-    "translate_y": _affine(lambda image, level: (1, 0, 0, 0, 1, 0.045 * level * image.height)),
+    "shear_x": _affine(lambda h, w, level: _matrix((1.0, 0.03 * level, 0.0), (0.0, 1.0, 0.0))),
+    "shear_y": _affine(lambda h, w, level: _matrix((1.0, 0.0, 0.0), (0.03 * level, 1.0, 0.0))),
+    "translate_x": _affine(
+        lambda h, w, level: _matrix((1.0, 0.0, 0.045 * level * w), (0.0, 1.0, 0.0))
+    ),
+    "translate_y": _affine(
+        lambda h, w, level: _matrix((1.0, 0.0, 0.0), (0.0, 1.0, 0.045 * level * h))
+    ),
 }
-"""(picture, level 0 to 10, sign, filter) to picture.
-
-Stronger with the level, which timm calls increasing.
-"""
+"""How a frame is changed; stronger with the level, 0 to 10, which timm calls increasing."""
 
 GEOMETRIC = frozenset({"rotate", "shear_x", "shear_y", "translate_x", "translate_y"})
 """Those that move pixels."""

@@ -213,12 +213,14 @@ def _bytes(tree: Any) -> int:
     )
 
 
-def compile_program(program: Program, usable: int) -> Figures:
-    """Compiles a program; `usable` are the bytes that a device has."""
+def compile_program(
+    program: Program, usable: int, options: Mapping[str, Any] | None = None
+) -> Figures:
+    """Compiles a program; `usable` are the bytes that a device has, `options` the compiler's."""
     began = time.perf_counter()
     lowered = program.lower()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=dict(options or {}))
     except jax.errors.JaxRuntimeError as error:
         seconds = time.perf_counter() - began
         figures = too_large(program, str(error), seconds)

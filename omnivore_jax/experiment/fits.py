@@ -11,6 +11,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.experiment.ahead import (
     Figures,
     Plan,
+    Program,
     compile_program,
     make_plan,
     programs,
@@ -28,7 +29,8 @@ NOTES = (
     "temporaries: with the program itself; beside: what the run holds there too (batches that "
     "wait; while it evaluates, parameters and moments)",
     "GFLOPs and GB (read and written) of one device as the compiler counts them: what a loop runs "
-    "counts once, so of a step in several rounds they are about those of one round",
+    "counts once, so of a step in several rounds they are about those of one round; that of GPUs "
+    "counts none",
 )
 
 
@@ -53,12 +55,12 @@ def examine(
         attention = attention_lines(settings, machine.device)
     except ValueError as error:
         raise UserError(str(error)) from error
-    usable, chosen = int(machine.chip.usable_gib * GIB), _chosen(plan, only)
+    chosen = _chosen(plan, only)
     known = {}
     if search:
-        plan, known = _search(plan, usable, chosen)
+        plan, known = _search(plan, machine, chosen)
     every = [
-        known.get(program.name) or compile_program(program, usable)
+        known.get(program.name) or _compile(program, machine)
         for program in programs(plan)
         if program.name in chosen
     ]
@@ -68,7 +70,7 @@ def examine(
         "topology": topology,
         "devices": len(machine.devices),
         "memory_gib": {"chip": machine.chip.memory_gib, "usable": machine.chip.usable_gib},
-        "versions": {name: _version(name) for name in ("jax", "libtpu")},
+        "versions": {name: _version(name) for name in ("jax", machine.chip.compiler)},
         "init_from": beginning,
         "batching": settings.train.batching,
         "mesh": dict(plan.mesh.shape),
@@ -78,6 +80,10 @@ def examine(
         "mistakes": [_mistake(f, plan, machine, config) for f in every if not f.fits],
         "config": dict(config),
     }
+
+
+def _compile(program: Program, machine: Machine) -> Figures:
+    return compile_program(program, int(machine.chip.usable_gib * GIB), machine.compiler)
 
 
 def _chosen(plan: Plan, only: str) -> list[str]:
@@ -210,7 +216,7 @@ def largest(sizes: Sequence[int], start: int, fits: Callable[[int], bool]) -> in
     return None if low < 0 else sizes[low]
 
 
-def _search(plan: Plan, usable: int, chosen: Sequence[str]) -> tuple[Plan, dict[str, Figures]]:
+def _search(plan: Plan, machine: Machine, chosen: Sequence[str]) -> tuple[Plan, dict[str, Figures]]:
     """The plan with the largest micro-batches that fit, each dataset in a step of its own.
 
     Also the figures of these steps, by name. Only those of datasets in steps that are chosen.
@@ -218,20 +224,20 @@ def _search(plan: Plan, usable: int, chosen: Sequence[str]) -> tuple[Plan, dict[
     known = {}
     steps = [program for program in programs(plan) if program.name in chosen]
     for name in [name for step in steps for name in step.splits]:
-        figures = _largest_step(plan, name, usable)
+        figures = _largest_step(plan, name, machine)
         micro = figures.splits[name].micro
         plan = replace(plan, settings=with_microbatch(plan.settings, name, micro))
         known[figures.name] = figures
     return plan, known
 
 
-def _largest_step(plan: Plan, name: str, usable: int) -> Figures:
+def _largest_step(plan: Plan, name: str, machine: Machine) -> Figures:
     """The step of one dataset with its largest micro-batch that fits, else with its smallest."""
     tried: dict[int, Figures] = {}
 
     def fits(micro: int) -> bool:
         changed = replace(plan, settings=with_microbatch(plan.settings, name, micro))
-        tried[micro] = compile_program(train_program(changed, [name]), usable)
+        tried[micro] = _compile(train_program(changed, [name]), machine)
         return tried[micro].fits
 
     sizes = candidates(plan, name)
@@ -289,8 +295,8 @@ def _columns(row: Mapping[str, Any], usable: float) -> tuple[str, ...]:
         " ".join(f"{split['micro_batch']}x{split['accumulation']}" for split in splits),
         *(f"{memory[part]:.2f}" for part in parts),
         f"{memory['total'] / usable:.0%}",
-        f"{row['gflops']:,.0f}",
-        f"{row['gb']:,.1f}",
+        f"{row['gflops']:,.0f}" if row["gflops"] else "-",
+        f"{row['gb']:,.1f}" if row["gb"] else "-",
         f"{row['seconds']:.0f}",
     )
 

@@ -36,6 +36,9 @@ from omnivore_jax.train.step import Trainer
 from omnivore_jax.weights.fit import Plan
 from omnivore_jax.weights.initial import plan_initial
 
+RUN = ("dtype", "scan", "drop_path", "dropout")
+"""Keys of `model` that say how it is run, not what it is."""
+
 
 @dataclass(frozen=True)
 class StoreConfig:
@@ -274,11 +277,11 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[Mo
     variant = model_config(section.get("name", ""))
     keys = dataclasses.asdict(variant) | changes
     run = {"drop_path": DROP_PATH.get(variant.name, 0.0)}
-    run |= {key: keys.pop(key) for key in ("dtype", "drop_path", "dropout") if key in keys}
+    run |= {key: keys.pop(key) for key in RUN if key in keys}
     known = {field.name for field in dataclasses.fields(ModelConfig)}
     for key in keys:
         if key not in known:
-            names = ", ".join(sorted(known | {"dtype", "drop_path", "dropout"}))
+            names = ", ".join(sorted(known | set(RUN)))
             raise builder.ConfigError(f"model.{key} is not a known key; known keys: {names}")
     model = builder.build(ModelConfig, keys, "model")
     compute = builder.build(Compute, run, "model")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from importlib.metadata import requires
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +30,10 @@ CUBES = (
 )
 
 
+NODES = ("1", "2", "4", "8", *(f"{hosts}x8" for hosts in (2, 4, 8, 16, 32, 64, 128)))
+"""GPUs of a host, or hosts and GPUs of each."""
+
+
 class Chip(NamedTuple):
     """One generation of accelerators."""
 
@@ -40,6 +45,13 @@ class Chip(NamedTuple):
     """Slices of it that are known."""
     options: Mapping[str, Any] = {}
     """What the compiler is asked for beside the shape."""
+    target: str = ""
+    """Of a GPU: the file beside this one that describes it."""
+
+    @property
+    def compiler(self) -> str:
+        """The package that holds its compiler."""
+        return "jax-cuda13-plugin" if self.target else "libtpu"
 
 
 CHIPS = {
@@ -48,12 +60,19 @@ CHIPS = {
     "v5p": Chip(95, 95.74, CUBES),
     "v6e": Chip(32, 31.25, PLANES),
     "tpu7x": Chip(96, 94.75, CUBES),
+    "h100": Chip(79.1, 59.3, NODES, target="h100.txtpb"),
 }
-"""TPUs by the name of their topologies.
+"""By the name of their topologies.
 
-Memory: docs.cloud.google.com/tpu/docs, a page each; a chip of tpu7x is two devices of 96 GiB. What
-is usable is what the compiler of libtpu 0.0.42 names when a program takes more.
+Memory of TPUs: docs.cloud.google.com/tpu/docs, a page each; a chip of tpu7x is two devices of 96
+GiB. What is usable is what the compiler of libtpu 0.0.42 names when a program takes more. Of a GPU
+JAX takes three quarters, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 """
+
+GPU_COMPILER = {
+    "xla_gpu_autotune_level": 0,  # there is nothing to try programs on
+    "xla_gpu_enable_triton_gemm": False,  # without a trial some products find no size of tiles
+}
 
 
 class Machine(NamedTuple):
@@ -62,6 +81,8 @@ class Machine(NamedTuple):
     name: str
     chip: Chip
     devices: list[Any]
+    compiler: Mapping[str, Any] = {}
+    """Options of the compiler."""
 
     @property
     def device(self) -> Device:
@@ -76,11 +97,6 @@ def find_chip(name: str) -> Chip:
 
     """
     generation, _, shape = name.partition(":")
-    if generation == "gpu":
-        raise UserError(
-            f"--topology={name}: compiling for GPUs that are not there is not supported yet; use a "
-            f"TPU ({', '.join(CHIPS)})"
-        )
     if generation not in CHIPS:
         known = ", ".join(
             f"{generation}:{chip.shapes[0]} to {chip.shapes[-1]}"
@@ -103,6 +119,10 @@ def open_machine(name: str) -> Machine:
 
     """
     chip = find_chip(name)
+    return _open_gpus(name, chip) if chip.target else _open_tpus(name, chip)
+
+
+def _open_tpus(name: str, chip: Chip) -> Machine:
     if find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
         raise UserError(
             f"--topology={name}: the compiler for TPUs is not installed; pip install "
@@ -110,17 +130,36 @@ def open_machine(name: str) -> Machine:
         )
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    jax.config.update("jax_platforms", "cpu")
-    from jax.experimental import topologies
-
     options = dict(chip.options)
     if name.endswith(":1x1"):
         options["chips_per_host_bounds"] = (1, 1, 1)
+    return Machine(name, chip, _devices(name, name, platform="tpu", **options))
+
+
+def _open_gpus(name: str, chip: Chip) -> Machine:
+    if find_spec("jax_cuda13_plugin") is None:
+        raise UserError(
+            f"--topology={name}: the compiler for GPUs is not installed; pip install -r "
+            "requirements-gpu.txt (it needs no GPU)"
+        )
+    target = Path(__file__).with_name(chip.target).read_text(encoding="utf-8")
+    shape = name.partition(":")[2]
+    shape = f"1x{shape}" if "x" in shape else f"1x1x{shape}"
+    devices = _devices(name, platform="cuda", target_config=target, topology=shape)
+    toolkit = find_spec("nvidia.cu13")
+    places = list(toolkit.submodule_search_locations or ()) if toolkit else []
+    compiler = GPU_COMPILER | ({"xla_gpu_cuda_data_dir": places[0]} if places else {})
+    return Machine(name, chip, devices, compiler)
+
+
+def _devices(name: str, *shape: str, **options: Any) -> list[Any]:
+    jax.config.update("jax_platforms", "cpu")
+    from jax.experimental import topologies
+
     try:
-        found = topologies.get_topology_desc(name, platform="tpu", **options)
+        return list(topologies.get_topology_desc(*shape, **options).devices)
     except jax.errors.JaxRuntimeError as error:
         raise UserError(f"--topology={name}: the compiler refuses it: {error}") from error
-    return Machine(name, chip, list(found.devices))
 
 
 def _compiler() -> str:

@@ -169,7 +169,7 @@ def run_training(
         tensorboard = settings.log.tensorboard
         writer = stack.enter_context(MetricsWriter(run.workdir, tensorboard=tensorboard))
         writer.cut_back(start)
-        loader = stack.enter_context(_loader(settings, data, mesh, mixture, run.workdir, start))
+        loader = stack.enter_context(make_loader(settings, data, mesh, mixture, run.workdir, start))
         progress = stack.enter_context(
             Progress(mixture.total_steps, start=start, every=settings.log.every)
         )
@@ -273,7 +273,7 @@ def _begin(
     return state, step
 
 
-def _loader(
+def make_loader(
     settings: Settings,
     data: RunData,
     mesh: jax.sharding.Mesh,
@@ -281,6 +281,10 @@ def _loader(
     workdir: Path,
     start: int,
 ) -> TrainLoader:
+    """Makes what brings the samples of every step from `start` on to the devices.
+
+    Damaged records are noted in `workdir`.
+    """
     sharding = batch_sharding(mesh)
     splits = batch_splits(settings, mixture, batch_shards(mesh.shape))
     slots = {name: split.slots for name, split in splits.items()}

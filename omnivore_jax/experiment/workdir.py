@@ -20,7 +20,7 @@ from omnivore_jax.core.files import write_json
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
-    *("attention.*", "model.dtype", "model.drop_path", "model.dropout"),  # how it is run: Compute
+    *("attention.*", "model.dtype", "model.drop_path", "model.dropout", "model.scan"),  # Compute
     *(
         "data.root",
         "data.bad_budget",

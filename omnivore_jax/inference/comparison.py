@@ -100,7 +100,7 @@ def _read_groups(path: Path, classes: set[str]) -> dict[str, tuple[str, ...]]:
     if not set(COLUMNS) <= set(read_header(path)):
         raise UserError(f"--groups={path} has no columns {' and '.join(COLUMNS)}; name them so")
     groups: dict[str, list[str]] = {}
-    for row in read_rows_of(path, COLUMNS):
+    for row in read_rows_of(path):
         if row["class"] not in classes:
             raise UserError(
                 f"--groups={path}: {row['class']!r} of group {row['group']!r} is no class of the "

@@ -1,5 +1,7 @@
 """FAISS as the engine of a search, where it is installed: any of its indexes, by their names."""
 
+import logging
+
 import numpy as np
 from jaxtyping import Float32, Int
 
@@ -21,6 +23,7 @@ class FaissSearch:
             UserError: FAISS is not installed.
 
         """
+        logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # names each of its builds
         try:
             import faiss  # pyright: ignore[reportMissingImports]
         except ImportError as error:

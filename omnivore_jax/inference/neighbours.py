@@ -1,13 +1,17 @@
 """What is nearest to what between two sets of features, whatever modality they are of."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.eval.knn import Knn, Search, answerable, nearest, vote
+from omnivore_jax.eval.knn import Knn, answerable, nearest, vote
+from omnivore_jax.eval.knn import Search as Engine
 from omnivore_jax.inference.feature_set import NO_LABEL, FeatureSet
 
 
@@ -38,6 +42,44 @@ class Retrieval:
         ]
         return {"knn": None if self.knn is None else self.knn.row(), "queries": rows}
 
+    @classmethod
+    def of_json(cls, data: Mapping[str, Any]) -> "Retrieval":
+        """Undoes `json`; raises KeyError, TypeError or ValueError where it is something else."""
+        rows, knn = data["queries"], data["knn"]
+        answers = [tuple(Neighbour(**answer) for answer in row["neighbours"]) for row in rows]
+        return cls(tuple(row["id"] for row in rows), answers, None if knn is None else Knn(**knn))
+
+
+class Search(NamedTuple):
+    """The files of a search, and what it found."""
+
+    queries: str
+    gallery: str
+    found: Retrieval
+
+    def json(self) -> dict[str, Any]:
+        """Gives all of it as plain JSON."""
+        files = {"queries": self.queries, "gallery": self.gallery}
+        return {"files": files, **self.found.json()}
+
+
+def read_search(path: Path) -> Search:
+    """Reads what `retrieve query --json` printed.
+
+    Raises:
+        UserError: the file cannot be read, or is something else.
+
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Search(**data["files"], found=Retrieval.of_json(data))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no search ({error!r}); make it with retrieve query ... --json > {path.name}"
+        ) from error
+
 
 def find(
     queries: FeatureSet,
@@ -45,7 +87,7 @@ def find(
     k: int,
     tau: float,
     listed: int,
-    search: Search = nearest,
+    search: Engine = nearest,
 ) -> Retrieval:
     """Searches the whole gallery for every query.
 

@@ -20,6 +20,9 @@ class Compute:
     """Backend of window attention: a name of `attention.table`, or the first that serves."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping it: attention, or whole blocks."""
+    scan: bool = False
+    """Whether stages of many blocks loop over pairs of them instead of being written out: they
+    compile in the time of two blocks, and copy their parameters first."""
     drop_path: float = 0.0
     """Stochastic depth of the last block; it grows linearly from 0 at the first."""
     dropout: float = 0.0

@@ -20,6 +20,9 @@ from omnivore_jax.model.layers import LayerNorm
 from omnivore_jax.model.noise import Keys, child_keys, drop_path_factors, drop_path_rates, dropout
 from omnivore_jax.model.sharding import divide_batch
 
+FEWEST_SCANNED = 8
+"""Blocks of a stage that `Compute.scan` makes a loop of: 18 of Swin-S, B and L, not Swin-T's 6."""
+
 
 class Stage(nnx.Module):
     """Blocks at one resolution, then the merging that leads to the next (none after the last)."""
@@ -31,6 +34,50 @@ class Stage(nnx.Module):
         self.downsample = (
             None if last else PatchMerging(config.width(stage), std=config.init_std, key=merging)
         )
+
+    def refine(
+        self,
+        x: Float[Array, "b t h w c"],
+        keys: Sequence[Keys | None],
+        factors: Sequence[Float[Array, "2 b"] | None],
+        compute: Compute,
+    ) -> Float[Array, "b t h w c"]:
+        """Applies the blocks, each with its keys of dropout and its factors of drop path."""
+        if compute.scan and len(self.blocks) >= FEWEST_SCANNED:
+            return _scan_pairs(self.blocks, x, (keys, factors), compute)
+        for block, own, factor in zip(self.blocks, keys, factors, strict=True):
+            x = divide_batch(block(x, keys=own, drop_path=factor, compute=compute))
+        return x
+
+
+def _scan_pairs(
+    blocks: Sequence[Block],
+    x: Float[Array, "b t h w c"],
+    noise: tuple[Sequence[Keys | None], Sequence[Float[Array, "2 b"] | None]],
+    compute: Compute,
+) -> Float[Array, "b t h w c"]:
+    """Loops over pairs of blocks: one of plain windows, one of shifted windows."""
+    pairs = [nnx.List(pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
+    graphdef = nnx.graphdef(pairs[0])
+    states = [nnx.state(pair) for pair in pairs]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    def refine(x, pair):
+        params, *noise = pair
+        for block, keys, factors in zip(nnx.merge(graphdef, params), *noise, strict=True):
+            x = divide_batch(block(x, keys=keys, drop_path=factors, compute=compute))
+        return x, None
+
+    return jax.lax.scan(refine, x, (params, *(_stack_pairs(each) for each in noise)))[0]
+
+
+def _stack_pairs(noise: Sequence[Array | None]) -> tuple[Array | None, Array | None]:
+    """That of all first blocks and that of all second ones; factors of a block without are 1."""
+    known = next((each for each in noise if each is not None), None)
+    if known is None:
+        return None, None
+    filled = [jnp.ones_like(known) if each is None else each for each in noise]
+    return jnp.stack(filled[::2]), jnp.stack(filled[1::2])
 
 
 class Trunk(nnx.Module):
@@ -75,9 +122,9 @@ class Trunk(nnx.Module):
         drop_path = self._drop_path(keys, compute.drop_path)
         maps = {}
         for i, (layer, factors) in enumerate(zip(self.layers, drop_path, strict=True)):
-            for j, block in enumerate(layer.blocks):
-                own = child_keys(noise, 2 + sum(self.config.depths[:i]) + j)
-                x = divide_batch(block(x, keys=own, drop_path=factors[j], compute=compute))
+            first = 2 + sum(self.config.depths[:i])
+            own = [child_keys(noise, first + j) for j in range(len(layer.blocks))]
+            x = layer.refine(x, own, factors, compute)
             maps[f"premerge{i}"] = x
             x = x if layer.downsample is None else divide_batch(layer.downsample(x))
             maps[f"interim{i}"] = x

@@ -18,7 +18,14 @@ for package in ("torchvision", "timm"):
 import jax.numpy as jnp  # noqa: E402
 
 from omnivore_jax.data import dataset_config, image_ops, transforms  # noqa: E402
-from omnivore_jax.data.randaugment import FILTERS, OPERATIONS, Operation, apply  # noqa: E402
+from omnivore_jax.data.image_ops import PILLOW  # noqa: E402
+from omnivore_jax.data.randaugment import (  # noqa: E402
+    FILTERS,
+    GEOMETRIC,
+    OPERATIONS,
+    Operation,
+    apply,
+)
 from omnivore_jax.tasks.classification import ClassificationTask  # noqa: E402
 from omnivore_jax.train import photometric  # noqa: E402
 from omnivore_jax.train.mix import Blend, blend_pixels, cut_box, inside  # noqa: E402
@@ -46,8 +53,8 @@ TIMM_NAMES = {
 TOLERANCES = {
     # Largest difference. Host: levels of 255. Device: parts of 1.
     "operations of RandAugment": 0,  # both are Pillow's
-    "translations of RandAugment": 1,  # a shift in pixels that differs in its last bit
-    "crop and resize of a picture": 0,  # both are Pillow's
+    "crop and resize, bilinear": 10,  # swscale rounds its weights
+    "crop and resize, bicubic": 12,  # swscale's coefficient is .6, Pillow's .5
     "resize without averaging, bilinear": 1,  # OpenCV's fixed point against floats, rounded
     "resize without averaging, bicubic": 1,
     "centre and mirror": 0,
@@ -58,6 +65,14 @@ TOLERANCES = {
     "erasing": 0,
     "mix, pixels": 1e-6,
     "mix, targets": 1e-6,
+}
+MEANS = {
+    # Mean difference in levels of 255; rounding alone makes .25. The border, where OpenCV blends
+    # pixels with what comes in and Pillow does not, counts too.
+    "crop and resize, bilinear": 0.3,
+    "crop and resize, bicubic": 0.5,
+    "moves of RandAugment, bilinear": 0.6,
+    "moves of RandAugment, bicubic": 1.3,  # OpenCV's coefficient is .75, Pillow's 1 in a transform
 }
 
 
@@ -76,6 +91,11 @@ def functional():
 def check(what: str, ours, theirs) -> None:
     difference = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).max()
     assert difference <= TOLERANCES[what], (what, difference)
+
+
+def check_mean(what: str, ours, theirs) -> None:
+    difference = np.abs(np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)).mean()
+    assert difference <= MEANS[what], (what, difference)
 
 
 def as_tensor(frames: np.ndarray):
@@ -103,12 +123,14 @@ def test_an_operation_is_timms(monkeypatch, name, picture):
     for number, level in enumerate(levels):
         sign, resample = (1.0, -1.0)[number % 2], FILTERS[number // 2 % 2]
         monkeypatch.setattr(timm, "_randomly_negate", lambda value, sign=sign: sign * value)
-        settings = {"img_mean": (128, 128, 128), "interpolation": resample}
+        settings = {"img_mean": (128, 128, 128), "interpolation": PILLOW[resample]}
         theirs = timm.AugmentOp(TIMM_NAMES[name], 1.0, level, settings)
         ours = apply(Operation(name, float(level), sign, resample), PICTURES[picture][None])[0]
         expected = np.asarray(theirs(Image.fromarray(PICTURES[picture])))
-        kind = "translations" if name.startswith("translate") else "operations"
-        check(f"{kind} of RandAugment", ours, expected)
+        if name in GEOMETRIC:
+            check_mean(f"moves of RandAugment, {resample}", ours, expected)
+        else:
+            check("operations of RandAugment", ours, expected)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -120,7 +142,8 @@ def test_a_random_crop_of_a_picture_is_torchvisions(interpolation):
             box = image_ops.random_resized_box(rng, *picture.shape[:2])
             theirs = functional().resized_crop(Image.fromarray(picture), *box, [224, 224], mode)
             ours = transforms._resized_crop(picture[None], picture.shape[:2], box, row)
-            check("crop and resize of a picture", ours[0], theirs)
+            check(f"crop and resize, {interpolation}", ours[0], theirs)
+            check_mean(f"crop and resize, {interpolation}", ours[0], theirs)
 
 
 def test_boxes_are_drawn_as_torchvision_draws_them():

@@ -16,15 +16,17 @@ from omnivore_jax.train.state import abstract_state
 from omnivore_jax.train.step import make_train_step
 from tests.train.miniature import MODEL, batch, trainer
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_spec("libtpu") is None,
-        reason="the compiler for TPUs is not installed: pip install libtpu",
-    ),
-]
+pytestmark = pytest.mark.slow
+needs_libtpu = pytest.mark.skipif(
+    find_spec("libtpu") is None, reason="the compiler for TPUs is not installed: pip install libtpu"
+)
+needs_cuda = pytest.mark.skipif(
+    find_spec("jax_cuda13_plugin") is None,
+    reason="the compiler for GPUs is not installed: pip install -r requirements-gpu.txt",
+)
 
 
+@needs_libtpu
 @pytest.mark.parametrize("mesh", [MeshConfig(4, 1, 1), MeshConfig(1, 4, 1)], ids=str)
 def test_on_a_tpu_gradients_meet_once_and_activations_stay_where_they_are(mesh):
     """Windows attend to themselves: nothing of a sample leaves its device, in no round."""
@@ -49,14 +51,27 @@ def test_on_a_tpu_gradients_meet_once_and_activations_stay_where_they_are(mesh):
     assert gathered <= (sum(parameters) if mesh.fsdp > 1 else 0)
 
 
-def compile_demo(*flags):
+def compile_demo(*flags, topology="v5e:2x2"):
     command = [
         *(sys.executable, "-m", "omnivore_jax.main", "--config=configs/demo.py:image"),
-        *("--mode=compile", "--topology=v5e:2x2", "--json", *flags),
+        *("--mode=compile", f"--topology={topology}", "--json", *flags),
     ]
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@needs_cuda
+def test_it_compiles_for_gpus():
+    done = compile_demo("--only=train", topology="h100:2x8")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["devices"] == 16 and "jax-cuda13-plugin" in report["versions"]
+    (step,) = report["programs"]
+    assert 0 < step["memory_gib"]["temporaries"] < 1
+    assert {one["kind"] for one in step["collectives"]} == {"all-reduce"}
+    assert not any(one["in_loop"] for one in step["collectives"])
+
+
+@needs_libtpu
 def test_the_command_compiles_a_run_and_catches_one_that_does_not_fit():
     done = compile_demo()
     assert done.returncode == 0, done.stderr[-3000:]

@@ -120,7 +120,7 @@ def test_remedies_are_a_smaller_micro_batch_recomputation_and_a_division_of_what
 def compiler(monkeypatch):
     """A compiler of a machine of this process's devices, of 1 GiB a sample of a micro-batch."""
 
-    def compile_program(program, usable):
+    def compile_program(program, usable, options):
         samples = sum(split.micro for split in program.splits.values())
         return figures_of(program, temporaries=samples)
 

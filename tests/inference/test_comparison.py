@@ -25,6 +25,9 @@ def test_gains_by_class_and_group(files, tmp_path):
     groups = tmp_path / "groups.csv"
     groups.write_text("group,class\nsport,golf\nsport,swim\narts,dance\nwater,swim\n")
     figures = compare(*files, groups).json()
+    turned = tmp_path / "turned.csv"
+    turned.write_text("class,note,group\ngolf,,sport\nswim,,sport\ndance,,arts\nswim,,water\n")
+    assert compare(*files, turned).json()["group_gains"] == figures["group_gains"]
     assert figures["class_gains"] == pytest.approx({"golf": 0.2, "dance": -0.1, "swim": 0.0})
     assert figures["group_gains"] == pytest.approx({"sport": 0.1, "arts": -0.1, "water": 0.0})
     assert (figures["better"], figures["worse"], figures["classes"]) == (1, 1, 3)

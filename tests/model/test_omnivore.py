@@ -90,6 +90,28 @@ def test_recomputing_changes_no_gradient(remat):
     assert "remat" in str(jax.make_jaxpr(partial(loss, remat=remat))(PARAMS, CLIP, KEYS))
 
 
+DEEP = replace(SMALL, depths=(8, 2))
+
+
+@pytest.mark.parametrize("remat", ["none", "block"])
+def test_a_loop_over_pairs_of_blocks_changes_no_gradient(remat):
+    params = jax.device_put(random_params(DEEP, HEADS))
+    graph, noise = abstract_model(DEEP, HEADS)[0], Compute(remat=remat, drop_path=0.5, dropout=0.1)
+
+    def loss(params, scan):
+        model = merge(graph, params)
+        out = model(CLIP, "video", keys=KEYS, compute=replace(noise, scan=scan))
+        return jnp.square(out).sum()
+
+    written, looped = (jax.jit(jax.grad(partial(loss, scan=scan))) for scan in (False, True))
+    expected, found = flatten(written(params)), flatten(looped(params))
+    for path, leaf in expected.items():
+        limit = 2e-5 * float(jnp.abs(leaf).max() + 1e-3)
+        np.testing.assert_allclose(found[path], leaf, atol=limit, err_msg=path)
+    products = [str(f.trace(params).jaxpr).count("dot_general") for f in (written, looped)]
+    assert products[1] < 0.5 * products[0]
+
+
 def test_the_forms_for_cpus_change_no_gradient(monkeypatch):
     by_hand = flatten(gradient(PARAMS, CLIP, KEYS, "none"))
     monkeypatch.setattr(cpu, "on_cpu", lambda: False)

@@ -50,7 +50,7 @@ class OwnTable:
         path = _find(source)
         header = read_header(path)
         _check_header(header, path)
-        entries = _read(path, header)
+        entries = _read(path)
         kind = _kind(entries, header, options.kind, path)
         classes, labels = _classes(entries, path)
         ids: dict[str, list[str]] = {}
@@ -151,10 +151,10 @@ def _check_maps(header: Sequence[str], path: Path) -> None:
         )
 
 
-def _read(path: Path, header: Sequence[str]) -> list[Entry]:
+def _read(path: Path) -> list[Entry]:
     entries: list[Entry] = []
     mistakes: list[str] = []
-    for number, row in enumerate(read_rows_of(path, header), 1):
+    for number, row in enumerate(read_rows_of(path), 1):
         mistakes += [f"{path}: row {number}, column {text}" for text in _mistakes(row, path.parent)]
         if len(mistakes) >= MAX_MISTAKES:
             break

@@ -1,7 +1,7 @@
 """Tables that people write themselves: the rows of a CSV or Parquet file, as text."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ def read_header(path: Path) -> list[str]:
         raise _no_table(path, error) from error
 
 
-def read_rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Reads the rows one after another; raises UserError where the file is no table."""
+def read_rows_of(path: Path) -> Iterator[Row]:
+    """Reads the rows below the header; raises UserError where the file is no table."""
     if path.suffix == ".parquet":
         for batch in _parquet(path).iter_batches():
             for cells in batch.to_pylist():
@@ -37,7 +37,7 @@ def read_rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            next(reader, None)
+            columns = [name.strip() for name in next(reader, [])]
             for number, cells in enumerate(reader, 1):
                 if len(cells) > len(columns):
                     raise UserError(

@@ -52,7 +52,7 @@ def onnx_graph(
     x = torch.zeros(2, *sample)
     batch = {0: torch.export.Dim("b", min=1)}
     try:
-        with tempfile.TemporaryDirectory() as folder, _quiet(), _plain_attention():
+        with tempfile.TemporaryDirectory() as folder, _quiet():
             program: Any = torch.onnx.export(
                 OneHead().eval(),
                 (x,),
@@ -76,23 +76,6 @@ def run_onnx(graph: bytes, x: Any) -> Any:
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     return session.run([OUTPUT], {INPUT: x})[0]
-
-
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Writes attention as products and a softmax: the exporter knows the call for 4 axes alone."""
-    from torch.nn import functional  # pyright: ignore[reportMissingImports]
-
-    def attention(q: Any, k: Any, v: Any, attn_mask: Any) -> Any:
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        return (scores + attn_mask).softmax(-1) @ v
-
-    before = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = attention
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention = before
 
 
 @contextlib.contextmanager

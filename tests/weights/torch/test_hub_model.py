@@ -3,6 +3,9 @@
 Golden.py says how the references came about.
 """
 
+import os
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +14,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from omnivore_jax.weights.torch.hub.omnivore import Omnivore  # noqa: E402  (needs torch)
+from omnivore_jax.weights.torch.hub.omnivore import (  # noqa: E402  (needs torch)
+    Omnivore,
+    WindowAttention,
+)
 from tests.golden import golden  # noqa: E402
 
 FILLS = {"n02": "tiny.npz", "fanin": "tiny_fanin.npz"}
@@ -144,3 +150,77 @@ def test_gradients_reach_the_input_after_a_run_in_inference_mode():
     x.requires_grad_()
     model(x)[0, 0].backward()
     assert x.grad is not None and x.grad.abs().max() > 0
+
+
+def plain_attention(module, x):
+    """Shifted-window attention of one clip [t, h, w, c], a mask for every window."""
+    size, heads = np.array(x.shape[:3]), module.heads
+    window = np.minimum(size, module.window)
+    shift = np.where(module.shifted & (size > module.window), np.array(module.window) // 2, 0)
+    padded = -(-size // window) * window
+    tokens = np.zeros((*padded, x.shape[-1]))
+    tokens[: size[0], : size[1], : size[2]] = x
+    # Where a token of the shifted map comes from, and from which side of the seam of every axis.
+    axes = [np.roll(np.arange(n), -s) for n, s in zip(padded, shift, strict=True)]
+    weights = {name: p.detach().double().numpy() for name, p in module.named_parameters()}
+    table = weights["relative_position_bias_table"]
+    out = np.zeros_like(tokens)
+    for corner in np.ndindex(*(padded // window)):
+        at = [axis[k * n : (k + 1) * n] for axis, k, n in zip(axes, corner, window, strict=True)]
+        place = np.stack(np.meshgrid(*at, indexing="ij"), -1).reshape(-1, 3)
+        inside = np.stack(np.meshgrid(*map(np.arange, window), indexing="ij"), -1).reshape(-1, 3)
+        t, h, w = np.moveaxis(inside[:, None] - inside[None] + np.array(module.window) - 1, -1, 0)
+        _, H, W = 2 * np.array(module.window) - 1
+        bias = table[(t * H + h) * W + w].transpose(2, 0, 1)
+        wrapped = place < np.array([axis[0] for axis in axes])
+        apart = (wrapped[:, None] != wrapped[None]).any(-1)
+        qkv = tokens[tuple(place.T)] @ weights["qkv.weight"].T + weights["qkv.bias"]
+        q, k, v = qkv.reshape(len(place), 3, heads, -1).transpose(1, 2, 0, 3)
+        logits = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1]) + bias - 100.0 * apart
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        mixed = (p / p.sum(-1, keepdims=True)) @ v
+        out[tuple(place.T)] = mixed.transpose(1, 0, 2).reshape(len(place), -1)
+    out = out @ weights["proj.weight"].T + weights["proj.bias"]
+    return out[: size[0], : size[1], : size[2]]
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("size", [(6, 9, 8), (4, 6, 3), (2, 5, 9), (7, 3, 3), (1, 3, 3)])
+@torch.no_grad()
+def test_windows_of_a_kind_together_are_every_window_with_its_own_mask(size, shifted):
+    torch.manual_seed(0)
+    model = {"window": (2, 3, 3), "window_index": "geometric"}
+    module = WindowAttention(model, 8, 2, shifted=shifted)
+    torch.nn.init.normal_(module.relative_position_bias_table)
+    x = torch.randn(2, *size, 8)
+    out = module(x)
+    for row, clip in zip(out, x, strict=True):
+        np.testing.assert_allclose(row, plain_attention(module, clip.numpy()), rtol=0, atol=2e-6)
+
+
+PEAK = """
+import re, sys
+import torch
+sys.path.insert(0, sys.argv[1])
+from omnivore import WindowAttention
+def resident(key):
+    return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+module = WindowAttention({"window": (16, 7, 7), "window_index": "geometric"}, 128, 4, shifted=True)
+x = torch.randn(1, 16, 56, 56, 128)
+before = resident("VmRSS")
+with torch.inference_mode():
+    module(x)
+print(resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_block_of_swin_b_holds_no_mask_of_every_window():
+    """At 32 frames such a mask would have 0.6 GB, and so would the logits of all windows."""
+    hub = Path(__file__).parents[3] / "omnivore_jax" / "weights" / "torch" / "hub"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", PEAK, str(hub)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 400, "MiB; the tokens and their q, k and v have 100"

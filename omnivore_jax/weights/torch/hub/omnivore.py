@@ -35,9 +35,8 @@ class Omnivore(nn.Module):
         self.card = dict(card)
         self.trunk = Trunk(card["model"])
         width = self.trunk.norm.normalized_shape[0]
-        self.heads = Heads(
-            {name: _head(name, width, classes) for name, classes in card["heads"].items()}
-        )
+        heads = card["heads"].items()
+        self.heads = Heads({name: _head(name, width, classes) for name, classes in heads})
 
     def forward(self, x: Tensor, head: str = "image") -> Tensor:
         """Scores the classes of one head, [b, classes].
@@ -87,13 +86,9 @@ class Omnivore(nn.Module):
                 raise ValueError(
                     f"disparity is {list(disparity.shape)}; give {[*rgb.shape[:-1], 1]}, like rgb"
                 )
-            unit = (
-                disparity.float().clamp(DISPARITY_MIN, spec["disparity_max"])
-                / spec["disparity_max"]
-            )
-            x = torch.cat(
-                [x, _standardised(unit, [spec["disparity_mean"]], [spec["disparity_std"]])], -1
-            )
+            most, mean, std = (spec[f"disparity_{key}"] for key in ("max", "mean", "std"))
+            unit = disparity.float().clamp(DISPARITY_MIN, most) / most
+            x = torch.cat([x, _standardised(unit, [mean], [std])], -1)
         return x[(None,) * (5 - x.ndim)].movedim(-1, 1)
 
     @torch.no_grad()
@@ -118,9 +113,8 @@ class Omnivore(nn.Module):
     ) -> Any:
         """Loads parameters, also of a released file: "trunk" and "heads", index buffers in them."""
         if set(state_dict) == {"trunk", "heads"}:
-            trunk, heads = state_dict["trunk"], state_dict["heads"]
-            state_dict = {f"trunk.{name}": value for name, value in trunk.items()}
-            state_dict |= {f"heads.{name}": value for name, value in heads.items()}
+            parts = state_dict.items()
+            state_dict = {f"{part}.{name}": x for part, inner in parts for name, x in inner.items()}
         tokens = math.prod(self.trunk.window)
         parameters = {}
         for name, value in state_dict.items():
@@ -134,10 +128,8 @@ class Omnivore(nn.Module):
 
     def _check(self, head: str) -> None:
         if head not in self.heads:
-            raise ValueError(
-                f"head={head!r} is not in this model; it has "
-                f"{', '.join(sorted(self.heads)) or 'none'}"
-            )
+            known = ", ".join(sorted(self.heads)) or "none"
+            raise ValueError(f"head={head!r} is not in this model; it has {known}")
 
 
 class Heads(nn.ModuleDict):
@@ -182,8 +174,7 @@ class Trunk(nn.Module):
         if channels != 4 or self.depth_patch_embed is None:
             more = "" if kind == "none" else " or 4 (RGB and depth)"
             raise ValueError(
-                f"the input has {channels} channels; this model takes 3 channels (RGB){more}, in "
-                "axis 1"
+                f"the input has {channels} channels; this model takes 3 (RGB){more}, in axis 1"
             )
         if kind == "separate":
             return self.depth_patch_embed(x)
@@ -196,19 +187,16 @@ class Trunk(nn.Module):
         for i, stage in enumerate(self.layers):
             maps[f"premerge{i}"], x = stage(x)
             maps[f"interim{i}"] = x
-        normed = self.norm(x)
+        maps["last"] = normed = self.norm(x)
         for name in stages:
-            if name == "last":
-                maps[name] = normed
-            elif name.startswith("stage"):
+            if name.startswith("stage"):
                 maps[name] = self.norm(maps[name.replace("stage", "interim")])
         return normed.mean((1, 2, 3)), {name: maps[name] for name in stages}
 
     def _check(self, stages: Sequence[str]) -> None:
         count = len(self.layers)
         known = ["last", *(f"stage{k}" for k in range(max(0, count - 2), count))]
-        known += [f"interim{k}" for k in range(count)]
-        known += [f"premerge{k}" for k in range(count)]
+        known += [f"{place}{k}" for place in ("interim", "premerge") for k in range(count)]
         for name in stages:
             if name not in known:
                 raise ValueError(
@@ -310,10 +298,8 @@ class WindowAttention(nn.Module):
         self.window = _size(model["window"])
         self.corner = model["window_index"] == "released"
         self.heads, self.shifted = heads, shifted
-        t, h, w = self.window
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads)
-        )
+        rows = math.prod(2 * extent - 1 for extent in self.window)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -321,28 +307,34 @@ class WindowAttention(nn.Module):
         """Along an axis that one window covers, it is clamped to the map and not shifted."""
         t, h, w = size = _size(x.shape[1:4])
         window = _size(map(min, size, self.window))
-        shift = _size(
-            n // 2 if self.shifted and s > n else 0 for s, n in zip(size, self.window, strict=True)
-        )
+        axes = zip(size, self.window, strict=True)
+        shift = _size(n // 2 if self.shifted and s > n else 0 for s, n in axes)
         # Tokens of the padding attend like all others, as in the released code.
         x = _padded(x, _size(-s % n for s, n in zip(size, window, strict=True)))
         padded = _size(x.shape[1:4])
-        cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window)
-        q, k, v = self.qkv(cut).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        bias = self._bias(padded, window, shift).to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        joined = _joined(self.proj(out.transpose(2, 3).flatten(-2)), padded, window)
-        return joined.roll(shift, (1, 2, 3))[:, :t, :h, :w]
+        cut = _cut(x.roll([-s for s in shift], (1, 2, 3)), window).transpose(0, 1)
+        out = self._attend(cut, window, shift, _kinds(padded, window, shift)).transpose(0, 1)
+        return _joined(out, padded, window).roll(shift, (1, 2, 3))[:, :t, :h, :w]
 
-    def _bias(self, size: Size, window: Size, shift: Size) -> Tensor:
-        """What is added to the logits: [1 or windows, heads, n, n]."""
-        table = self.relative_position_bias_table
-        rows = _table_rows(self.window, window, self.corner, table.device)
-        bias = table[rows].permute(2, 0, 1)[None]
-        if not any(shift):
-            return bias
-        region = _regions(size, window, shift, table.device)
-        return bias + FORBIDDEN * (region[:, None, :, None] != region[:, None, None, :])
+    def _attend(self, x: Tensor, window: Size, shift: Size, kinds: Sequence[int]) -> Tensor:
+        """Attention inside windows [windows, b, n, c], in one call for all of a kind.
+
+        They share what is added to their logits; for every window of a clip it would be 0.6 GB.
+        """
+        order = torch.tensor(sorted(range(len(kinds)), key=kinds.__getitem__), device=x.device)
+        table, regions = self.relative_position_bias_table, _regions(window, shift, x.device)
+        bias = table[_table_rows(self.window, window, self.corner, x.device)].permute(2, 0, 1)
+        x = x.index_select(0, order) if any(shift) else x
+        known, parts = sorted(set(kinds)), []
+        qkv = self.qkv(x).split([kinds.count(kind) for kind in known])
+        for kind, part in zip(known, qkv, strict=True):
+            q, k, v = part.flatten(0, 1).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            region = regions & kind
+            mask = (bias + FORBIDDEN * (region[:, None] != region))[None].to(q.dtype)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            parts.append(out.transpose(1, 2).flatten(-2).unflatten(0, part.shape[:2]))
+        out = self.proj(torch.cat(parts))
+        return out.index_select(0, order.argsort()) if any(shift) else out
 
 
 def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device) -> Tensor:
@@ -361,14 +353,25 @@ def _table_rows(trained: Size, window: Size, corner: bool, device: torch.device)
     return (t * (2 * trained[1] - 1) + h) * (2 * trained[2] - 1) + w
 
 
-def _regions(size: Size, window: Size, shift: Size, device: torch.device) -> Tensor:
-    """Numbers by window, [windows, n].
+def _kinds(size: Size, window: Size, shift: Size) -> list[int]:
+    """Says of every window along which axes it is the last, if these are shifted.
 
-    Equal for tokens that the shift left together, which may see each other.
+    4 for t, 2 for h, 1 for w, added up: there the shift put the first tokens behind the last ones.
     """
-    t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(size, shift, strict=True))
-    region = 4 * t[:, None, None] + 2 * h[:, None] + 1 * w
-    return _cut(region[None, ..., None], window)[0, ..., 0]
+    last = [
+        [bit if moved and at + part == extent else 0 for at in range(0, extent, part)]
+        for bit, extent, part, moved in zip((4, 2, 1), size, window, shift, strict=True)
+    ]
+    return [t + h + w for t in last[0] for h in last[1] for w in last[2]]
+
+
+def _regions(window: Size, shift: Size, device: torch.device) -> Tensor:
+    """Sums for every place in a window, [n], of the axes along which the shift put it behind.
+
+    Tokens of a window are no neighbours where they differ in an axis of its kind.
+    """
+    t, h, w = (torch.arange(n, device=device) >= n - s for n, s in zip(window, shift, strict=True))
+    return (4 * t[:, None, None] + 2 * h[:, None] + 1 * w).flatten()
 
 
 def _size(extents: Iterable[int]) -> Size:

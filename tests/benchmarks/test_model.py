@@ -1,0 +1,124 @@
+"""The comparison with other libraries: its parts, and a run on a model of one stage."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from absl import flags  # noqa: E402
+from absl.testing import flagsaver  # noqa: E402
+
+from benchmarks import model, worker  # noqa: E402
+from benchmarks.job import Job  # noqa: E402
+from benchmarks.machine import describe  # noqa: E402
+from omnivore_jax.core import command  # noqa: E402
+from omnivore_jax.core.errors import UserError  # noqa: E402
+from omnivore_jax.model.variants import model_config  # noqa: E402
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+ONE_STAGE = model_config(
+    "tiny", depths=(2,), num_heads=(1,), window=(2, 4, 4), position_bias="joint"
+)
+IMAGE = Job("ours", "", "", mode="forward", kind="image", batch=2, frames=1, size=32)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command in this process; gives exit code and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["model.py", *arguments])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            flags.FLAGS.unparse_flags()
+            command.run(model.main)
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--against=keras"], "--against=keras is not known; use some of torch, "),
+        (["--against=timm", "--input=rgbd"], "timm has no model for --input=rgbd"),
+        (["--frames=4"], "--input=image has one frame; use --input=video"),
+        (["--threads=4096"], "--threads=4096: this machine has"),
+        (["--model=swin_xl"], "--model: model 'swin_xl' is not known; use one of omnivore_swin_t"),
+    ],
+)
+def test_a_wrong_use_is_one_line_and_exit_2(run, arguments, says):
+    code, err = run(*arguments)
+    assert code == 2 and says in err and err.count("\n") == 1
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("mode", "peers"),
+    [
+        ("forward", ["torch"]),
+        pytest.param("train", ["torch", "torchvision", "timm"], marks=pytest.mark.slow),
+    ],
+)
+def test_sides_agree_and_are_measured(mode, peers):
+    sides = [replace(IMAGE, mode=mode, side=name) for name in ("ours", *peers)]
+    told = model.compare(sides, ONE_STAGE, rounds=2) | {"machine": describe()}
+    assert list(told["sides"]) == ["ours", *peers]
+    for side, row in told["sides"].items():
+        assert 0 < row["mfu"] < 2 and row["peak_gib"] > 0 and row["first_call_cold"] > 0
+        assert row["difference"] < model.TOLERANCE[mode]["float32"]
+        assert (side == "ours") == (row["difference"] == 0)
+    assert told["versions"].keys() >= {"jax", "torch"}
+    assert peers[-1] in model.text(told)
+
+
+@LINUX
+def test_a_side_that_fails_says_why_in_a_line(tmp_path):
+    with pytest.raises(UserError, match=r"--against=torch: .*card.json"):
+        model.first_call(replace(IMAGE, side="torch", folder=str(tmp_path), cache=str(tmp_path)))
+
+
+def test_what_computes_something_else_is_refused():
+    assert model.difference([2.0, -4.0], [2.0, -3.0]) == 0.25
+    assert model.difference([2.0], [2.0, 2.0]) == float("inf")
+    with pytest.raises(UserError, match="differ from ours by 2.5e-01 .* is not timed"):
+        model._check("torch", 0.25, 1e-4)
+    with pytest.raises(UserError):
+        model._check("torch", float("nan"), 1.0)
+
+
+class Told:
+    """A worker that takes as long as it is told."""
+
+    def __init__(self, name, seconds, order):
+        self.name, self.seconds, self.order = name, iter(seconds), order
+
+    def ask(self, word):
+        self.order.append((self.name, word))
+        seconds = next(self.seconds) if word == "call" else 0
+        return 1e9 if word == "matmul" else {"seconds": seconds, "cpu_seconds": 2 * seconds}
+
+
+def test_sides_take_turns_and_are_compared_round_by_round():
+    order = []
+    workers = {"ours": Told("ours", [1, 3, 1], order), "torch": Told("torch", [2, 4, 1], order)}
+    measured = model.measure(workers, rounds=3)
+    calls = [name for name, word in order if word == "call"]
+    assert calls == ["ours", "torch", "torch", "ours", "ours", "torch"]
+    figures = model._figures(IMAGE, ONE_STAGE, measured, 3)
+    assert figures["ratios"]["torch"]["seconds"]["median"] == 0.75
+    assert figures["sides"]["ours"]["samples_per_second"] == 2
+    assert figures["sides"]["torch"]["mfu"] == figures["gflops"] / 2
+
+
+@LINUX
+def test_memory_is_that_of_the_moment_and_the_most_so_far():
+    worker.forget_peak()
+    before = worker.resident("VmHWM")
+    block = bytearray(200 << 20)
+    block[:: 1 << 12] = bytes(len(block[:: 1 << 12])).replace(b"\0", b"\1")
+    assert worker.resident("VmHWM") - before > 150 << 20
+    del block
+    worker.forget_peak()
+    assert worker.resident("VmHWM") - before < 100 << 20
