@@ -7,6 +7,7 @@
 #                RGB drop, each 1,500 steps (STEPS=...); runs/ablate/report.html lays them over one another
 # make test      the fast tests        make test-all   also the slow ones        make lint   style, types, import rules
 # make torch     PyTorch too: its files, and the tests that compare with it
+# make cloud     what speaks to buckets (gs://, s3://) too, and servers of this machine for their tests
 # make scenes    trimesh and VTK too: meshes and point clouds, and their tests
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ DEMO := $(if $(STEPS),--config.train.steps=$(STEPS) --workdir=runs/demo-$(STEPS)
 ABLATE := --workdir=runs/ablate
 ABLATE_STEPS := --config.train.steps=$(or $(STEPS),1500) --config.eval.retrieval=0
 
-.PHONY: env torch scenes demo ablate compare test test-slow test-all lint clean
+.PHONY: env torch cloud scenes demo ablate compare test test-slow test-all lint clean
 
 env: $(VENV)/.ready
 
@@ -32,6 +33,9 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt
 
 torch: env requirements-torch.txt
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-torch.txt
+
+cloud: env requirements-cloud.txt requirements-cloud-dev.txt
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-cloud-dev.txt
 
 scenes: env requirements-scenes.txt
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r requirements-scenes.txt

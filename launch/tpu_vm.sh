@@ -73,7 +73,8 @@ sudo mkdir -p $mount && { mountpoint -q $mount || sudo mount -t nfs ${share@Q} $
 [ -w $mount ] || sudo chmod a+rwx $mount
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install -q --user uv
 ~/.local/bin/uv venv -q --allow-existing --python=3.12 venv
-~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-tpu.txt"
+~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-tpu.txt
+~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-cloud.txt"
 }
 
 run() {

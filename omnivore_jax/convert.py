@@ -28,7 +28,7 @@ from absl import flags
 
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import check_local, location
 from omnivore_jax.core.types import Size
 from omnivore_jax.weights.request import Request, option
 
@@ -117,17 +117,19 @@ def main(argv: Sequence[str]) -> int:
                 f"--{name} is not for {argv[1]}, which takes --{', --'.join(TAKEN[argv[1]])}"
             )
     options = read_options({name: getattr(flags.FLAGS, name) for name in names})
-    for number, file in enumerate(argv[2:], 1):
-        check_local(file, f"file {number} of {argv[1]}")
-    return command(options, *map(Path, argv[2:]))
+    places = (
+        location(file, f"file {number} of {argv[1]}") for number, file in enumerate(argv[2:], 1)
+    )
+    return command(options, *places)
 
 
 def from_torch(options: Options, src: Path, dst: Path) -> int:
     """Turns any file of weights into one of ours."""
     from omnivore_jax.weights.conversion import convert
+    from omnivore_jax.weights.opening import here
 
     with _working(f"converting {src}"):
-        done = convert(src, dst, options)
+        done = convert(here(src), dst, options)
     return _show(options, done)
 
 
@@ -136,6 +138,7 @@ def to_torch(options: Options, src: Path, dst: Path) -> int:
 
     A file in the released layout, or a folder for torch.hub where DST has no suffix.
     """
+    from omnivore_jax.weights.opening import here
     from omnivore_jax.weights.torch import released
 
     if dst.suffix not in ("", *TORCH_SUFFIXES):
@@ -145,7 +148,7 @@ def to_torch(options: Options, src: Path, dst: Path) -> int:
         )
     write = released.write_released if dst.suffix else released.write_hub_folder
     with _working(f"converting {src}"):
-        done = write(src, dst, options)
+        done = write(here(src), dst, options)
     return _show(options, done)
 
 
@@ -186,8 +189,9 @@ def inspect(options: Options, file: Path) -> int:
 def diff(options: Options, one: Path, other: Path) -> int:
     """Compares two files or runs; 1 where they differ."""
     from omnivore_jax.weights import diff as differences
+    from omnivore_jax.weights.opening import here
 
-    rows, models = differences.compare(one, other, options.weights)
+    rows, models = differences.compare(here(one), here(other), options.weights)
     unequal = [row for row in rows if row.verdict != "equal"]
     if options.json:
         tensors = [row._asdict() for row in rows]

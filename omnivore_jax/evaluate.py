@@ -42,7 +42,7 @@ from absl import flags
 from omnivore_jax.core import dist, options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.files import check_local, check_output, location
 from omnivore_jax.core.types import Fusion, Mode
 
 WEIGHTS = options.weights()
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
     compile_cache.open_cache(CACHE.value)
-    trained = open_trained(Path(WEIGHTS.value))
+    trained = open_trained(location(WEIGHTS.value, "--weights"))
     exam = exams.prepare_exam(trained, _request())
     with show_progress(len(exam.samples), "samples") as advance:
         hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value, advance)
@@ -148,6 +148,7 @@ def watch(names: Sequence[str]) -> int:
     if len(names) != 1:
         raise UserError(f"{len(names)} runs given; watch one: watch RUN --dataset=NAME")
     options.require(DATASET, "name one, --dataset=imagenet for example")
+    run = location(names[0], "RUN")
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference.hall import Hall
     from omnivore_jax.inference.watch import score_new
@@ -156,7 +157,7 @@ def watch(names: Sequence[str]) -> int:
     compile_cache.open_cache(CACHE.value)
     hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value)
     while True:
-        for row in score_new(Path(names[0]), _request(), hall):
+        for row in score_new(run, _request(), hall):
             shown = {name: row[key] for name, key in NAMES.items() if key in row}
             figures = ", ".join(f"{name} {100 * value:.2f} %" for name, value in shown.items())
             kind = "EMA" if row["weights"] == "ema" else "raw"
@@ -172,8 +173,10 @@ def sweep(names: Sequence[str]) -> int:
         raise UserError("no weights given; sweep W [W2 ...] --dataset=NAME --out=FILE.json")
     options.require(DATASET, "name one, --dataset=kinetics400 for example")
     options.require(OUT, "name the file of figures, FILE.json")
-    for path in filter(None, (OUT.value, REPORT.value)):
-        check_output(Path(path))
+    out = location(OUT.value, "--out")
+    page = _page()
+    for path in filter(None, (out, page)):
+        check_output(path)
     from omnivore_jax.core import compile_cache
     from omnivore_jax.inference import sweep as sweeps
     from omnivore_jax.inference.hall import Hall
@@ -184,15 +187,15 @@ def sweep(names: Sequence[str]) -> int:
     compile_cache.open_cache(CACHE.value)
     hall = Hall(make_mesh(MeshConfig()), BATCH_SIZE.value, THREADS.value)
     rows = []
-    for row in sweeps.run_sweep(names, asked, hall, Path(OUT.value)):
+    for row in sweeps.run_sweep(names, asked, hall, out):
         rows.append(row)
         if not JSON.value:
             share = 100 * row["miou" if "miou" in row else "top1"]
             print(f"{row['weights']}  {OVER.value} {row['value']:>6}  {share:6.2f} %", flush=True)
-    if REPORT.value:
+    if page is not None:
         from omnivore_jax.reporting.sweep_page import write_sweep
 
-        write_sweep(Path(REPORT.value), DATASET.value, sweeps.AXES[OVER.value].title, rows)
+        write_sweep(page, DATASET.value, sweeps.AXES[OVER.value].title, rows)
     if JSON.value:
         print(json.dumps(rows, indent=2))
     return 0
@@ -226,7 +229,7 @@ def compare(names: Sequence[str]) -> int:
     """Compares two evaluations."""
     if len(names) != 2:
         raise UserError(f"{len(names)} files given; compare two: compare A.json B.json")
-    page = Path(REPORT.value) if REPORT.value else None
+    page = _page()
     if page is not None:
         check_output(page)
     from omnivore_jax.inference import comparison
@@ -253,14 +256,18 @@ def compare(names: Sequence[str]) -> int:
     return 0
 
 
+def _page() -> Path | None:
+    return location(REPORT.value, "--report") if REPORT.value else None
+
+
 def _check_flags() -> dict[str, Path]:
     """Refuses what cannot be, before anything is loaded; gives the files to be written."""
     options.require(WEIGHTS, "give a file of weights or the folder of a run")
     options.require(DATASET, "name one, --dataset=imagenet for example")
-    check_local(WEIGHTS.value, "--weights")
+    location(WEIGHTS.value, "--weights")
     check_local(DATA_ROOT.value, "--data_root")
     flag = {"report": REPORT.value, "predictions": PREDICTIONS.value}
-    outputs = {name: Path(value) for name, value in flag.items() if value}
+    outputs = {name: location(value, f"--{name}") for name, value in flag.items() if value}
     for path in outputs.values():
         check_output(path)
     if "predictions" in outputs:

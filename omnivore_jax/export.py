@@ -17,7 +17,7 @@ from absl import flags
 
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import check_local, location
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -33,8 +33,8 @@ RUNS_ON = flags.DEFINE_list(
 def main(argv: Sequence[str]) -> int:
     if len(argv) != 3:
         raise UserError(f"{len(argv) - 1} paths given; name the weights and a folder: F OUT")
-    for name, path in zip(("F", "OUT"), argv[1:], strict=True):
-        check_local(path, name)
+    weights = location(argv[1], "F")
+    check_local(argv[2], "OUT")
     for platform in RUNS_ON.value or ():
         if platform not in PLATFORMS:
             raise UserError(f"--platforms={platform} is not known; use {', '.join(PLATFORMS)}")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     from omnivore_jax.inference import onnx_program, programs, stablehlo
     from omnivore_jax.inference.trained import open_trained
 
-    trained, out = open_trained(Path(argv[1])), Path(argv[2])
+    trained, out = open_trained(weights), Path(argv[2])
     platforms = RUNS_ON.value or [jax.default_backend().replace("gpu", "cuda")]
     shape = programs.Shape(FRAMES.value, SIZE.value)
     made = []

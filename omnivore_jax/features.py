@@ -26,7 +26,7 @@ from absl import flags
 from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.files import check_local, check_output, location
 from omnivore_jax.core.types import Mode
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 from omnivore_jax.inference import feature_set
@@ -63,11 +63,11 @@ def main(argv: Sequence[str]) -> int:
     if options.is_shared(DISTRIBUTED):
         dist.initialize_from_flags()
     compile_cache.open_cache(CACHE.value)
-    trained = open_trained(Path(WEIGHTS.value))
+    trained = open_trained(location(WEIGHTS.value, "--weights"))
     found, faults = _of_dataset(trained) if DATASET.value else _of_files(trained, paths)
     if not dist.is_primary():
         return 0
-    feature_set.save(Path(OUT.value), found)
+    feature_set.save(location(OUT.value, "--out"), found)
     count, *shape = found.feature.shape
     print(f"{OUT.value}: {count:,} features of {' x '.join(map(str, shape))} numbers")
     for name, why in faults:
@@ -132,9 +132,10 @@ def _check_flags(paths: Sequence[Path]) -> None:
     if STEP.value and not WINDOW.value:
         raise UserError(f"--step={STEP.value} without --window; give both")
     feature_set.check_output_name(Path(OUT.value))
-    for flag in (WEIGHTS, DATA_ROOT, DEPTH):
+    location(WEIGHTS.value, "--weights")
+    for flag in (DATA_ROOT, DEPTH):
         check_local(flag.value, f"--{flag.name}")
-    check_output(Path(OUT.value))
+    check_output(location(OUT.value, "--out"))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from omnivore_jax.core import command, config_file, dist
+from omnivore_jax.core.buckets import check_run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import location
 
 CONFIG = config_file.define_flag()
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME by default.")
@@ -40,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is not a flag; flags begin with -- (see --help)")
     config = _config()
-    check_local(WORKDIR.value, "--workdir")
+    workdir = location(WORKDIR.value or Path("runs") / config["name"], "--workdir")
+    check_run(workdir)
     for flag in (TOPOLOGY, SEARCH, ONLY):
         if flag.value and MODE.value != "compile":
             raise UserError(f"--{flag.name} goes with --mode=compile")
@@ -54,7 +56,6 @@ def main(argv: Sequence[str]) -> int:
         return _compile(config)
     from omnivore_jax.experiment import run
 
-    workdir = Path(WORKDIR.value) if WORKDIR.value else Path("runs") / config["name"]
     try:
         source = config_flags.get_config_filename(flags.FLAGS["config"])
         options = {"evaluate_only": MODE.value == "eval", "allow_config_change": ALLOW.value}

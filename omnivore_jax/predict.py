@@ -29,7 +29,7 @@ from absl import flags
 from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.files import check_local, check_output, location
 from omnivore_jax.core.types import Mode
 from omnivore_jax.data.depth import BASELINES, Intrinsics
 
@@ -64,9 +64,9 @@ def main(argv: Sequence[str]) -> int:
     if not paths:
         raise UserError("no file given; name a picture, a clip or a folder of them")
     options.require(WEIGHTS, "give a file of weights or the folder of a run")
-    for name, path in (("--weights", WEIGHTS.value), ("--depth", DEPTH.value)):
-        check_local(path, name)
-    page = Path(REPORT.value) if REPORT.value else None
+    weights = location(WEIGHTS.value, "--weights")
+    check_local(DEPTH.value, "--depth")
+    page = location(REPORT.value, "--report") if REPORT.value else None
     if page is not None:
         check_output(page)
     # seconds of imports that --help and mistakes need not wait for
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
     media = finder.find(paths)
     mode = cast(Mode, MODE.value)
     question = Question(HEAD.value, VIEWS.value, mode, TOP.value, page is not None)
-    asker = Asker(open_trained(Path(WEIGHTS.value)), question, THREADS.value or os.cpu_count() or 1)
+    asker = Asker(open_trained(weights), question, THREADS.value or os.cpu_count() or 1)
     asker.check(media.items)
     for path, why in media.others:
         print(f"left out: {path} is {why}", file=sys.stderr)

@@ -8,14 +8,16 @@ demo) are compared.
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
 from absl import flags
 
 from omnivore_jax.core import options
+from omnivore_jax.core.buckets import ObjectPath
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import location
+from omnivore_jax.core.mirror import mirrored
 
 COMPARE = flags.DEFINE_list(
     "compare", None, "Folders of other runs; those beside WORKDIR by default."
@@ -28,20 +30,22 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"{len(argv) - 1} folders given; name one: python -m omnivore_jax.report WORKDIR"
         )
-    check_local(argv[1], "WORKDIR")
-    for path in COMPARE.value or ():
-        check_local(path, "--compare")
+    workdir = location(argv[1], "WORKDIR")
+    others = [location(path, "--compare") for path in COMPARE.value or ()]
+    for path in (workdir, *others):
+        if isinstance(path, ObjectPath) and not path.exists():
+            raise UserError(f"{path} holds no run; name one that is there")
     # a second of imports that --help and mistakes need not wait for
     from omnivore_jax.reporting import (
         render,
         report,
     )
 
-    workdir = Path(argv[1])
-    page = render.write_page(
-        workdir, None if COMPARE.value is None else [Path(path) for path in COMPARE.value]
-    )
-    found = report.load(workdir)
+    with ExitStack() as stack:
+        mirror = stack.enter_context(mirrored(workdir))
+        beside = [stack.enter_context(mirrored(path, read_only=True)).folder for path in others]
+        page = render.write_page(mirror.folder, None if COMPARE.value is None else beside)
+        found, page = report.load(mirror.folder), mirror.shown(page)
     if JSON.value:
         print(json.dumps({"page": str(page)} | (report.figures(found) if found else {}), indent=2))
         return 0

@@ -32,7 +32,7 @@ from absl import flags
 from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output
+from omnivore_jax.core.files import check_local, check_output, location
 from omnivore_jax.core.types import Mode
 
 K = flags.DEFINE_integer("k", 20, "Neighbours that vote.", lower_bound=1)
@@ -75,8 +75,8 @@ def index() -> int:
     options.require(WEIGHTS, "give a file of weights or the folder of a run")
     options.require(DATASET, "name one, --dataset=imagenet for example")
     out = Path(options.require(OUT, "name a folder"))
-    for flag in (WEIGHTS, DATA_ROOT):
-        check_local(flag.value, f"--{flag.name}")
+    weights = location(WEIGHTS.value, "--weights")
+    check_local(DATA_ROOT.value, "--data_root")
     check_output(out / "file" if out.is_dir() else out)
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache, dist
@@ -89,7 +89,7 @@ def index() -> int:
     if options.is_shared(DISTRIBUTED):
         dist.initialize_from_flags()
     compile_cache.open_cache(CACHE.value)
-    trained = open_trained(Path(WEIGHTS.value))
+    trained = open_trained(weights)
     mode = cast(Mode, MODE.value)
     request = exam.Request(
         DATASET.value, DATA_ROOT.value, SPLIT.value, views=VIEWS.value, mode=mode
@@ -104,7 +104,7 @@ def index() -> int:
 
 def query(asked: str, among: str) -> int:
     """Searches a gallery for queries."""
-    page = Path(REPORT.value) if REPORT.value else None
+    page = location(REPORT.value, "--report") if REPORT.value else None
     if page is not None:
         check_output(page)
     # seconds of imports that --help and mistakes need not wait for
@@ -113,7 +113,7 @@ def query(asked: str, among: str) -> int:
     from omnivore_jax.inference.faiss_search import FaissSearch
 
     search = FaissSearch(FAISS_INDEX.value) if ENGINE.value == "faiss" else nearest
-    queries, gallery = feature_set.load(Path(asked)), feature_set.load(Path(among))
+    queries, gallery = feature_set.load(asked), feature_set.load(among)
     found = neighbours.find(queries, gallery, K.value, TAU.value, NEIGHBOURS.value, search)
     done = neighbours.Search(asked, among, found)
     if page is not None:
@@ -137,12 +137,13 @@ def query(asked: str, among: str) -> int:
 
 def report(path: str) -> int:
     """Draws what a search found."""
-    page = Path(options.require(REPORT, "name a page that ends in .html"))
+    page = location(options.require(REPORT, "name a page that ends in .html"), "--report")
+    check_local(path, "FILE")
     check_output(page)
     from omnivore_jax.inference import feature_set, neighbours  # half a second
 
     done = neighbours.read_search(Path(path))
-    queries, gallery = (feature_set.load(Path(name)) for name in (done.queries, done.gallery))
+    queries, gallery = (feature_set.load(name) for name in (done.queries, done.gallery))
     if queries.ids != done.found.ids:
         raise UserError(f"{done.queries} has other samples than {path}; search again")
     _draw(page, done, queries, gallery)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 
 import grain  # noqa: F401  (defines its flags, which would else be gone once they are put back)
 import jax
@@ -48,7 +49,13 @@ WRONG = {
         ["--config.mesh.data=3", "--config.mesh.fsdp=3"],
         "mesh.data=3 x mesh.fsdp=3 x mesh.tensor=1 does not fit the 8 devices; use",
     ),
-    "a URL for the workdir": (["--workdir=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for the workdir": (["--workdir=https://host/run"], "https://host/run is a URL"),
+    "a store that Orbax does not write to": (
+        ["--workdir=s3://bucket/run"],
+        "Orbax writes checkpoints to disks and gs:// only"
+        if find_spec("s3fs")
+        else "s3://bucket/run needs the package s3fs",
+    ),
     "a workdir that cannot be made": (
         ["--workdir={tmp}/file/run"],
         "file/run cannot be made: Not a directory",
@@ -69,7 +76,7 @@ WRONG = {
     ),
     "a URL for the config": (["--config=gs://bucket/run"], "gs://bucket/run is a URL"),
     "a URL for the data": (["--config.data.root=gs://bucket/run"], "gs://bucket/run is a URL"),
-    "a URL for weights": (["--config.init_from=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for weights": (["--config.init_from=https://host/run"], "https://host/run is a URL"),
     "no such backend": (
         ["--config.attention.backend=magic"],
         "attention.backend='magic' is not known; use one of auto, ",

@@ -10,7 +10,7 @@ Orbax writes and reads the arrays, we decide which steps can be trusted and whic
 <directory>/scores.json      what the EMA of each step scored
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import chex
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
 from jaxtyping import PyTree
 
 from omnivore_jax.checkpoint import seal as digests
@@ -28,6 +29,7 @@ from omnivore_jax.checkpoint.retention import list_steps, open_folder, remove_st
 from omnivore_jax.checkpoint.scores import Scores
 from omnivore_jax.checkpoint.steps import Search, Steps, none_undamaged
 from omnivore_jax.core import dist, tree
+from omnivore_jax.core.buckets import check_run, place
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.patience import Patience
 
@@ -71,15 +73,19 @@ class CheckpointManager:
         config: CheckpointConfig = CheckpointConfig(),
         read_only: bool = False,
         visible: Patience = digests.VISIBLE,
+        before_seal: Callable[[], None] = lambda: None,
     ):
-        """Opens the folder.
+        """Opens the folder, of a disk or of a bucket.
 
         `read_only` leaves alone what a run that is still training is writing there. `visible`: how
-        long to wait for files that another host wrote.
+        long to wait for files that another host wrote. `before_seal` runs in the background before
+        a step counts; its UserError is one of the save.
 
         Raises UserError where the folder cannot be made, or is not the same one on all hosts.
         """
-        self.directory = Path(directory).absolute()
+        self.directory = place(directory).absolute()
+        check_run(self.directory)
+        self._before_seal = before_seal
         self._config = config
         self._read_only = read_only
         if not read_only:
@@ -119,7 +125,7 @@ class CheckpointManager:
                 STATE: ocp.args.PyTreeSave(tree.flatten(state)),
                 METADATA: ocp.args.JsonSave(dict(metadata)),
             }
-            self._orbax.save(self._steps.path(step), args=ocp.args.Composite(**items))
+            self._orbax.save(self._files(step), args=ocp.args.Composite(**items))
         self._pending = step, self._sealer.submit(self._seal, step)
 
     def check(self) -> None:
@@ -213,15 +219,13 @@ class CheckpointManager:
 
     def saved_shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Lists shape and dtype of every leaf that a step holds, by dotted path; reads no array."""
-        # takes any path, not only the kind that its annotation names
-        handler: Any = ocp.PyTreeCheckpointHandler()
-        saved = handler.metadata(self._steps.path(step) / STATE).tree
+        saved = ocp.PyTreeCheckpointHandler().metadata(self._files(step) / STATE).tree
         return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in saved.items()}
 
     def metadata(self, step: int) -> dict[str, Any]:
         """Reads what the caller said about a step when it was saved."""
         item = ocp.args.Composite(**{METADATA: ocp.args.JsonRestore()})
-        return self._orbax.restore(self._steps.path(step), args=item)[METADATA]
+        return self._orbax.restore(self._files(step), args=item)[METADATA]
 
     def record_best(
         self, step: int, score: float, per_dataset: Mapping[str, float] | None = None
@@ -241,9 +245,14 @@ class CheckpointManager:
             self._scores.best(self._steps.sealed()) if dist.is_primary() else None
         )
 
+    def _files(self, step: int) -> epath.Path:
+        """The folder of a step, as Orbax takes it."""
+        return epath.Path(str(self._steps.path(step)))
+
     def _seal(self, step: int) -> None:
         """Waits for Orbax on all processes, then digests our files; runs in the background."""
         self._orbax.wait_until_finished()
+        self._before_seal()
         digests.seal(self._steps.path(step), jax.process_index(), jax.process_count())
         self._prune()
 
@@ -283,7 +292,7 @@ class CheckpointManager:
             partial_restore=True,
         )
         items = ocp.args.Composite(**{STATE: arrays, METADATA: ocp.args.JsonRestore()})
-        read = self._orbax.restore(self._steps.path(step), args=items)
+        read = self._orbax.restore(self._files(step), args=items)
         state = tree.refill(abstract, read[STATE])
         # Orbax casts and pads without a word: what came back is held against what was asked for.
         chex.assert_trees_all_equal_shapes_and_dtypes(state, abstract)

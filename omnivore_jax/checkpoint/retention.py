@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from omnivore_jax.checkpoint.seal import FOLDER as SEALS
 from omnivore_jax.core import dist
+from omnivore_jax.core.buckets import ObjectPath
 from omnivore_jax.core.errors import UserError
 
 DELETED = ".deleted"
@@ -40,6 +42,8 @@ def _make(probe: Path) -> str | None:
         probe.touch()
     except OSError as error:
         return error.strerror
+    except UserError as error:  # of a bucket
+        return str(error)
     return None
 
 
@@ -53,10 +57,15 @@ def list_steps(directory: Path) -> list[int]:
 
 def remove_step(directory: Path, step: int) -> None:
     """Deletes a step; the rename first, so that a kill midway leaves no step that looks whole."""
+    folder = directory / str(step)
+    if isinstance(folder, ObjectPath):
+        (folder / SEALS).remove()  # first, so that what a kill leaves is no finished step
+        folder.remove()
+        return
     doomed = directory / f"{step}{DELETED}"
     shutil.rmtree(doomed, ignore_errors=True)
     try:
-        (directory / str(step)).rename(doomed)
+        folder.rename(doomed)
     except FileNotFoundError:
         return
     shutil.rmtree(doomed, ignore_errors=True)

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from omnivore_jax.core import files
+from omnivore_jax.core.buckets import files_below
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.patience import Patience
 
@@ -113,7 +114,7 @@ def _digest(file: Path, visible: Patience) -> str:
 
 def _files(step: Path) -> set[str]:
     """Names of all files that a step consists of, but for its seals."""
-    paths = (path.relative_to(step) for path in step.rglob("*") if path.is_file())
+    paths = (path.relative_to(step) for path in files_below(step))
     return {
         str(path)
         for path in paths

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omnivore_jax.core.buckets import ObjectPath, is_object, place
 from omnivore_jax.core.errors import UserError
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -33,6 +35,18 @@ def check_local(path: str | Path | None, name: str) -> None:
         )
 
 
+def location(path: str | Path, name: str) -> Path:
+    """Gives a path that a user said, of a disk or of a bucket; `name` is the flag or key.
+
+    Raises:
+        UserError: it is another URL, names no bucket, or lacks the package for it.
+
+    """
+    if not is_object(path):
+        check_local(path, name)
+    return place(path)
+
+
 def check_output(path: Path) -> None:
     """Refuses a destination that could be elsewhere than it reads: `..` or a symbolic link in it.
 
@@ -41,12 +55,15 @@ def check_output(path: Path) -> None:
         the file, or the destination is a URL.
 
     """
+    if isinstance(path, ObjectPath):
+        path.check_free()
+        return
     check_local(path, "destination")
     if ".." in path.parts:
         raise UserError(f"{path} goes up a folder (..); give the destination without")
-    for place in (path, *path.parents):
-        if place.is_symlink():
-            raise UserError(f"{place} is a symbolic link; give the real path of the destination")
+    for folder in (path, *path.parents):
+        if folder.is_symlink():
+            raise UserError(f"{folder} is a symbolic link; give the real path of the destination")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} is not a folder; make it first")
     if path.is_dir():
@@ -79,12 +96,20 @@ def replacement(path: Path) -> Iterator[Path]:
     """Gives a draft, an empty file beside `path`, which becomes the file when the block ends.
 
     The draft is deleted when the block fails. Folders that are not there are made. A reader, also
-    after a crash of the machine, finds the whole file or the one before.
+    after a crash of the machine, finds the whole file or the one before. In a bucket the same
+    holds, and the draft is a local file.
 
     Raises:
         UserError: the disk does not take it; the message names the file.
 
     """
+    if isinstance(path, ObjectPath):
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / path.name
+            draft.touch()
+            yield draft
+            path.upload(draft)
+        return
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +139,10 @@ def new_folder(folder: Path, what: str, others: Callable[[set[str]], set[str]]) 
         UserError: the destination is something else, or cannot be written.
 
     """
+    if isinstance(folder, ObjectPath):
+        raise UserError(
+            f"{folder}: a folder comes about at once on a disk alone; name one there, and copy it"
+        )
     _check_folder(folder, what, others)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:

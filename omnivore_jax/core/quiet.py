@@ -17,11 +17,12 @@ ORBAX = f"{os.sep}orbax{os.sep}"
 def quiet_libraries() -> None:
     """Drops what JAX, Orbax and asyncio say beside what they raise; once a process is enough.
 
-    Gone are: platforms that are not there, Orbax's progress and tracebacks, the echoes of writes
-    that a failed one abandoned, and entries of the compile cache that cannot be read (JAX compiles
-    anew).
+    Gone are: platforms that are not there, how buckets are read, Orbax's progress and tracebacks,
+    the echoes of writes that a failed one abandoned, and entries of the compile cache that cannot
+    be read (JAX compiles anew).
     """
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    for name in ("jax", "gcsfs", "fsspec", "s3fs"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logger = logging.getLogger("absl")
     if _is_worth_a_line in logger.filters:
         return

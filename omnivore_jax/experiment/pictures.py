@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omnivore_jax.core import dist
+from omnivore_jax.core.mirror import Mirror
 from omnivore_jax.core.types import IGNORE, Batch
 from omnivore_jax.data.batches import stack
 from omnivore_jax.experiment.evaluation import RunEvaluator
@@ -56,17 +56,17 @@ def training_samples(name: str, settings: Settings, data: RunData, mesh: Mesh) -
     )
 
 
-def show_samples(settings: Settings, data: RunData, mesh: Mesh, workdir: Path) -> None:
+def show_samples(settings: Settings, data: RunData, mesh: Mesh, mirror: Mirror) -> None:
     """Writes the page that shows what a run is about to train on, before it does."""
     samples = [training_samples(name, settings, data, mesh) for name in data.train]
     if dist.is_primary():
-        path = workdir / SAMPLES_PAGE
+        path = mirror.folder / SAMPLES_PAGE
         lead = (
             "Training samples as the first step would take them: cropped, augmented and mixed; "
             "only the standardising was undone. Disparity is in false colours, bright is near."
         )
         write_samples(path, settings.name, lead, samples)
-        logging.info("what the model sees: %s", path)
+        logging.info("what the model sees: %s", mirror.shown(path))
 
 
 def map_sheet(

@@ -16,6 +16,7 @@ from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist, log
 from omnivore_jax.core.compile_cache import open_cache
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.mirror import Mirror, mirrored
 from omnivore_jax.core.peers import Peers, Stopped
 from omnivore_jax.core.signals import Preemption
 from omnivore_jax.experiment.dry import attention_lines
@@ -62,23 +63,32 @@ def run(
         data = open_datasets(settings)
         peers.compare("manifests", manifest_facts(settings, data))
         mesh = _mesh(settings)
-        if evaluate_only and not (workdir / "checkpoints").is_dir():
-            raise UserError(f"--workdir={workdir} holds no run to evaluate; train first")
-        if settings.init_from and not (workdir / "checkpoints").is_dir():
-            settings.plan_initial()  # a mistake in it must not be remembered by the folder
-        open_workdir(workdir, config, allow_config_change, read_only=evaluate_only)
-        place = Run(settings, data, mesh, workdir)
-        summary = _train_and_evaluate(place, peers, source, None if evaluate_only else began)
+        with mirrored(workdir, read_only=evaluate_only) as mirror:
+            _open_workdir(mirror, settings, config, (evaluate_only, allow_config_change))
+            place = Run(settings, data, mesh, mirror)
+            summary = _train_and_evaluate(place, peers, source, None if evaluate_only else began)
         logging.info("%s", cache())
         return summary
 
 
+def _open_workdir(
+    mirror: Mirror, settings: Settings, config: Mapping[str, Any], mode: tuple[bool, bool]
+) -> None:
+    """`mode`: whether only to evaluate, and whether the config may have changed."""
+    evaluate_only, allow_change = mode
+    begun = mirror.checkpoints.is_dir()
+    if evaluate_only and not begun:
+        raise UserError(f"--workdir={mirror.workdir} holds no run to evaluate; train first")
+    if settings.init_from and not begun:
+        settings.plan_initial()  # a mistake in it must not be remembered by the folder
+    open_workdir(mirror, config, allow_change, read_only=evaluate_only)
+
+
 def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None) -> Summary:
     """`began` is when the process began to train; None: evaluates only."""
-    settings, data, mesh, workdir = run.settings, run.data, run.mesh, run.workdir
-    folder, read_only = workdir / "checkpoints", began is None
+    settings, data, mesh, mirror = run.settings, run.data, run.mesh, run.mirror
     with (
-        CheckpointManager(folder, settings.checkpoint, read_only) as manager,
+        _manager(run, read_only=began is None) as manager,
         Preemption(peers) as preemption,
         peers.fails_early(),
     ):
@@ -89,10 +99,18 @@ def _train_and_evaluate(run: Run, peers: Peers, source: str, began: float | None
             logging.info("%s", line)
         whole = False
         if began is not None:
-            check_validation(settings, data, workdir)
+            check_validation(settings, data, mirror.folder)
             whole = run_training(run, manager, evaluator, preemption, params)
         seconds = time.perf_counter() - began if began is not None and whole else None
         return summarise(run, manager, evaluator, source, seconds)
+
+
+def _manager(run: Run, read_only: bool) -> CheckpointManager:
+    """Of the run's checkpoints; its rows are where they are before a step is sealed."""
+    mirror = run.mirror
+    return CheckpointManager(
+        mirror.checkpoints, run.settings.checkpoint, read_only, before_seal=mirror.push
+    )
 
 
 def _begin_from(settings: Settings, manager: CheckpointManager) -> tuple[Settings, Any]:

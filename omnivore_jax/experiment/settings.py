@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from omnivore_jax.checkpoint.manager import CheckpointConfig
 from omnivore_jax.core import config as builder
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import check_local, location
 from omnivore_jax.core.profiler import parse_span
 from omnivore_jax.data.dataset_config import DatasetConfig
 from omnivore_jax.data.loader import LoaderConfig
@@ -289,7 +289,7 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[Mo
 
 
 def _check(settings: Settings) -> None:
-    check_local(settings.init_from, "init_from")
+    location(settings.init_from, "init_from")
     check_local(settings.store.root, "data.root")
     check_local(settings.log.compile_cache, "log.compile_cache")
     heads(settings.tasks)

@@ -95,7 +95,7 @@ def summarise(
         parameters=parameter_account(settings.model, settings.heads, _with_depth(settings)),
     )
     page = _write(report, run.workdir) if dist.is_primary() else run.workdir / "report.html"
-    return Summary(report, page, step)
+    return Summary(report, page and run.mirror.shown(page), step)
 
 
 def _write(report: Report, workdir: Path) -> Path | None:

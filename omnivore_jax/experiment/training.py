@@ -14,6 +14,7 @@ from omnivore_jax.checkpoint.manager import CheckpointManager
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.log import MetricsWriter
+from omnivore_jax.core.mirror import Mirror
 from omnivore_jax.core.progress import Progress
 from omnivore_jax.core.signals import Preemption
 from omnivore_jax.data.bad_records import BadRecords
@@ -41,7 +42,12 @@ class Run:
     settings: Settings
     data: RunData
     mesh: jax.sharding.Mesh
-    workdir: Path
+    mirror: Mirror
+
+    @property
+    def workdir(self) -> Path:
+        """Where this process reads and writes the small files of the run."""
+        return self.mirror.folder
 
 
 @dataclass
@@ -187,12 +193,12 @@ def run_training(
             watch,
         )
         if not start:
-            show_samples(settings, data, mesh, run.workdir)
+            show_samples(settings, data, mesh, run.mirror)
         with jax.transfer_guard("disallow"):
             if start and callback.evaluates(start) and not _has_scores(run.workdir, start):
                 callback.evaluate(start, state)
             if start == mixture.total_steps:
-                logging.info("the run in %s is finished: %d steps", run.workdir, start)
+                logging.info("the run in %s is finished: %d steps", run.mirror.workdir, start)
                 return False
             with preemption.deferred():
                 with watch.wall.spent_on("step"):

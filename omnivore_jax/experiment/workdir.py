@@ -17,6 +17,7 @@ from absl import logging
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import write_json
+from omnivore_jax.core.mirror import Mirror
 
 FREE = (
     *("log.*", "checkpoint.*", "hardware.*", "mesh.*", "eval.batch_size"),
@@ -38,7 +39,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nump
 
 
 def open_workdir(
-    workdir: Path, config: Mapping[str, Any], allow_change: bool, *, read_only: bool = False
+    mirror: Mirror, config: Mapping[str, Any], allow_change: bool, *, read_only: bool = False
 ) -> None:
     """Makes the folder, or checks that the run in it has the same config; writes `config.json`.
 
@@ -52,27 +53,30 @@ def open_workdir(
     error = None
     if dist.is_primary():
         try:
-            _open(workdir, json.loads(json.dumps(config)), allow_change, read_only)
+            _open(mirror, json.loads(json.dumps(config)), allow_change, read_only)
+            mirror.push()
         except UserError as mistake:
             error = str(mistake)
     error = dist.broadcast(error)
     if error is not None:
         raise UserError(error)
-    if not (workdir / "config.json").exists():
+    if not (mirror.workdir / "config.json").exists():
         raise UserError(
-            f"--workdir={workdir} is not the same folder on every host; use one that they share"
+            f"--workdir={mirror.workdir} is not the same folder on every host; use one that they "
+            "share"
         )
 
 
-def _open(workdir: Path, config: dict[str, Any], allow_change: bool, read_only: bool) -> None:
+def _open(mirror: Mirror, config: dict[str, Any], allow_change: bool, read_only: bool) -> None:
+    workdir = mirror.workdir
     try:
         if not read_only:
-            workdir.mkdir(parents=True, exist_ok=True)
+            mirror.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"--workdir={workdir} cannot be made: {error.strerror}; choose another folder"
         ) from error
-    path = workdir / "config.json"
+    path = mirror.folder / "config.json"
     if path.exists():
         differences = config_differences(_stored(path), config)
         if differences and not allow_change:

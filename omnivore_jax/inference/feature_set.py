@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from omnivore_jax.core.buckets import local_copy
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, new_file, new_folder
+from omnivore_jax.core.files import location, new_file, new_folder
 from omnivore_jax.inference import parquet
 
 NO_LABEL = -1
@@ -84,14 +85,14 @@ def new_index(folder: Path, shape: tuple[int, ...]):
         array.flush()
 
 
-def load(path: Path) -> FeatureSet:
+def load(path: str | Path) -> FeatureSet:
     """Reads what `save` or `new_index` wrote.
 
     Raises:
         UserError: it is not there, damaged, or something else.
 
     """
-    check_local(path, "FILE")
+    path = local_copy(location(path, "FILE"))
     if path.suffix == parquet.SUFFIX:
         features = _load_table(path)
     else:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, write_text
+from omnivore_jax.core.files import write_text
+from omnivore_jax.core.mirror import CHECKPOINTS
 from omnivore_jax.inference import score_table
 from omnivore_jax.inference.exam import Request, prepare_exam, score
 from omnivore_jax.inference.hall import Hall
@@ -63,8 +64,7 @@ def steps(folder: Path) -> list[int]:
     """
     from omnivore_jax.checkpoint.steps import Steps
 
-    check_local(folder, "RUN")
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     if not checkpoints.is_dir():
         raise UserError(f"{folder} holds no checkpoints/; give the folder of a run")
     return sorted(Steps(checkpoints).sealed())

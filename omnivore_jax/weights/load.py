@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import location
 from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.model.compiled import CompiledModel
 from omnivore_jax.model.compute import Compute
@@ -30,12 +30,11 @@ def load(path: str | Path, compute: Compute = Compute()) -> CompiledModel:
         UserError: there is no such file or folder, it is damaged, or something of it would be lost.
 
     """
-    check_local(path, "path")
-    source = open_weights(path)
+    source = open_weights(location(path, "path"))
     if source.is_pytorch or source.card is None:
         from omnivore_jax.weights.conversion import open_job
 
-        job = open_job(Path(path), Request(certificate=False))
+        job = open_job(source.path, Request(certificate=False))
         config, heads, arrays = job.plan.config, job.plan.heads, job.plan.arrays
         return CompiledModel(config, heads, read_params(arrays), compute, Card(job.card))
     return _compiled(source, compute)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from absl import logging
 
+from omnivore_jax.core.buckets import ObjectPath, local_copy, place
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.mirror import CHECKPOINTS
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.config import ModelConfig
-from omnivore_jax.weights.card import card_beside, parse_card
+from omnivore_jax.weights.card import card_beside, card_file, parse_card
 from omnivore_jax.weights.lazy import LazyArray
 from omnivore_jax.weights.reading import kind_of
 from omnivore_jax.weights.safetensors import CARD, read_safetensors
@@ -94,7 +96,7 @@ def open_weights(
         UserError: it is none of these, or damaged; one line says what was found.
 
     """
-    path = Path(path)
+    path = here(path)
     if path.is_dir() and not (path / WEIGHTS).is_file():
         return _of_variant(open_run(path, weights), variant)
     if weights == "params":
@@ -111,6 +113,22 @@ def open_weights(
         ours = WeightsFile(path, OURS, meaning.model, meaning.heads, arrays, names, card=card)
         return _of_variant(ours, variant)
     return _theirs(path, arrays, others, Asked(variant, prefix, source_window))
+
+
+def here(path: str | Path) -> Path:
+    """Gives weights as this machine can read them: of a bucket a copy, but the run that is there.
+
+    Raises:
+        UserError: the bucket cannot be read, or nothing is there.
+
+    """
+    there = place(path)
+    if not isinstance(there, ObjectPath) or (there / CHECKPOINTS).is_dir():
+        return there
+    copy, beside = local_copy(there), card_file(there)
+    if copy.is_file() and beside.is_file():
+        card_file(copy).write_bytes(beside.read_bytes())
+    return copy
 
 
 def _read(path: Path) -> tuple[dict[str, LazyArray], dict[str, str], list[str]]:
@@ -138,7 +156,7 @@ def open_run(
     """
     from omnivore_jax.checkpoint.manager import CheckpointManager
 
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     if not checkpoints.is_dir():
         raise UserError(f"{folder} holds no checkpoints/; give the folder of a run")
     with CheckpointManager(checkpoints, read_only=True) as manager:

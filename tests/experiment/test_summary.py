@@ -1,10 +1,10 @@
 import errno
 import os
-from pathlib import Path
 
 import pytest
 
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.mirror import Mirror
 from omnivore_jax.experiment import summary
 from omnivore_jax.experiment.workdir import open_workdir
 from tests.reporting.small_report import make
@@ -35,11 +35,13 @@ def test_a_full_disk_is_an_error_all_the_same(monkeypatch, tmp_path):
 
 
 def test_an_evaluation_checks_the_folder_of_a_run_and_leaves_it_alone(tmp_path):
-    open_workdir(tmp_path, {"train": {"seed": 0}}, False)
+    open_workdir(Mirror(tmp_path), {"train": {"seed": 0}}, False)
     before = (tmp_path / "config.json").read_bytes()
-    open_workdir(tmp_path, {"train": {"seed": 0}, "log": {"every": 9}}, False, read_only=True)
+    open_workdir(
+        Mirror(tmp_path), {"train": {"seed": 0}, "log": {"every": 9}}, False, read_only=True
+    )
     assert (tmp_path / "config.json").read_bytes() == before
     with pytest.raises(UserError, match="train.seed was 0, is 1"):
-        open_workdir(tmp_path, {"train": {"seed": 1}}, False, read_only=True)
+        open_workdir(Mirror(tmp_path), {"train": {"seed": 1}}, False, read_only=True)
     with pytest.raises(UserError, match="is not the same folder on every host"):
-        open_workdir(Path(tmp_path / "nowhere"), {}, False, read_only=True)
+        open_workdir(Mirror(tmp_path / "nowhere"), {}, False, read_only=True)

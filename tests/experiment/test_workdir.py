@@ -13,6 +13,7 @@ import pytest
 from configs.demo import get_config
 from omnivore_jax.core import dist
 from omnivore_jax.core.errors import UserError
+from omnivore_jax.core.mirror import Mirror
 from omnivore_jax.experiment.workdir import PACKAGES, config_differences, open_workdir
 
 CONFIG = get_config().to_dict()
@@ -25,7 +26,7 @@ def changed(path, value, config=CONFIG):
 
 
 def opened(workdir, config=CONFIG, allow=False):
-    open_workdir(workdir, config, allow)
+    open_workdir(Mirror(workdir), config, allow)
     return json.loads((workdir / "config.json").read_text())
 
 
@@ -118,7 +119,7 @@ def test_a_folder_that_the_hosts_do_not_share_is_refused(tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match="is not the same folder on every host; use one that they share"
     ):
-        open_workdir(tmp_path, CONFIG, False)
+        open_workdir(Mirror(tmp_path), CONFIG, False)
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path, monkeypatch):
@@ -127,14 +128,14 @@ def test_a_folder_that_cannot_be_made_or_written_is_one_line(tmp_path, monkeypat
 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made: Not a directory; choose another folder"):
-        open_workdir(tmp_path / "file" / "run", CONFIG, False)
+        open_workdir(Mirror(tmp_path / "file" / "run"), CONFIG, False)
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="config.json cannot be written: No space left on device"):
-        open_workdir(tmp_path / "run", CONFIG, False)
+        open_workdir(Mirror(tmp_path / "run"), CONFIG, False)
 
 
 def test_a_config_file_that_is_torn_is_one_line(tmp_path):
     (tmp_path / "config.json").write_text('{"config": {')
     with pytest.raises(UserError, match="config.json"):
-        open_workdir(tmp_path, CONFIG, False)
+        open_workdir(Mirror(tmp_path), CONFIG, False)

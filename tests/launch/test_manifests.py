@@ -91,7 +91,6 @@ def test_paths_of_the_jobset_lie_on_the_volume_that_it_mounts(jobset):
     paths = [flags["workdir"], *(entry["value"] for entry in train["env"])]
     assert all(path.startswith(f"{mount['mountPath']}/") for path in paths)
     assert train["command"][:3] == ["python", "-m", "omnivore_jax.main"]
-    assert "gs://" in JOBSET.read_text()  # that it is refused is said
 
 
 def sky():

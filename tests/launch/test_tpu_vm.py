@@ -33,7 +33,8 @@ sudo mkdir -p /mnt/omnivore && {{ mountpoint -q /mnt/omnivore || sudo mount -t n
 [ -w /mnt/omnivore ] || sudo chmod a+rwx /mnt/omnivore
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install -q --user uv
 ~/.local/bin/uv venv -q --allow-existing --python=3.12 venv
-~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-tpu.txt' {WHERE}"""  # noqa: E501
+~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-tpu.txt
+~/.local/bin/uv pip install -q --python=venv/bin/python -r omnivore_jax/requirements-cloud.txt' {WHERE}"""  # noqa: E501
 SSH = "gcloud compute tpus tpu-vm ssh omnivore"
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from omnivore_jax.model import cost
-from omnivore_jax.model.attention import table
+from omnivore_jax.model.attention import chunked, table
 from omnivore_jax.model.attention.base import Backend, Call, Device, platform, traced_device
+from omnivore_jax.model.attention.chunked import CHUNKED, chunk_size
 from omnivore_jax.model.attention.cpu import CPU
 from omnivore_jax.model.attention.pallas_tpu import PALLAS_TPU
 from omnivore_jax.model.attention.table import choose, explain, stage_calls, window_attention
@@ -73,6 +74,31 @@ def arguments(masked=True, dropout=False) -> Any:
     return qkv, bias, masks, keep
 
 
+def test_chunks_are_as_full_as_can_be_and_hold_no_more_than_fits_the_cache(monkeypatch):
+    assert chunk_size(128, 3 * 392**2) == 2  # stage 1 of Swin-T, clips
+    assert chunk_size(8, 24 * 392**2) == 1
+    assert chunk_size(512, 3 * 49**2) == 128  # of 145 that fit: four chunks
+    assert chunk_size(8, 24 * 49**2) == 8
+    qkv, bias, masks, keep = arguments(dropout=True)
+    monkeypatch.setattr(chunked, "CHUNK", 3 * bias.size)
+
+    def gradients(backend, keep):
+        def loss(qkv, bias):
+            out = window_attention(qkv, bias, masks, keep=keep, backend=backend)
+            return jnp.square(out).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+    texts = [gradients(name, None).lower(qkv, bias).as_text() for name in ("xla", "chunked")]
+    assert [f"tensor<{len(qkv)}x2x8x8xf32>" in text for text in texts] == [True, False]
+    for ours, plain in zip(
+        jax.tree.leaves(gradients("chunked", keep)(qkv, bias)),
+        jax.tree.leaves(gradients("xla", keep)(qkv, bias)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5 * np.abs(plain).max())
+
+
 @pytest.mark.parametrize(("masked", "dropout"), [(True, False), (False, True)])
 def test_the_gradient_by_hand_is_that_of_automatic_differentiation(masked, dropout):
     qkv, bias, masks, keep = arguments(masked, dropout)
@@ -134,7 +160,7 @@ EVEN = Backend("even", XLA.attend, lambda call: "a mask" if call.masked else Non
 def test_a_backend_that_is_not_there_or_cannot_serve_is_named(monkeypatch):
     qkv, bias, masks, _ = arguments()
     monkeypatch.setitem(table.BACKENDS, "even", EVEN)
-    with pytest.raises(ValueError, match="'cudn' is not known; use one of auto, cpu, xla, "):
+    with pytest.raises(ValueError, match="'cudn' is not known; use one of auto, chunked, cpu, "):
         window_attention(qkv, bias, masks, backend="cudn")
     with pytest.raises(ValueError, match="'even' cannot serve: a mask; use auto"):
         window_attention(qkv, bias, masks, backend="even")
@@ -158,7 +184,10 @@ def call(platform, **changes):
 
 
 def test_auto_takes_the_first_of_the_platforms_table_that_serves(monkeypatch):
-    assert choose("auto", call("cpu")) == (CPU, "first in the table of cpu")
+    few = "chunked passed over: all windows at once are as fast below 128 tokens a window"
+    assert choose("auto", call("cpu")) == (CPU, few)
+    assert choose("auto", call("cpu", tokens=392)) == (CHUNKED, "first in the table of cpu")
+    assert choose("chunked", call("gpu")) == (CHUNKED, "attention.backend=chunked")
     assert choose("auto", call("tpu")) == (PALLAS_TPU, "first in the table of tpu")
     assert choose("auto", call("tpu", dropout=True)) == (
         XLA,

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from omnivore_jax.core.tree import flatten
-from omnivore_jax.model.attention import cpu, pallas_tpu, table, xla
+from omnivore_jax.model.attention import chunked, cpu, cudnn, pallas_tpu, table, xla
 from omnivore_jax.model.attention.base import Backend
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import abstract_model, merge
@@ -20,9 +20,19 @@ from omnivore_jax.model.variants import model_config
 from tests.model.attention_oracle import Case, answer, error, make_case
 from tests.params import random_params
 
+
+def in_chunks(qkv, bias, masks, keep):
+    """Three windows at a time, so that the last chunk is seldom full."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked, "CHUNK", 3 * bias.size)
+        return chunked.attend(qkv, bias, masks, keep)
+
+
 ATTEND = {
     "xla": xla.attend,
     "cpu": cpu.attend,
+    "chunked": in_chunks,
+    "cudnn": partial(cudnn.attend, implementation="xla"),  # all but cuDNN itself
     "pallas_tpu": partial(pallas_tpu.attend, interpret=True),
 }
 """How each backend is computed on a CPU."""
@@ -37,11 +47,15 @@ WINDOWS = {8: (2, 2, 2), 49: (1, 7, 7), 98: (2, 7, 7), 392: (8, 7, 7), 784: (16,
 """Windows by their number of tokens."""
 
 
-@partial(jax.jit, static_argnums=0)
 def gradients(attend, qkv, bias, masks, dout):
     """Output of a backend, and gradients by q, k, v (packed) and by the bias."""
-    out, back = jax.vjp(lambda qkv, bias: attend(qkv, bias, masks, None), qkv, bias)
-    return out, *back(dout)
+
+    @jax.jit
+    def both(qkv, bias, dout):
+        out, back = jax.vjp(lambda qkv, bias: attend(qkv, bias, masks, None), qkv, bias)
+        return out, *back(dout)
+
+    return both(qkv, bias, dout)
 
 
 def check(name: str, case: Case, dtype: str):
@@ -55,14 +69,29 @@ def check(name: str, case: Case, dtype: str):
     assert max(errors.values()) < TOLERANCE[dtype], errors
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
-    ("n", "heads", "classes"),
-    [*((8, 1 + 2 * (m % 2), m) for m in range(9)), (49, 3, 0), (49, 1, 4), (98, 3, 8)],
+    ("n", "heads", "classes", "dtype"),
+    [
+        (8, 1, 0, "float32"),
+        (8, 3, 3, "float32"),
+        (8, 3, 8, "bfloat16"),
+        (49, 3, 0, "bfloat16"),
+        (49, 1, 4, "float32"),
+        (98, 3, 1, "float32"),
+    ],
 )
 @pytest.mark.parametrize("name", ATTEND)
 def test_a_backend_is_as_near_float64_as_its_dtype_allows(name, n, heads, classes, dtype):
     check(name, make_case(n, heads, classes), dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("classes", range(9))
+@pytest.mark.parametrize("name", ATTEND)
+def test_any_number_of_masks_is_as_near(name, classes, dtype):
+    for n, heads in product([8, 49], [1, 3]):
+        check(name, make_case(n, heads, classes), dtype)
 
 
 @pytest.mark.parametrize("name", ATTEND)

@@ -1,15 +1,18 @@
 """The step on a small model, on one device and on eight simulated ones."""
 
 import math
+from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
 
+from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.variants import model_config
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 from omnivore_jax.train.state import abstract_state, init_state
+from omnivore_jax.train.step import make_train_step
 from tests.train.miniature import MODEL, batch, norm, state_of, step_of, trainer
 
 MESHES = {  # and the micro-batch of a device: half a pair, and a whole one
@@ -48,6 +51,25 @@ def test_a_mesh_with_micro_batches_and_padding_gives_the_losses_of_one_device(on
     losses, state = run(*MESHES[mesh])
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5)
     np.testing.assert_allclose(norm(state.ema) / norm(one_device[1].ema), 1, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_loop_over_blocks_is_divided_over_devices_as_blocks_written_out_are():
+    deep = replace(MODEL, depths=(8, 1))
+
+    def losses(mesh, microbatch, scan):
+        compute = Compute(drop_path=0.1, scan=scan)
+        ours = trainer(mesh, microbatch=microbatch)._replace(model=deep, compute=compute)
+        state, found = init_state(deep, ours.heads, ours.seed, ours.mesh), []
+        step = make_train_step(ours)
+        for number in range(3):
+            state, metrics = step(state, {"reliefs": batch("reliefs", mesh, number)})
+            found.append(float(metrics["loss"]))
+        return found
+
+    np.testing.assert_allclose(
+        losses(*MESHES["2x2x2"], scan=True), losses(None, 0, scan=False), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("mesh", ["2x4x1", "2x2x2"])

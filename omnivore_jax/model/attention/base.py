@@ -59,6 +59,8 @@ class Backend(NamedTuple):
     """Takes (qkv, bias, masks, keep), as `table.window_attention` says."""
     supports: Callable[[Call], str | None]
     """Says why it cannot serve a call, None where it can."""
+    passed_over: Callable[[Call], str | None] = lambda call: None
+    """Says why `auto` passes it over though it can serve a call, None where it does not."""
 
 
 def platform() -> str:

@@ -12,16 +12,18 @@ from jaxtyping import Array, Float
 from omnivore_jax.core.types import Size
 from omnivore_jax.model.attention import base
 from omnivore_jax.model.attention.base import Backend, Call, Device, Masks
+from omnivore_jax.model.attention.chunked import CHUNKED
 from omnivore_jax.model.attention.cpu import CPU
+from omnivore_jax.model.attention.cudnn import CUDNN
 from omnivore_jax.model.attention.pallas_tpu import PALLAS_TPU
 from omnivore_jax.model.attention.xla import XLA
 
 TABLES: dict[str, tuple[Backend, ...]] = {
-    "cpu": (CPU, XLA),
-    "gpu": (XLA,),
+    "cpu": (CHUNKED, CPU, XLA),
+    "gpu": (CUDNN, XLA),
     "tpu": (PALLAS_TPU, XLA),
 }
-"""By platform; `auto` takes the first that supports the call. Elsewhere: the plain mathematics."""
+"""By platform; `auto` takes the first that does not say why not. Elsewhere: plain mathematics."""
 
 BACKENDS = {backend.name: backend for backend in chain(*TABLES.values())}
 NAMES = ("auto", *BACKENDS)
@@ -91,7 +93,7 @@ def choose(backend: str, call: Call) -> Choice:
     """
     table = TABLES.get(call.device.platform, (XLA,))
     if backend == "auto":
-        refusals = [(one, one.supports(call)) for one in table]
+        refusals = [(one, one.supports(call) or one.passed_over(call)) for one in table]
         chosen = next(one for one, reason in refusals if reason is None)
         passed = refusals[: table.index(chosen)]
         reasons = [f"{one.name} passed over: {reason}" for one, reason in passed]
