@@ -6,8 +6,8 @@
 
 Every point is a process of its own; those along an axis take turns. Frames are those of one clip,
 the other axes take pictures. Exponents are fitted to the CPU seconds of all threads, which others
-on the machine change less than wall time, and to the peak of memory without the parameters and, in
-training, without moments and average: over the tokens of the first stage, for models over the FLOPs.
+on the machine change less than wall time, and to the peak of memory without the parameters (in
+training also moments and average): over the tokens of the first stage, for models over the FLOPs.
 """
 
 import json

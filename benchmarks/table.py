@@ -107,7 +107,8 @@ def _lines(row: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     batch, frames, size, _, _ = row["shape"]
     clip = f" x {frames}" if row["input"] == "video" else ""
     given = f"{row['model'].removeprefix('omnivore_')} {row['input']} {batch}{clip} x {size}²"
-    mode = row["mode"] if row["dtype"] == "float32" else f"{row['mode']}, {row['dtype']}"
+    run = (row["dtype"], row.get("attention", "auto"))
+    mode = ", ".join([row["mode"], *(word for word in run if word not in ("float32", "auto"))])
     for side, ratio in row["ratios"].items():
         other = row["sides"][side]
         yield (
