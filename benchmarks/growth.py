@@ -6,8 +6,8 @@
 
 Every point is a process of its own; those along an axis take turns. Frames are those of one clip,
 the other axes take pictures. Exponents are fitted to the CPU seconds of all threads, which others
-on the machine change less than wall time, and to the peak of memory without the parameters: over
-the tokens of the first stage, for models over the FLOPs.
+on the machine change less than wall time, and to the peak of memory without the parameters (in
+training also moments and average): over the tokens of the first stage, for models over the FLOPs.
 """
 
 import json
@@ -32,6 +32,10 @@ from omnivore_jax.model.config import ModelConfig
 
 FLAG = {"frames": "frames", "size": "sizes", "batch": "batches", "model": "models"}
 """Of the values along every axis."""
+
+
+STATES = {"forward": 1, "train": 4}
+"""Arrays as large as the parameters that a call holds: moments and the average too in training."""
 
 
 class Point(NamedTuple):
@@ -147,7 +151,7 @@ def _row(point: Point, calls: Sequence[Mapping[str, Any]], peak: float) -> dict[
         "gflops": flops / 1e9,
         "seconds": statistics.median(call["seconds"] for call in calls),
         "cpu_seconds": statistics.median(call["cpu_seconds"] for call in calls),
-        "gib": peak - 4 * count / GIB,
+        "gib": peak - STATES[job.mode] * 4 * count / GIB,
     }
 
 

@@ -48,7 +48,7 @@ class JaxSide:
     def build(self) -> None:
         """Reads the weights."""
         job = self._job
-        compute = Compute(dtype=job.dtype)
+        compute = Compute(dtype=job.dtype, attention=job.attention)
         model = ov.load(Path(job.folder) / WEIGHTS, compute)
         self._inputs = jax.device_put(self._inputs)
         if job.mode == "forward":

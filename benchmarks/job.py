@@ -45,6 +45,8 @@ class Job:
     size: int
     dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = 1
+    attention: str = "auto"
+    """Backend of ours."""
 
     def json(self) -> dict[str, str | int]:
         return asdict(self)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.model [--model=swin_t] [--input=image|video|rgbd] [--mode=forward|train]
         [--against=torch,torch-compile,torchvision,timm] [--batch=8] [--frames=16] [--size=224]
-        [--dtype=float32|bfloat16] [--rounds=5] [--threads=0] [--json=FILE]
+        [--dtype=float32|bfloat16] [--attention=auto] [--rounds=5] [--threads=0]
+        [--json=FILE]
 
 Every side is a process of its own with the same parameters and samples, on the CPU; they take
 turns, call by call. `torch` is the model that `convert to-torch` writes (attention by
@@ -32,6 +33,7 @@ from benchmarks.worker import Worker
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.model import cost
+from omnivore_jax.model.attention.table import NAMES
 
 LIBRARIES = {
     "torch": ("image", "video", "rgbd"),
@@ -63,6 +65,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("frames", 0, "Of a clip; 0: 16.", 0)
     flags.DEFINE_integer("size", 224, "Rows and columns.", 32)
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the computation.")
+    flags.DEFINE_enum("attention", "auto", list(NAMES), "Backend of ours.")
     flags.DEFINE_integer("rounds", 5, "Timed calls of every side.", 1)
     flags.DEFINE_integer("threads", 0, "Cores of every side; 0: all.", 0)
     flags.DEFINE_string("json", "", "File for the figures.")
@@ -107,6 +110,7 @@ def sides(asked: Any, cores: int) -> list[Job]:
         size=asked.size,
         dtype=asked.dtype,
         threads=asked.threads or cores,
+        attention=asked.attention,
     )
     return [ours, *(replace(ours, side=name) for name in asked.against)]
 
@@ -214,6 +218,7 @@ def _figures(job: Job, config: Any, measured: Mapping[str, Any], rounds: int) ->
         "shape": [job.batch, *size, job.channels],
         "mode": job.mode,
         "dtype": job.dtype,
+        "attention": job.attention,
         "threads": job.threads,
         "rounds": rounds,
         "tolerance": TOLERANCE[job.mode][job.dtype],
@@ -236,6 +241,7 @@ def text(told: Mapping[str, Any]) -> str:
     lines = [
         words(told["machine"]),
         f"{told['model']}, {told['input']} {shape}, {told['mode']}, {told['dtype']}, "
+        f"attention {told['attention']}, "
         f"{told['threads']} threads, {told['rounds']} rounds, "
         f"{told['gflops']:.1f} GFLOPs a call; a product of matrices {told['matmul_gflops']:.0f}/s",
         f"  {'':<20} {'ours / it':>15} {'of CPU':>8} {'seconds':>9} {'MFU':>5} {'peak GiB':>9} "

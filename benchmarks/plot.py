@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 FIGURES = {"cpu_seconds": "CPU seconds of a call", "gib": "GiB without parameters"}
 
@@ -18,7 +19,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes = list(dict.fromkeys(axis for row in results for axis in row["axes"]))
     if not axes:
         return
-    with matplotlib.rc_context({"svg.hashsalt": "growth", "font.size": 8}):
+    with matplotlib.rc_context({"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 8}):
         figure = Figure((2.6 * len(axes), 4.6), layout="constrained")
         grid = figure.subplots(len(FIGURES), len(axes), squeeze=False)
         for column, axis in enumerate(axes):
@@ -42,5 +43,19 @@ def _panel(panel: Any, axis: str, key: str, results: Sequence[Mapping[str, Any]]
         exponent = found["time_exponent" if key == "cpu_seconds" else "memory_exponent"]
         (line,) = panel.loglog(x, y, "o-", markersize=3, label=row["mode"])
         panel.loglog(x, [y[0] * v / x[0] for v in x], ":", color=line.get_color(), linewidth=0.8)
-        panel.annotate(f"{exponent:.2f}", (x[-1], y[-1]), ha="right", va="bottom")
-        panel.set_xlabel("GFLOPs" if base == "gflops" else "tokens of the first stage")
+        panel.annotate(
+            f"{exponent:.2f}",
+            (x[-1], y[-1]),
+            ha="right",
+            va="top",
+            xytext=(-6, 0),
+            textcoords="offset points",
+        )
+        panel.set_xticks(
+            x, [str(point["value"]).removeprefix("swin_") for point in found["points"]]
+        )
+        panel.set_xlabel("by FLOPs" if base == "gflops" else "by tokens of the first stage")
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    panel.yaxis.set_minor_locator(NullLocator())

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks.growth import exponent
 from benchmarks.machine import words
 from benchmarks.plot import draw
 from omnivore_jax.core import command
@@ -106,7 +107,8 @@ def _lines(row: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     batch, frames, size, _, _ = row["shape"]
     clip = f" x {frames}" if row["input"] == "video" else ""
     given = f"{row['model'].removeprefix('omnivore_')} {row['input']} {batch}{clip} x {size}²"
-    mode = row["mode"] if row["dtype"] == "float32" else f"{row['mode']}, {row['dtype']}"
+    run = (row["dtype"], row.get("attention", "auto"))
+    mode = ", ".join([row["mode"], *(word for word in run if word not in ("float32", "auto"))])
     for side, ratio in row["ratios"].items():
         other = row["sides"][side]
         yield (
@@ -131,7 +133,7 @@ def _pair(ours: Mapping[str, float], other: Mapping[str, float], key: str, form:
 def growth_section(results: Iterable[Mapping[str, Any]]) -> str:
     """What every axis did to time and memory, and the exponents."""
     parts = []
-    head = ("mode", "along", "GFLOPs", "s", "GiB", "time", "memory")
+    head = ("mode", "along", "GFLOPs", "s", "GiB", "powers of", "FLOPs", "time", "memory")
     for machine, rows in _by_machine(results).items():
         parts += [f"**{machine}**{_shared(max(row['machine']['load'] for row in rows))}", ""]
         parts += _table(
@@ -148,14 +150,18 @@ def growth_section(results: Iterable[Mapping[str, Any]]) -> str:
 
 def _growth_line(mode: str, axis: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     points, of = found["points"], found["of"]
+    flops = [point["gflops"] for point in points]
+    base = flops if of == "FLOPs" else [point["tokens"] for point in points]
     return (
         mode,
         f"{axis}: {', '.join(str(point['value']) for point in points)}",
         _ends(points, "gflops", ".3g"),
         _ends(points, "seconds", ".2g"),
         _ends(points, "gib", ".2f"),
-        f"{of}^**{found['time_exponent']:.2f}**",
-        f"{of}^**{found['memory_exponent']:.2f}**",
+        of,
+        f"{exponent(base, flops):.2f}",
+        f"**{found['time_exponent']:.2f}**",
+        f"**{found['memory_exponent']:.2f}**",
     )
 
 

@@ -24,7 +24,7 @@ IMAGE = Job("ours", "", "", mode="forward", kind="image", batch=2, frames=1, siz
 
 ASKED = {
     "input": "image", "mode": "forward", "against": ["torch", "timm"], "batch": 0, "frames": 0,
-    "size": 224, "dtype": "float32", "threads": 0,
+    "size": 224, "dtype": "float32", "threads": 0, "attention": "auto",
 }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_sides_agree_and_are_measured(mode, peers):
         assert row["difference"] < model.TOLERANCE[mode]["float32"]
         assert (side == "ours") == (row["difference"] == 0)
     assert told["versions"].keys() >= {"jax", "torch"}
-    assert peers[-1] in model.text(told)
+    assert peers[-1] in model.text(told) and "attention auto" in model.text(told)
 
 
 @LINUX
