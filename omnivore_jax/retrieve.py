@@ -32,7 +32,7 @@ from absl import flags
 from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output, location
+from omnivore_jax.core.files import check_output, location
 from omnivore_jax.core.types import Mode
 
 K = flags.DEFINE_integer("k", 20, "Neighbours that vote.", lower_bound=1)
@@ -76,7 +76,7 @@ def index() -> int:
     options.require(DATASET, "name one, --dataset=imagenet for example")
     out = Path(options.require(OUT, "name a folder"))
     weights = location(WEIGHTS.value, "--weights")
-    check_local(DATA_ROOT.value, "--data_root")
+    location(DATA_ROOT.value, "--data_root")
     check_output(out / "file" if out.is_dir() else out)
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache, dist
