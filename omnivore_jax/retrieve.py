@@ -138,11 +138,10 @@ def query(asked: str, among: str) -> int:
 def report(path: str) -> int:
     """Draws what a search found."""
     page = location(options.require(REPORT, "name a page that ends in .html"), "--report")
-    check_local(path, "FILE")
     check_output(page)
     from omnivore_jax.inference import feature_set, neighbours  # half a second
 
-    done = neighbours.read_search(Path(path))
+    done = neighbours.read_search(location(path, "FILE"))
     queries, gallery = (feature_set.load(name) for name in (done.queries, done.gallery))
     if queries.ids != done.found.ids:
         raise UserError(f"{done.queries} has other samples than {path}; search again")
