@@ -42,7 +42,7 @@ from absl import flags
 from omnivore_jax.core import dist, options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output, location
+from omnivore_jax.core.files import check_output, location
 from omnivore_jax.core.types import Fusion, Mode
 
 WEIGHTS = options.weights()
@@ -265,7 +265,7 @@ def _check_flags() -> dict[str, Path]:
     options.require(WEIGHTS, "give a file of weights or the folder of a run")
     options.require(DATASET, "name one, --dataset=imagenet for example")
     location(WEIGHTS.value, "--weights")
-    check_local(DATA_ROOT.value, "--data_root")
+    location(DATA_ROOT.value, "--data_root")
     flag = {"report": REPORT.value, "predictions": PREDICTIONS.value}
     outputs = {name: location(value, f"--{name}") for name, value in flag.items() if value}
     for path in outputs.values():

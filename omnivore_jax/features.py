@@ -132,9 +132,9 @@ def _check_flags(paths: Sequence[Path]) -> None:
     if STEP.value and not WINDOW.value:
         raise UserError(f"--step={STEP.value} without --window; give both")
     feature_set.check_output_name(Path(OUT.value))
-    location(WEIGHTS.value, "--weights")
-    for flag in (DATA_ROOT, DEPTH):
-        check_local(flag.value, f"--{flag.name}")
+    for flag in (WEIGHTS, DATA_ROOT):
+        location(flag.value, f"--{flag.name}")
+    check_local(DEPTH.value, "--depth")
     check_output(location(OUT.value, "--out"))
 
 

@@ -32,7 +32,7 @@ from absl import flags
 from omnivore_jax.core import options
 from omnivore_jax.core.command import run
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local, check_output, location
+from omnivore_jax.core.files import check_output, location
 from omnivore_jax.core.types import Mode
 
 K = flags.DEFINE_integer("k", 20, "Neighbours that vote.", lower_bound=1)
@@ -76,7 +76,7 @@ def index() -> int:
     options.require(DATASET, "name one, --dataset=imagenet for example")
     out = Path(options.require(OUT, "name a folder"))
     weights = location(WEIGHTS.value, "--weights")
-    check_local(DATA_ROOT.value, "--data_root")
+    location(DATA_ROOT.value, "--data_root")
     check_output(out / "file" if out.is_dir() else out)
     # seconds of imports that --help and mistakes need not wait for
     from omnivore_jax.core import compile_cache, dist
@@ -138,11 +138,10 @@ def query(asked: str, among: str) -> int:
 def report(path: str) -> int:
     """Draws what a search found."""
     page = location(options.require(REPORT, "name a page that ends in .html"), "--report")
-    check_local(path, "FILE")
     check_output(page)
     from omnivore_jax.inference import feature_set, neighbours  # half a second
 
-    done = neighbours.read_search(Path(path))
+    done = neighbours.read_search(location(path, "FILE"))
     queries, gallery = (feature_set.load(name) for name in (done.queries, done.gallery))
     if queries.ids != done.found.ids:
         raise UserError(f"{done.queries} has other samples than {path}; search again")

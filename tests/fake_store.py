@@ -31,7 +31,11 @@ def google(folder):
     place = ["-host", "127.0.0.1", "-port", str(port), "-scheme", "http", "-external-url", address]
     command = [program, *place, "-backend", "filesystem", "-filesystem-root", folder]
     with _serving(command, f"{address}/storage/v1/b"):
-        yield {"STORAGE_EMULATOR_HOST": address, "TENSORSTORE_GCS_HTTP_URL": address}
+        yield {
+            "STORAGE_EMULATOR_HOST": address,
+            "TENSORSTORE_GCS_HTTP_URL": address,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": address,  # for ArrayRecord
+        }
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def test_figures_page_and_table(tmp_path):
         ((WEIGHTS, "--dataset=demo_image", "--predictions=x.xls"), "ends in .csv or .parquet"),
         ((WEIGHTS, "--dataset=demo_image", "--report=/none/x.html"), "/none is not a folder"),
         ((WEIGHTS, "--dataset=demo_image", "--fuse=sum"), "fuse"),
-        ((WEIGHTS, "--dataset=demo_image", "--data_root=gs://x"), "is a URL"),
+        ((WEIGHTS, "--dataset=demo_image", "--data_root=https://x"), "is a URL"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words):

@@ -75,7 +75,7 @@ WRONG = {
         "omnivore_jax.prepare",
     ),
     "a URL for the config": (["--config=gs://bucket/run"], "gs://bucket/run is a URL"),
-    "a URL for the data": (["--config.data.root=gs://bucket/run"], "gs://bucket/run is a URL"),
+    "a URL for the data": (["--config.data.root=https://host/run"], "https://host/run is a URL"),
     "a URL for weights": (["--config.init_from=https://host/run"], "https://host/run is a URL"),
     "no such backend": (
         ["--config.attention.backend=magic"],

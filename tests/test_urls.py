@@ -14,12 +14,6 @@ USES = {
     "verify --out": ["prepare", "verify", "--out={}"],
     "export OUT": ["export", "/tmp/a.safetensors", "{}"],
     "grid --workdir": ["grid", "train.seed=0,1", "--config=configs/demo.py", "--workdir={}"],
-    "evaluate --data_root": [
-        "evaluate",
-        "--weights=/tmp/a",
-        "--dataset=demo_image",
-        "--data_root={}",
-    ],
     "predict --depth": ["predict", "/tmp/a.png", "--weights=/tmp/a", "--depth={}"],
 }
 ON_NO_STORE = {
@@ -27,6 +21,7 @@ ON_NO_STORE = {
     "from-torch DST": ["convert", "from-torch", "/tmp/a.pth", "{}"],
     "report WORKDIR": ["report", "{}"],
     "report --compare": ["report", "/tmp", "--compare={}"],
+    "evaluate --data_root": ["evaluate", "--weights=/tmp/a", "--dataset=a", "--data_root={}"],
     "predict --weights": ["predict", "/tmp/a.png", "--weights={}"],
 }
 CASES = [(use, "gs://bucket/run", USES[use]) for use in USES]

@@ -121,11 +121,18 @@ class ObjectPath(PosixPath):
 
     def files(self) -> list["ObjectPath"]:
         """All objects below, from one listing."""
+        return [self / name for name in self.sizes()]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of all objects below by their path from here, from one listing."""
         with _asking(self) as store:
-            rows = store.find(str(self))
+            rows = store.find(str(self), detail=True)
         prefix = f"{'/'.join(self.parts[1:])}/"
-        names = (row.removeprefix(prefix) for row in rows if row.startswith(prefix))
-        return [self / name for name in names if name and not name.endswith("/")]
+        return {
+            key.removeprefix(prefix): row["size"]
+            for key, row in rows.items()
+            if key.startswith(prefix) and not key.endswith("/")
+        }
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: a folder is there as long as something is in it."""

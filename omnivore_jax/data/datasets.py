@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnivore_jax.core.buckets import ObjectPath
 from omnivore_jax.core.errors import UserError
-from omnivore_jax.core.files import check_local
+from omnivore_jax.core.files import location
 from omnivore_jax.core.types import LabelForm
 from omnivore_jax.data import manifest, tfds
 from omnivore_jax.data.dataset_config import SHIFT, DatasetConfig
@@ -158,11 +159,17 @@ def data_root(root: str = "") -> Path:
     """Names the folder of the datasets: `data.root`, else $OMNIVORE_DATA, else data/.
 
     Raises:
-        UserError: the variable holds a URL.
+        UserError: it is in no place that shards can be read from.
 
     """
-    check_local(os.environ.get(ROOT_VARIABLE), f"${ROOT_VARIABLE}")
-    return Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+    name = "data.root" if root else f"${ROOT_VARIABLE}"
+    folder = location(root or os.environ.get(ROOT_VARIABLE) or "data", name)
+    if isinstance(folder, ObjectPath) and folder.scheme != "gs":
+        raise UserError(
+            f"{name}={folder}: ArrayRecord reads disks and gs:// only; copy the datasets to a disk "
+            f"(aws s3 sync {folder} data)"
+        )
+    return folder
 
 
 def open_dataset(
@@ -184,7 +191,7 @@ def open_dataset(
         return OpenDataset(RecordDataset(reader, transform), config.kind, classes)
     folder = data_root(str(root)) / name
     layout = name if name in PUBLIC else "folder"
-    prepare = f"python -m omnivore_jax.prepare {layout} --src=... --out={folder}"
+    prepare = _command(layout, folder)
     if not (folder / manifest.FILE).exists():
         if (folder / PLAN).exists():
             raise UserError(
@@ -211,6 +218,16 @@ def open_dataset(
         labels = read_labels(folder, shards)
         samples = Subset(samples, stratified(labels, config.subset, config.subset_seed))
     return OpenDataset(samples, content.kind, content.classes, content.labels)
+
+
+def _command(layout: str, folder: Path) -> str:
+    """How a dataset comes into a folder."""
+    if isinstance(folder, ObjectPath):
+        out = Path("data") / folder.name
+        copy = f" && gcloud storage rsync -r {out} {folder}"
+    else:
+        out, copy = folder, ""
+    return f"python -m omnivore_jax.prepare {layout} --src=... --out={out}{copy}"
 
 
 def count_samples(name: str, config: DatasetConfig, root: str | Path, split: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from omnivore_jax.core import files
+from omnivore_jax.core.buckets import ObjectPath
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.types import Kind, LabelForm
 
@@ -84,19 +85,31 @@ def check_files(folder: Path, manifest: Manifest, split: str, *, content: bool =
         UserError: a shard is missing or damaged.
 
     """
+    sizes = folder.sizes() if isinstance(folder, ObjectPath) else None
     for shard in manifest.splits.get(split, ()):
-        check_shard(folder, shard, content=content)
+        check_shard(folder, shard, content=content, sizes=sizes)
 
 
-def check_shard(folder: Path, shard: Shard, *, content: bool = False) -> None:
+def check_shard(
+    folder: Path,
+    shard: Shard,
+    *,
+    content: bool = False,
+    sizes: Mapping[str, int] | None = None,
+) -> None:
     """Checks that a shard is there and as long as listed; if `content`, its sha256.
+
+    `sizes`: of all files of the folder, where a listing has told them.
 
     Raises:
         UserError: it is missing or damaged.
 
     """
     path = folder / shard.file
-    size = path.stat().st_size if path.exists() else None
+    if sizes is None:
+        size = path.stat().st_size if path.exists() else None
+    else:
+        size = sizes.get(shard.file)
     if size is None:
         raise UserError(
             f"{path} is missing, {folder / FILE} lists it; copy it again or prepare the "

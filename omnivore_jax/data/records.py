@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import msgpack
 from absl import logging
 
+from omnivore_jax.core.buckets import ObjectPath
+from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.manifest import Shard
 from omnivore_jax.data.sample import BadRecord
 
@@ -90,6 +92,7 @@ class RecordReader:
 
         Raises:
             BadRecord: its bytes are damaged.
+            UserError: the bucket that it lies in cannot be read.
 
         """
         if not 0 <= index < len(self):
@@ -103,9 +106,14 @@ class RecordReader:
             IndexError,
             ValueError,
         ) as error:  # RuntimeError: a checksum of ArrayRecord
-            raise BadRecord(
-                f"{self._files[number]}[{row}]", " ".join(str(error).split())
-            ) from error
+            reason = " ".join(str(error).split())
+            path = self._folder / self._files[number]
+            if isinstance(path, ObjectPath) and f"reading {path}" in reason:
+                # not the record's fault: another in its place would make other weights
+                raise UserError(
+                    f"{path} cannot be read: {reason}; see that this host may read the bucket"
+                ) from error
+            raise BadRecord(f"{self._files[number]}[{row}]", reason) from error
 
     def _open(self, number: int) -> Any:
         reader = self._readers.get(number)  # without the lock: nearly every record comes this way

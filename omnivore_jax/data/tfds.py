@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omnivore_jax.core.buckets import ObjectPath
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.data.records import Record
 from omnivore_jax.data.sample import BadRecord
@@ -128,9 +129,14 @@ def find_version(name: str, asked: str, root: Path) -> Path:
     """Finds the folder of a dataset: the version that is asked for, or the newest.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is in a bucket.
 
     """
+    if isinstance(root, ObjectPath):
+        raise UserError(
+            f"data.{name}.source='tfds' is read from disks only, not from {root}; copy it: "
+            f"gcloud storage rsync -r {root} data"
+        )
     theirs, _, version = (asked or NAMES.get(name, name)).partition(":")
     versions = [
         folder

@@ -16,6 +16,7 @@ from omnivore_jax.core.errors import UserError
 from omnivore_jax.core.files import check_local, location
 from omnivore_jax.core.profiler import parse_span
 from omnivore_jax.data.dataset_config import DatasetConfig
+from omnivore_jax.data.datasets import data_root
 from omnivore_jax.data.loader import LoaderConfig
 from omnivore_jax.data.mixture import Mixture, Source
 from omnivore_jax.model import cost
@@ -290,7 +291,7 @@ def _model(section: Mapping[str, Any], attention: Mapping[str, Any]) -> tuple[Mo
 
 def _check(settings: Settings) -> None:
     location(settings.init_from, "init_from")
-    check_local(settings.store.root, "data.root")
+    data_root(settings.store.root)
     check_local(settings.log.compile_cache, "log.compile_cache")
     heads(settings.tasks)
     for name, task in settings.tasks.items():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int
 
+from omnivore_jax.core.buckets import local_copy
 from omnivore_jax.core.errors import UserError
 from omnivore_jax.eval.knn import Knn, answerable, nearest, vote
 from omnivore_jax.eval.knn import Search as Engine
@@ -71,7 +72,7 @@ def read_search(path: Path) -> Search:
 
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(local_copy(path).read_text(encoding="utf-8"))
         return Search(**data["files"], found=Retrieval.of_json(data))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -241,6 +241,6 @@ def test_the_root_is_the_config_key_else_the_environment_else_data(monkeypatch):
 
 
 def test_a_url_in_the_environment_is_refused(monkeypatch):
-    monkeypatch.setenv("OMNIVORE_DATA", "gs://bucket/data")
-    with pytest.raises(UserError, match="OMNIVORE_DATA=gs://bucket/data is a URL"):
+    monkeypatch.setenv("OMNIVORE_DATA", "https://host/data")
+    with pytest.raises(UserError, match="OMNIVORE_DATA=https://host/data is a URL"):
         data_root()

@@ -1,4 +1,4 @@
-"""The kernel for TPUs where devices divide the batch: XLA cannot divide it, so we do."""
+"""Backends that divide windows over devices by hand, as XLA cannot or would gather them."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from omnivore_jax.model.attention import pallas_tpu, table
+from omnivore_jax.model.attention import chunked, pallas_tpu, table
 from omnivore_jax.model.attention.base import Backend
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.sharding import BATCH_AXES
@@ -19,10 +19,10 @@ from omnivore_jax.train.step import make_train_step
 from tests.model.attention_oracle import answer, error, make_case
 from tests.train.miniature import batch, norm, state_of, trainer
 
-attend = partial(pallas_tpu.attend, interpret=True)
+kernel = partial(pallas_tpu.attend, interpret=True)
 
 
-def lowered(case, mesh, divided=True):
+def lowered(attend, case, mesh, divided=True):
     """Output and gradients of a case, on a mesh, with arguments as the model gives them."""
     place = NamedSharding(mesh, P(BATCH_AXES if divided else None))
     qkv, dout = (jax.device_put(x, place) for x in (case.qkv, case.dout))
@@ -46,10 +46,14 @@ def check(case, found):
 
 @pytest.mark.parametrize("shape", [(4, 2, 1), (2, 2, 2)], ids=str)
 @pytest.mark.parametrize("classes", [0, 3])
-def test_windows_stay_on_their_device_and_gradients_of_the_bias_meet_once(shape, classes):
+@pytest.mark.parametrize("attend", [kernel, chunked.attend], ids=["pallas_tpu", "chunked"])
+def test_windows_stay_on_their_device_and_gradients_of_the_bias_meet_once(
+    shape, classes, attend, monkeypatch
+):
     mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
     case = make_case(8, 3, classes, samples=8)
-    program, arguments = lowered(case, mesh)
+    monkeypatch.setattr(chunked, "CHUNK", case.bias.size)
+    program, arguments = lowered(attend, case, mesh)
     compiled = program.compile()
     (every,) = collectives(compiled.as_text())
     assert every.kind == "all-reduce" and every.elements == case.bias.size
@@ -61,14 +65,14 @@ def test_windows_stay_on_their_device_and_gradients_of_the_bias_meet_once(shape,
 def test_where_samples_do_not_divide_every_device_computes_all():
     mesh = jax.make_mesh((8, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
     case = make_case(8, 3, 3, samples=3)
-    program, arguments = lowered(case, mesh, divided=False)
+    program, arguments = lowered(kernel, case, mesh, divided=False)
     check(case, program.compile()(*arguments))
 
 
 @pytest.mark.slow
 def test_a_training_step_learns_the_same_with_the_kernel_on_a_mesh(monkeypatch):
     monkeypatch.setitem(
-        table.BACKENDS, "pallas_tpu", Backend("pallas_tpu", attend, lambda call: None)
+        table.BACKENDS, "pallas_tpu", Backend("pallas_tpu", kernel, lambda call: None)
     )
     figures, moments = {}, {}
     for backend, mesh in (("xla", None), ("pallas_tpu", MeshConfig(2, 2, 2))):

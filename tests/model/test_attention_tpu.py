@@ -6,16 +6,10 @@ from importlib.util import find_spec
 from math import prod
 
 import jax
-import jax.numpy as jnp
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
+from benchmarks.attention import compiled, paper_stages
 from omnivore_jax.experiment.topology import open_machine
-from omnivore_jax.model import cost
-from omnivore_jax.model.attention.table import window_attention
-from omnivore_jax.model.variants import model_config
-from omnivore_jax.model.window import shift_masks, window_grid
 from omnivore_jax.train.collectives import collectives
 from omnivore_jax.train.mesh import MeshConfig, batch_sharding, make_mesh
 from omnivore_jax.train.state import abstract_state
@@ -34,48 +28,7 @@ SLICES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
 ARRAY = re.compile(r"\b[a-z]+\d+\[([\d,]+)\]")
 
 
-def paper_stages():
-    """All different stages of the paper's models on pictures and clips of 224 x 224, by name."""
-    found = {}
-    for name in ("t", "s", "b", "l"):
-        for frames in (1, 32):
-            stages = cost.layout(model_config(f"omnivore_swin_{name}"), (frames, 224, 224))
-            for stage in stages:
-                key = stage._replace(blocks=0)
-                found.setdefault(key, f"{name}-{stage.window_tokens}x{stage.heads}")
-    return {name: stage for stage, name in found.items()}
-
-
 STAGES = paper_stages()
-
-
-def compiled(chip, stage, samples, *, shifted=True, backend="auto"):
-    """Forward and backward pass of a stage's attention on one device, in bfloat16."""
-    mesh = make_mesh(MeshConfig(), open_machine(SLICES[chip]).devices[:1])
-    masks = shift_masks(window_grid(stage.size, stage.window, shifted))
-    n, rows = stage.window_tokens, (samples * stage.windows, stage.window_tokens)
-
-    def array(*shape, dtype=jnp.bfloat16):
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P()))
-
-    def both(qkv, bias, dout):
-        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-
-            def attend(qkv, bias):
-                return window_attention(qkv, bias, masks, backend=backend)
-
-            out, back = jax.vjp(attend, qkv, bias)
-            return out, *back(dout)
-
-    return (
-        jax.jit(both)
-        .lower(
-            array(*rows, 3 * stage.channels),
-            array(stage.heads, n, n, dtype=jnp.float32),
-            array(*rows, stage.channels),
-        )
-        .compile()
-    )
 
 
 def squares(text, n):
@@ -88,7 +41,7 @@ def squares(text, n):
 @pytest.mark.parametrize("chip", SLICES)
 def test_the_kernel_compiles_for_all_stages_of_the_paper(chip, name):
     stage = STAGES[name]
-    text = compiled(chip, stage, 2).as_text()
+    text = compiled(SLICES[chip], stage, 2).as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2
     assert max(squares(text, stage.window_tokens)) <= max(stage.heads, 8)  # masks: 8 at most
 
@@ -96,9 +49,9 @@ def test_the_kernel_compiles_for_all_stages_of_the_paper(chip, name):
 @pytest.mark.parametrize("shifted", [False, True])
 def test_attention_of_stage_one_on_clips_moves_less_than_three_gigabytes(shifted):
     """Swin-T, 8 clips of 32 x 224 x 224: with plain XLA 27 and 38."""
-    stage = STAGES["t-392x3"]
+    stage = STAGES["T clip 1"]
     moved = {
-        backend: compiled("v5e", stage, 8, shifted=shifted, backend=backend)
+        backend: compiled(SLICES["v5e"], stage, 8, shifted=shifted, backend=backend)
         for backend in ("pallas_tpu", "xla")
     }
     moved = {name: program.cost_analysis()["bytes accessed"] for name, program in moved.items()}

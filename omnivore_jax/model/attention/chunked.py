@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from omnivore_jax.model.attention import cpu, xla
 from omnivore_jax.model.attention.base import Backend, Call, Masks, platform
+from omnivore_jax.model.attention.division import on_each_device
 
 CHUNK = 2**20
 """Attention weights of a chunk, at most, where one window has fewer.
@@ -27,7 +28,18 @@ def attend(
     masks: Masks | None,
     keep: Float[Array, "g k n n"] | None,
 ) -> Float[Array, "g n c"]:
-    """Attends; where the last chunk is not full, zeros fill it up."""
+    """Attends, with gradients by automatic differentiation of a chunk."""
+    windows = (qkv,) if keep is None else (qkv, keep)
+    return on_each_device(_attend, masks, bias, *windows)
+
+
+def _attend(
+    masks: Masks | None,
+    bias: Float[Array, "k n n"],
+    qkv: Float[Array, "g n c3"],
+    keep: Float[Array, "g k n n"] | None = None,
+) -> Float[Array, "g n c"]:
+    """Attends on one device; where the last chunk is not full, zeros fill it up."""
     one = cpu.attend if platform() == "cpu" else xla.attend
     windows, chunk = qkv.shape[0], chunk_size(qkv.shape[0], bias.size)
     if chunk == windows:
@@ -38,9 +50,7 @@ def attend(
         padded = jnp.pad(x, [(0, count * chunk - windows), *[(0, 0)] * (x.ndim - 1)])
         return padded.reshape(count, chunk, *x.shape[1:])
 
-    ids = (
-        None if masks is None else split(jnp.tile(jnp.asarray(masks[1]), windows // len(masks[1])))
-    )
+    ids = None if masks is None else split(jnp.tile(masks[1], windows // len(masks[1])))
 
     @jax.checkpoint
     def attend_chunk(part):

@@ -4,17 +4,13 @@ Compiled for v5e, v5p and v6e at the sizes of the paper's models, and computed o
 interpreter; it has not run on a TPU.
 """
 
-from collections.abc import Callable
 from functools import partial
-from math import prod
-from typing import Any
 
 import jax
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from omnivore_jax.model.attention.base import Backend, Call, Masks
+from omnivore_jax.model.attention.division import on_each_device
 from omnivore_jax.model.attention.window_kernel import (
     VMEM,
     backward,
@@ -22,7 +18,6 @@ from omnivore_jax.model.attention.window_kernel import (
     head_group,
     vmem_bytes,
 )
-from omnivore_jax.model.sharding import BATCH_AXES
 
 SMALL_VMEM = {"TPU v2": 15 * 2**20, "TPU v3": 15 * 2**20, "TPU v4": 15 * 2**20}
 """What takes the place of `VMEM` on kinds of which a core has 16 MiB."""
@@ -42,7 +37,8 @@ def attend(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _attend(qkv: Array, bias: Array, masks: Masks | None, interpret: bool) -> Array:
-    return _over_mesh(partial(forward, interpret=interpret), 1)(masks, bias, qkv)
+    run = partial(forward, interpret=interpret)
+    return on_each_device(run, masks, bias, qkv, kernel=True)
 
 
 def _save(qkv, bias, masks, interpret):
@@ -51,48 +47,11 @@ def _save(qkv, bias, masks, interpret):
 
 def _gradient(interpret, saved, dout):
     qkv, bias, masks = saved
-    run = _over_mesh(partial(backward, interpret=interpret), 2)
-    return *run(masks, bias, qkv, dout), None
+    run = partial(backward, interpret=interpret)
+    return *on_each_device(run, masks, bias, qkv, dout, kernel=True, sums=True), None
 
 
 _attend.defvjp(_save, _gradient)
-
-
-def _over_mesh(function: Callable, outputs: int) -> Callable:
-    """Runs (masks, bias, windows ...) on the windows that a device holds.
-
-    XLA cannot divide a kernel. Outputs are windows, then the gradient of the bias, which is summed
-    over the devices that divide the batch. Devices of other axes all do the same.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    free = {axis for axis, kind in kinds.items() if kind == AxisType.Auto}
-    if not free:
-        return function
-
-    def divided(masks: Masks | None, bias: Array, *windows: Array) -> Any:
-        axes = tuple(axis for axis in BATCH_AXES if axis in free)
-        places = 1 if masks is None else len(masks[1])
-        if windows[0].shape[0] % (places * prod(mesh.shape[axis] for axis in axes)):
-            axes = ()  # samples do not divide: every device computes all of them
-
-        def local(masks, bias, *windows):
-            found = function(masks, bias, *windows)
-            if outputs == 1:
-                return found
-            dqkv, dbias = found
-            return dqkv, jax.lax.psum(dbias, axes) if axes else dbias
-
-        batch = P(axes) if axes else P()
-        return jax.shard_map(
-            local,
-            in_specs=(P(), P(), *(batch for _ in windows)),
-            out_specs=batch if outputs == 1 else (batch, P()),
-            axis_names=free,
-            check_vma=False,
-        )(masks, bias, *windows)
-
-    return divided
 
 
 def _supports(call: Call) -> str | None:
