@@ -83,11 +83,13 @@ def vmem_bytes(call: Call) -> int:
     """Estimates what the backward kernel takes of VMEM."""
     group, itemsize = head_group(call.heads, call.head_dim), np.dtype(call.dtype).itemsize
     rows = max(TOKENS // call.tokens, 1)
+    tokens = itemsize * _up(call.tokens, SUBLANES * 4 // itemsize)
     square = 4 * _up(call.tokens, SUBLANES) * _up(call.tokens, LANES)
-    row = rows * _up(call.tokens, 32 // itemsize) * _up(group * call.head_dim, LANES)
-    blocks = row * (2 * 7 * itemsize + 3 * 4)  # in two buffers each, and gradients in float32
-    # The bias, its gradient, the masks of two places, the values of one head.
-    return square * (2 * group + 2 * call.masked + 6) + blocks
+    heads = 7 * group * tokens * _up(call.head_dim, LANES)
+    # q, k, v, dout and three gradients in two buffers each, and the gradients once more.
+    blocks = (2 * 7 + 3) * rows * tokens * _up(group * call.head_dim, LANES)
+    # The bias, its gradient, the masks of two places, what is computed with one head.
+    return square * (2 * group + 2 * call.masked + 3) + heads + blocks
 
 
 def _up(value: int, multiple: int) -> int:
@@ -108,10 +110,13 @@ def forward(
             grid=plan.grid,
             in_specs=[*_window_specs(plan), *_square_specs(plan, classes)],
             out_specs=_block(plan, plan.width),
+            scratch_shapes=[_heads(plan, 3, qkv.dtype), _heads(plan, 1, qkv.dtype)],
         ),
         out_shape=jax.ShapeDtypeStruct((*shape, plan.heads * plan.head_dim), qkv.dtype),
         compiler_params=_params(("parallel",) * 3),
-        cost_estimate=_cost(plan, 2, (qkv, bias, *classes), out_bytes=qkv.nbytes // 3),
+        cost_estimate=_cost(
+            plan, 2, (qkv, bias, *(plan.groups * classes)), out_bytes=qkv.nbytes // 3
+        ),
         interpret=interpret,
         name="window_attention",
     )(*_order(ids), *[qkv.reshape(*shape, -1)] * plan.parts, bias, *classes)
@@ -149,6 +154,8 @@ def backward(
                 pl.BlockSpec(memory_space=pl.ANY),
             ],
             scratch_shapes=[
+                _heads(plan, 4, qkv.dtype),
+                _heads(plan, 3, qkv.dtype),
                 pltpu.VMEM((3, plan.rows, plan.tokens, plan.width), qkv.dtype),
                 pltpu.VMEM(square, jnp.float32),
             ],
@@ -158,7 +165,9 @@ def backward(
             jax.ShapeDtypeStruct(bias.shape, jnp.float32),
         ],
         compiler_params=_params(("parallel", *("arbitrary",) * 3)),
-        cost_estimate=_cost(plan, 5, (qkv, dout, bias, *classes), qkv.nbytes + bias.nbytes),
+        cost_estimate=_cost(
+            plan, 5, (qkv, dout, bias, *(plan.groups * classes)), qkv.nbytes + bias.nbytes
+        ),
         interpret=interpret,
         name="window_attention_gradient",
     )(
@@ -224,25 +233,24 @@ def _cost(plan: Plan, products: int, inputs: Sequence[Array], out_bytes: int) ->
 
 
 def _forward_kernel(plan: Plan, order, ids, *refs):
-    windows, (bias, *mask, out) = refs[: plan.parts], refs[plan.parts :]
+    windows, (bias, *mask, out, given, found) = refs[: plan.parts], refs[plan.parts :]
 
-    def attend_row(row, carry):
+    def attend_head(head):
+        q, k, v = (given[i, head] for i in range(3))
+        weights, total = _weights(q, k, bias[head], mask)
+        found[0, head] = (_product(weights.astype(v.dtype), v, (1, 0)) / total).astype(out.dtype)
+
+    @_each(plan.rows)
+    def _(row):
+        _take_heads(plan, windows, row, given)
+        _each(plan.group, unroll=plan.tokens < LANES)(attend_head)
         for head in range(plan.group):
-            q, k, v = _read(plan, windows, row, head)
-            weights, total = _weights(q, k, bias[head], mask)
-            out[row, :, _lanes(plan, head)] = (
-                _product(weights.astype(v.dtype), v, (1, 0)) / total
-            ).astype(out.dtype)
-        return carry
-
-    jax.lax.fori_loop(0, plan.rows, attend_row, None)
+            out[row, :, _lanes(plan, head)] = found[0, head]
 
 
 def _backward_kernel(plan: Plan, order, ids, *refs):
-    windows, (dout, bias, *mask, dqkv, dbias, parts, total_dbias) = (
-        refs[: plan.parts],
-        refs[plan.parts :],
-    )
+    windows, (dout, bias, *mask, dqkv, dbias) = refs[: plan.parts], refs[plan.parts : -4]
+    given, found, parts, total_dbias = refs[-4:]
     at = [pl.program_id(axis) for axis in range(4)]
     last = [pl.num_programs(axis) - 1 for axis in range(4)]
 
@@ -250,20 +258,23 @@ def _backward_kernel(plan: Plan, order, ids, *refs):
     def _():
         total_dbias[...] = jnp.zeros_like(total_dbias)
 
-    def row_gradients(row, carry):
-        for head in range(plan.group):
-            lanes = _lanes(plan, head)
-            found = _head_gradients(
-                _read(plan, windows, row, head), dout[row, :, lanes], bias[head], mask
-            )
-            for i, gradient in enumerate(found[:3]):
-                parts[i, row, :, lanes] = gradient.astype(parts.dtype)
-            total_dbias[head] += found[3]
-        return carry
+    def head_gradients(head):
+        *gradients, dlogits = _head_gradients([given[i, head] for i in range(4)], bias[head], mask)
+        for i, gradient in enumerate(gradients):
+            found[i, head] = gradient.astype(found.dtype)
+        total_dbias[head] += dlogits
 
     @pl.when(at[3] == 0)
     def _():
-        jax.lax.fori_loop(0, plan.rows, row_gradients, None)
+        @_each(plan.rows)
+        def _(row):
+            _take_heads(plan, windows, row, given)
+            for head in range(plan.group):
+                given[3, head] = dout[row, :, _lanes(plan, head)]
+            _each(plan.group, unroll=plan.tokens < LANES)(head_gradients)
+            for i in range(3):
+                for head in range(plan.group):
+                    parts[i, row, :, _lanes(plan, head)] = found[i, head]
 
     if plan.parts == 1:
         for i in range(3):
@@ -277,11 +288,26 @@ def _backward_kernel(plan: Plan, order, ids, *refs):
         pltpu.sync_copy(total_dbias, dbias.at[heads])
 
 
-def _read(plan: Plan, windows: Sequence[Any], row, head: int) -> list[Array]:
-    """q, k and v of a head."""
-    if plan.parts == 3:
-        return [window[row, :, _lanes(plan, head)] for window in windows]
-    return [windows[0][row, :, _lanes(plan, i * plan.heads + head)] for i in range(3)]
+def _heads(plan: Plan, count: int, dtype: Any) -> Any:
+    """Memory for some arrays [n, d] of every head of a program."""
+    return pltpu.VMEM((count, plan.group, plan.tokens, plan.head_dim), dtype)
+
+
+def _each(count: int, unroll: bool = False) -> Callable:
+    """Runs a function for every number below `count`."""
+
+    def run(function: Callable) -> None:
+        jax.lax.fori_loop(0, count, lambda i, _: function(i), None, unroll=unroll)
+
+    return run
+
+
+def _take_heads(plan: Plan, windows: Sequence[Any], row, given: Any) -> None:
+    """Lays out q, k and v of a window by head, so that one program in a loop serves all heads."""
+    for i in range(3):
+        window, first = (windows[i], 0) if plan.parts == 3 else (windows[0], i * plan.heads)
+        for head in range(plan.group):
+            given[i, head] = window[row, :, _lanes(plan, first + head)]
 
 
 def _lanes(plan: Plan, head: int) -> slice:
@@ -296,9 +322,9 @@ def _weights(q, k, bias, mask: Sequence[Any]) -> tuple[Array, Array]:
     return weights, weights.sum(-1, keepdims=True)
 
 
-def _head_gradients(qkv: Sequence[Array], dout, bias, mask) -> tuple[Array, ...]:
-    """Gradients by q, k, v and by the bias, of one head in one window."""
-    q, k, v = qkv
+def _head_gradients(given: Sequence[Array], bias, mask) -> tuple[Array, ...]:
+    """Gradients by q, k, v and by the bias, of one head in one window, from q, k, v and dout."""
+    q, k, v, dout = given
     weights, total = _weights(q, k, bias, mask)
     # What is divided here need not be divided where it is n x n.
     divided = (dout.astype(jnp.float32) / total).astype(v.dtype)
