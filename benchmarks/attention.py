@@ -31,7 +31,9 @@ FRAMES = (1, 32)
 
 
 def main(argv: Sequence[str]) -> int:
-    print("| stage: tokens x heads | windows | plain GB | fused GB | plain temporaries GiB | fused |")
+    print(
+        "| stage: tokens x heads | windows | plain GB | fused GB | plain temporaries GiB | fused |"
+    )
     print("|---|---|---|---|---|---|")
     for name, stage in paper_stages().items():
         figures = [measure(TOPOLOGY.value, stage, SAMPLES.value, backend) for backend in BACKENDS]

@@ -13,7 +13,7 @@ from omnivore_jax.data.depth import Intrinsics
 from omnivore_jax.data.protocol import DepthConvention
 from omnivore_jax.data.sample import BadRecord
 from omnivore_jax.data.stills import decode_rgbd, decode_still
-from omnivore_jax.inference import feature_set, scenes
+from omnivore_jax.inference import extraction, scenes
 from omnivore_jax.inference.media import Finder
 from omnivore_jax.inference.prediction import Asker, Question
 from omnivore_jax.inference.renderer import Shot, directions, distance_of
@@ -197,7 +197,7 @@ def test_scenes_stand_beside_other_media_and_have_features(tmp_path):
     answers = {p.medium.path.name: p for p in ask(media)}
     assert "it is damaged (" in answers["d.glb"].fault and len(answers) == 4
     assert answers["c.png"].head == "image" and answers["a.ply"].head == "rgbd"
-    features, faults = feature_set.of_media(open_trained(WEIGHTS), media, "all", "", 2)
+    features, faults = extraction.of_media(open_trained(WEIGHTS), media, extraction.Look(), 2)
     assert features.feature.shape[0] == 3 and [m.path.name for m, _ in faults] == ["d.glb"]
     np.testing.assert_allclose(np.linalg.norm(features.feature, axis=1), 1, rtol=1e-5)
 
