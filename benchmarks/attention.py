@@ -7,15 +7,13 @@ backward pass on one device, in bfloat16, in the shifted windows of every stage 
 models at 224 x 224. Prints the table of docs/performance.md.
 """
 
-from collections.abc import Sequence
+import argparse
 
 import jax
 import jax.numpy as jnp
-from absl import flags
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from omnivore_jax.core import command
 from omnivore_jax.experiment.topology import open_machine
 from omnivore_jax.model import cost
 from omnivore_jax.model.attention.table import window_attention
@@ -24,24 +22,27 @@ from omnivore_jax.model.variants import model_config
 from omnivore_jax.model.window import shift_masks, window_grid
 from omnivore_jax.train.mesh import MeshConfig, make_mesh
 
-TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "The machine, as `--mode=compile` has it.")
-SAMPLES = flags.DEFINE_integer("samples", 8, "Pictures or clips.", lower_bound=1)
 BACKENDS = ("xla", "pallas_tpu")
 FRAMES = (1, 32)
 
 
-def main(argv: Sequence[str]) -> int:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--topology", default="v5e:2x2", help="as `--mode=compile` has it")
+    parser.add_argument("--samples", type=int, default=8, help="pictures or clips")
+    options = parser.parse_args()
     print(
         "| stage: tokens x heads | windows | plain GB | fused GB | plain temporaries GiB | fused |"
     )
     print("|---|---|---|---|---|---|")
     for name, stage in paper_stages().items():
-        figures = [measure(TOPOLOGY.value, stage, SAMPLES.value, backend) for backend in BACKENDS]
+        figures = [
+            measure(options.topology, stage, options.samples, backend) for backend in BACKENDS
+        ]
         moved, temporaries = zip(*figures, strict=True)
         cells = [f"{x / 1e9:.2f}" for x in moved] + [f"{x / 2**30:.2f}" for x in temporaries]
         shape = f"{stage.window_tokens} x {stage.heads}"
-        print(f"| {name}: {shape} | {SAMPLES.value * stage.windows} | {' | '.join(cells)} |")
-    return 0
+        print(f"| {name}: {shape} | {options.samples * stage.windows} | {' | '.join(cells)} |")
 
 
 def paper_stages() -> dict[str, StageLayout]:
@@ -99,4 +100,4 @@ def compiled(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    main()

@@ -114,7 +114,7 @@ def test_every_embedding_of_depth_is_the_same_in_pytorch(kind):
         found = theirs.trunk.embed(torch.from_numpy(x)).detach()
         np.testing.assert_allclose(found, ours.trunk.embed(jax.device_put(x)), rtol=0, atol=2e-6)
     with pytest.raises(
-        ValueError, match=r"3 channels \(RGB\)" + (", in" if kind == "none" else " or 4")
+        ValueError, match=r"takes 3 \(RGB\)" + (", in" if kind == "none" else " or 4")
     ):
         theirs(torch.zeros(1, 5 - (kind == "none"), 1, 8, 8))
 
