@@ -178,5 +178,5 @@ def test_gcloud_knows_every_command_and_flag(tmp_path):
         r"'--command=.*?' --zone", "--command=true --zone", "\n".join(printed), flags=re.S
     )
     commands = sorted({line for line in commands.splitlines() if line.startswith("gcloud ")})
-    assert len(commands) == 10 and rejected(commands, tmp_path) == []
+    assert len(commands) == 11 and rejected(commands, tmp_path) == []
     assert "--node" in rejected([f"{DELETE} --node=1"], tmp_path)[0]
