@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from omnivore_jax.core import buckets
+from omnivore_jax.core.buckets import place
 from tests.core.test_dist import free_port
 
 BUCKET = "bucket"
@@ -53,6 +55,18 @@ def amazon():
             "AWS_SECRET_ACCESS_KEY": "nothing",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+
+@contextmanager
+def serving(scheme, folder):
+    """A server of gs or s3, to which this process and those that it starts speak; its bucket."""
+    server = google(folder) if scheme == "gs" else amazon()
+    with server as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        buckets._store.cache_clear()
+        yield place(f"{scheme}://{BUCKET}")
+        buckets._store.cache_clear()
 
 
 def _home(*packages):

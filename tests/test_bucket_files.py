@@ -13,9 +13,8 @@ import pytest
 
 import omnivore_jax as ov
 from omnivore_jax.core import buckets
-from omnivore_jax.core.buckets import place
 from omnivore_jax.core.errors import UserError
-from tests.fake_store import BUCKET, amazon, google
+from tests.fake_store import serving
 from tests.whole_runs import compiling
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body")  # of gcsfs, over 1 MiB
@@ -27,17 +26,11 @@ HEAD = ["--dataset=demo_image", "--batch_size=200"]
 @pytest.fixture(scope="module", params=["gs", "s3"])
 def store(request, tmp_path_factory):
     """The URL of a bucket with weights and, where one can be, a run."""
-    server = google(tmp_path_factory.mktemp("store")) if request.param == "gs" else amazon()
-    with server as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        buckets._store.cache_clear()
-        url = place(f"{request.param}://{BUCKET}")
+    with serving(request.param, tmp_path_factory.mktemp("store")) as url:
         (url / "before.safetensors").upload(BEFORE / "before.safetensors")
         for file in buckets.files_below(BEFORE / "run"):
             (url / "run" / file.relative_to(BEFORE / "run")).upload(file)
         yield url
-        buckets._store.cache_clear()
 
 
 def ask(command, *arguments):

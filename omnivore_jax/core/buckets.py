@@ -283,9 +283,9 @@ def _asking(path: ObjectPath) -> Iterator[Any]:
 def _faults(scheme: str) -> tuple[type[Exception], ...]:
     """What the packages raise: errors of the net, of rights, of the service."""
     if scheme == "s3":
-        from botocore.exceptions import BotoCoreError, ClientError  # pyright: ignore[reportMissingImports]
+        from botocore import exceptions  # pyright: ignore[reportMissingImports]
 
-        return OSError, BotoCoreError, ClientError
+        return OSError, exceptions.BotoCoreError, exceptions.ClientError
     from gcsfs.retry import HttpError  # pyright: ignore[reportMissingImports]
     from google.auth.exceptions import GoogleAuthError  # pyright: ignore[reportMissingImports]
 

@@ -1,9 +1,9 @@
-"""Pictures to the size of training, several times faster than Pillow, by FFmpeg's swscale.
+"""Pictures to the size of training, faster than Pillow (benchmarks/images.py), by FFmpeg's swscale.
 
 The same kernel as Pillow's (bilinear, bicubic), widened where pixels get larger, but for the
-bicubic's coefficient: 0.6 in place of 0.5. On photographs the two differ by 0.4 of 255 levels in
-the mean (tests/data/test_augmentation_oracles.py). Evaluation, which is compared with published
-figures, takes Pillow.
+bicubic's coefficient: 0.6 in place of 0.5. On photographs the two differ by less than 0.5 of 255
+levels in the mean (tests/data/test_augmentation_oracles.py). Evaluation, which is compared with
+published figures, takes Pillow.
 """
 
 import av

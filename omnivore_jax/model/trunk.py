@@ -21,7 +21,8 @@ from omnivore_jax.model.noise import Keys, child_keys, drop_path_factors, drop_p
 from omnivore_jax.model.sharding import divide_batch
 
 FEWEST_SCANNED = 8
-"""Blocks of a stage that `Compute.scan` makes a loop of: 18 of Swin-S, B and L, not Swin-T's 6."""
+"""Blocks of a stage that `Compute.scan` makes a loop of, if their number is even: 18 of Swin-S, B
+and L, not Swin-T's 6."""
 
 
 class Stage(nnx.Module):
@@ -43,7 +44,7 @@ class Stage(nnx.Module):
         compute: Compute,
     ) -> Float[Array, "b t h w c"]:
         """Applies the blocks, each with its keys of dropout and its factors of drop path."""
-        if compute.scan and len(self.blocks) >= FEWEST_SCANNED:
+        if compute.scan and len(self.blocks) >= FEWEST_SCANNED and len(self.blocks) % 2 == 0:
             return _scan_pairs(self.blocks, x, (keys, factors), compute)
         for block, own, factor in zip(self.blocks, keys, factors, strict=True):
             x = divide_batch(block(x, keys=own, drop_path=factor, compute=compute))

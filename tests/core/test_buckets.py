@@ -8,7 +8,7 @@ import pytest
 from omnivore_jax.core import buckets, files, mirror
 from omnivore_jax.core.buckets import ObjectPath, is_object, local_copy, place
 from omnivore_jax.core.errors import UserError
-from tests.fake_store import BUCKET, amazon, google
+from tests.fake_store import serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body")  # of gcsfs, over 1 MiB
 
@@ -16,13 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body")  # of gcs
 @pytest.fixture(scope="module", params=["gs", "s3"])
 def store(request, tmp_path_factory):
     """The URL of a bucket that is served for the tests of this module."""
-    server = google(tmp_path_factory.mktemp("store")) if request.param == "gs" else amazon()
-    with server as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        buckets._store.cache_clear()
-        yield f"{request.param}://{BUCKET}"
-        buckets._store.cache_clear()
+    with serving(request.param, tmp_path_factory.mktemp("store")) as bucket:
+        yield str(bucket)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from omnivore_jax.data.records import RecordReader
 from omnivore_jax.data.sample import BadRecord
 from omnivore_jax.data.transforms import EvalTransform
 from omnivore_jax.prepare import Options, prepare
-from tests.fake_store import BUCKET, google
+from tests.fake_store import BUCKET, serving
 from tests.media import part, png
 from tests.whole_runs import assert_same_run, complete
 
@@ -42,17 +42,10 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bucket(root, tmp_path_factory):
     """The same dataset in a bucket; `place(DATA)`."""
-    with (
-        google(tmp_path_factory.mktemp("store")) as variables,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        buckets._store.cache_clear()
+    with serving("gs", tmp_path_factory.mktemp("store")):
         for file in buckets.files_below(root):
             (place(DATA) / file.relative_to(root)).upload(file)
         yield place(DATA)
-        buckets._store.cache_clear()
 
 
 def opened(root, split, row=ROW):

@@ -112,6 +112,18 @@ def test_a_loop_over_pairs_of_blocks_changes_no_gradient(remat):
     assert products[1] < 0.5 * products[0]
 
 
+def test_an_odd_number_of_blocks_is_written_out():
+    odd = replace(SMALL, depths=(9, 2))
+    params, graph = random_params(odd, HEADS), abstract_model(odd, HEADS)[0]
+
+    def program(scan):
+        model = merge(graph, params)
+        return model(CLIP, "video", compute=Compute(scan=scan))
+
+    written, looped = (str(jax.make_jaxpr(program, static_argnums=0)(s)) for s in (False, True))
+    assert looped.count("dot_general") == written.count("dot_general") > 0
+
+
 def test_the_forms_for_cpus_change_no_gradient(monkeypatch):
     by_hand = flatten(gradient(PARAMS, CLIP, KEYS, "none"))
     monkeypatch.setattr(cpu, "on_cpu", lambda: False)
