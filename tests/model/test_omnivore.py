@@ -114,7 +114,8 @@ def test_a_loop_over_pairs_of_blocks_changes_no_gradient(remat):
 
 def test_an_odd_number_of_blocks_is_written_out():
     odd = replace(SMALL, depths=(9, 2))
-    params, graph = random_params(odd, HEADS), abstract_model(odd, HEADS)[0]
+    params = jax.device_put(random_params(odd, HEADS))
+    graph = abstract_model(odd, HEADS)[0]
 
     def program(scan):
         model = merge(graph, params)
