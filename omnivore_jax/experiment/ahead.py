@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from omnivore_jax.inference.trained import feed_of
 from omnivore_jax.train.collectives import Collective, collectives
 from omnivore_jax.train.mesh import batch_sharding, batch_shards, make_mesh
 from omnivore_jax.train.microbatch import Split
-from omnivore_jax.train.state import TrainState, abstract_state, make_init
+from omnivore_jax.train.state import TrainState, abstract_state, make_begin, make_draws
 from omnivore_jax.train.step import make_train_step
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -115,7 +116,7 @@ def programs(plan: Plan) -> list[Program]:
     names = list(plan.settings.datasets)
     steps = [names] if plan.mixture.mixed else [[name] for name in names]
     return [
-        _init(plan),
+        *_birth(plan, state),
         *(train_program(plan, step, state) for step in steps),
         *(program for name in names for program in _evaluations(plan, name, state)),
     ]
@@ -135,12 +136,20 @@ def train_program(plan: Plan, names: Sequence[str], state: TrainState | None = N
     return Program(name, lambda: step.lower(state, batches), splits, given, waiting)
 
 
-def _init(plan: Plan) -> Program:
+def _birth(plan: Plan, state: TrainState) -> list[Program]:
+    """How the parameters are drawn, in parts, and what makes a state of them."""
     settings = plan.settings
-    make = make_init(settings.model, settings.heads, plan.mesh, settings.optimizer.rule)
     shape = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct((), shape.dtype, sharding=NamedSharding(plan.mesh, PartitionSpec()))
-    return Program("init", lambda: make.lower(key), {}, 0, 0)
+    draws = make_draws(settings.model, settings.heads, plan.mesh)
+    begin, params = make_begin(state, settings.optimizer.rule), _bytes(state.params)
+    return [
+        *(
+            Program(f"init {number}", partial(draw.lower, key), {}, 0, params)
+            for number, draw in enumerate(draws, 1)
+        ),
+        Program("init state", partial(begin.lower, state.params), {}, params, 0),
+    ]
 
 
 def _evaluations(plan: Plan, name: str, state: TrainState) -> list[Program]:

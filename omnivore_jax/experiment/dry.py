@@ -47,6 +47,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         )
         mesh = mesh_shape(settings.mesh, settings.hardware.chips)
         splits = batch_splits(settings, mixture, batch_shards(mesh))
+        attention = attention_lines(settings, Device(settings.hardware.platform))
     except ValueError as error:
         raise UserError(str(error)) from error
     _, params = abstract_model(settings.model, settings.heads)
@@ -70,7 +71,7 @@ def plan(config: Mapping[str, Any]) -> dict[str, Any]:
         "mesh": mesh,
         "mesh_rule": "batch over data x fsdp; parameters over fsdp (largest axis) and tensor "
         "(columns, then rows)",
-        "attention": attention_lines(settings, Device(settings.hardware.platform)),
+        "attention": attention,
         "datasets": rows,
         "hours": hours,
         "feeding": _feeding(settings, rows, hours),
@@ -216,7 +217,8 @@ def device_memory(
     tiled = settings.hardware.platform == "tpu"
     compute = replace(settings.compute, remat=recipe.remat)
     size = (dataset.frames, dataset.size, dataset.size)
-    activations = cost.activation_bytes(settings.model, size, compute, tiled=tiled)
+    device = Device(settings.hardware.platform)
+    activations = cost.activation_bytes(settings.model, size, compute, device)
     spec = settings.training[name].task.spec
     if not isinstance(spec, int):
         maps = [(s.channels, math.prod(s.size)) for s in cost.layout(settings.model, size)]

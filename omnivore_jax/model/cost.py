@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import jax
 
 from omnivore_jax.core.types import Size
+from omnivore_jax.model.attention.base import Device
+from omnivore_jax.model.attention.table import choose, stage_calls
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.params import abstract_model
@@ -122,47 +124,72 @@ LANES, ROWS = 128, 8
 """A TPU stores arrays in tiles of ROWS x LANES over their last two axes."""
 
 
+TPU = Device("tpu")
+
+
 def activation_bytes(
-    config: ModelConfig, size: Size, compute: Compute = Compute(), *, tiled: bool = True
+    config: ModelConfig, size: Size, compute: Compute = Compute(), device: Device = TPU
 ) -> int:
-    """Estimates what one sample takes at the fullest moment of a step, with unfused attention.
+    """Estimates what one sample takes at the fullest moment of a step.
 
     That is the backward pass through the last block of the widest stage: what all blocks have kept,
-    what that block computes again, and the gradient inside it. `tiled` counts the tiles of a TPU.
+    what that block computes again, and the gradient inside it. Arrays lie in tiles on a TPU, and
+    n x n maps count where the attention backend keeps them.
+
+    Raises:
+        ValueError: the attention backend is not known or cannot serve.
+
     """
     width = 2 if compute.dtype == "bfloat16" else 4
+    tiled = device.platform == "tpu"
     kept, largest = 0, 0
     for index, stage in enumerate(layout(config, size)):
         tokens = width * stage.tokens * _tiles(1, stage.channels, tiled)
-        qkv, maps, gradients = _attention_bytes(stage, width, tiled)
+        hidden = width * stage.tokens * _tiles(1, config.mlp_ratio * stage.channels, tiled)
+        inside = _attention_bytes(stage, compute, device)
         # Normalized input and output; the exponentials, from which all gradients follow.
-        attention = 2 * tokens + qkv + maps
+        attention = 2 * tokens + inside.qkv + inside.maps
         # Normalized input, and both sides of the GELU.
-        mlp = (1 + 2 * config.mlp_ratio) * tokens
+        mlp = tokens + 2 * hidden
         recomputed = {"none": 0, "attention": attention, "block": attention + mlp}[compute.remat]
         kept += stage.blocks * (2 * tokens + attention + mlp - recomputed)  # 2: a block's inputs
         kept += tokens if index == 0 else 0  # the embedding, before it is normalized
-        # Computed again, exponentials lie as their gradient does, in whole tiles.
-        # The compiler also copies masked logits to another layout before it computes on.
-        copy = 4 * gradients // (4 + width)
-        fresh = recomputed + (gradients - maps + copy if recomputed else 0)
-        # The gradients of the maps are gone when those of q, k and v stand there in float32.
-        largest = max(largest, fresh + max(gradients, 4 * qkv // width))
+        fresh = recomputed + (inside.again if recomputed else 0)
+        largest = max(largest, fresh + max(inside.gradients, 2 * hidden))
     return kept + largest
 
 
-def _attention_bytes(stage: StageLayout, width: int, tiled: bool) -> tuple[int, int, int]:
-    """Bytes of q, k and v; of the n x n maps that a block keeps; and of their gradients.
+class AttentionBytes(NamedTuple):
+    """What window attention takes for one sample."""
 
-    Maps stand there twice, in float32 for the softmax and in the type of the products.
-    """
+    qkv: int
+    maps: int
+    """The n x n maps that a block keeps."""
+    again: int
+    """What maps take beside that where they are computed again."""
+    gradients: int
+
+
+def _attention_bytes(stage: StageLayout, compute: Compute, device: Device) -> AttentionBytes:
+    width, tiled = 2 if compute.dtype == "bfloat16" else 4, device.platform == "tpu"
     n, heads = stage.window_tokens, stage.windows * stage.heads
+    dropout = compute.dropout > 0
+    (call,) = stage_calls([stage], device=device, dtype=compute.dtype, dropout=dropout)
+    if not choose(compute.attention, call).backend.keeps_maps:
+        qkv = width * stage.windows * _tiles(n, 3 * stage.channels, tiled)
+        return AttentionBytes(qkv, 0, 0, qkv)
+    # Maps stand there twice, in float32 for the softmax and in the type of the products.
     whole = _tiles(n, n, tiled)
     # Where n fills no row of lanes, the compiler lays windows along the lanes of a float32 map.
     dense = min(whole, n * -(-n // ROWS) * ROWS) if n < LANES else whole
     head_dim = stage.channels // stage.heads
     qkv = 3 * width * heads * _tiles(head_dim, n, tiled)  # tokens lie along the lanes
-    return qkv, heads * (4 * dense + width * whole), heads * (4 + width) * whole
+    maps, gradients = heads * (4 * dense + width * whole), heads * (4 + width) * whole
+    # Computed again, exponentials lie as their gradient does, in whole tiles.
+    # The compiler also copies masked logits to another layout before it computes on.
+    copy = 4 * gradients // (4 + width)
+    # The gradients of the maps are gone when those of q, k and v stand there in float32.
+    return AttentionBytes(qkv, maps, gradients - maps + copy, max(gradients, 4 * qkv // width))
 
 
 def _tiles(rows: int, columns: int, tiled: bool) -> int:

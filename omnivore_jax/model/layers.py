@@ -4,6 +4,8 @@ Parameters and their gradients are float32; a layer computes in the type of its 
 holds the same functions for CPUs.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -50,6 +52,15 @@ def layer_norm(
     """Normalises over channels."""
     if cpu.on_cpu():
         return cpu.layer_norm(x, scale, bias, LAYER_NORM_EPS)
+    return _layer_norm(x, scale, bias)
+
+
+# The backward passes of the two below compute their float32 numbers again. Kept, as a loop over
+# blocks would do, they are several times what the products of a block leave.
+
+
+@partial(jax.checkpoint, prevent_cse=False)
+def _layer_norm(x, scale, bias):
     wide = x.astype(jnp.float32)
     centered = wide - wide.mean(-1, keepdims=True)
     variance = jnp.square(centered).mean(-1, keepdims=True)
@@ -61,6 +72,11 @@ def gelu(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
     """Exact GELU."""
     if cpu.on_cpu():
         return cpu.gelu(x)
+    return _gelu(x)
+
+
+@partial(jax.checkpoint, prevent_cse=False)
+def _gelu(x):
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 

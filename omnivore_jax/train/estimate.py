@@ -20,8 +20,9 @@ MEMORY_FORMULA = (
     "parameters that it uses x (4 gradient, 8 when accumulated, + 2 in bfloat16, + 4 where "
     "gathered along fsdp) + micro-batch x what a sample takes in the backward pass "
     "through the largest block: what all blocks keep, what this one computes again and its "
-    "gradient, n x n attention maps in float32 and in the type of the products, in tiles of "
-    "8 x 128 on a TPU + batches on the device x samples of a batch x bytes of a sample"
+    "gradient; n x n attention maps in float32 and in the type of the products where the backend "
+    "keeps them; in tiles of 8 x 128 on a TPU + batches on the device x samples of a batch x bytes "
+    "of a sample"
 )
 HOURS_FORMULA = (
     "hours = samples with padding x forward FLOPs x (3, and 1 more where blocks are computed "

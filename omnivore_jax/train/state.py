@@ -1,13 +1,15 @@
 """The state of a training run: born on its devices, already divided over them."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from omnivore_jax.core.tree import flatten, unflatten
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import Heads
 from omnivore_jax.model.params import abstract_model, init_params
@@ -20,6 +22,10 @@ INIT = 2**32 - 1
 
 The keys of training fold in steps, which are smaller.
 """
+
+DRAWN = 64
+"""Parameters that one program draws: what the compiler takes grows with them, and Swin-L's at once
+would take more of a host than a fourth of its state."""
 
 
 class TrainState(NamedTuple):
@@ -52,16 +58,35 @@ def init_state(
 
     No device ever holds more than its own part, and the values depend on the seed alone.
     """
-    make = make_init(model, heads, mesh, rule)
-    return make(jax.random.fold_in(jax.random.key(seed), INIT))
+    key = jax.random.fold_in(jax.random.key(seed), INIT)
+    params: dict[str, Array] = {}
+    for draw in make_draws(model, heads, mesh):
+        params |= draw(key)
+    return make_begin(abstract_state(model, heads, mesh, rule), rule)(unflatten(params))
 
 
-def make_init(
-    model: ModelConfig, heads: Heads, mesh: Mesh, rule: Rule = "adamw"
-) -> jax.stages.Wrapped:
-    """Compiles key -> state of a run that begins."""
-    places = jax.tree.map(lambda leaf: leaf.sharding, abstract_state(model, heads, mesh, rule))
-    return jax.jit(lambda key: _begin(init_params(model, heads, key), rule), out_shardings=places)
+def make_draws(model: ModelConfig, heads: Heads, mesh: Mesh) -> list[jax.stages.Wrapped]:
+    """Compiles key -> initial parameters by path, `DRAWN` in each of the programs."""
+    leaves = flatten(abstract_state(model, heads, mesh).params)
+
+    def some(names: Sequence[str]) -> jax.stages.Wrapped:
+        def draw(key: PRNGKeyArray) -> dict[str, Array]:
+            params = flatten(init_params(model, heads, key))
+            return {name: params[name] for name in names}
+
+        return jax.jit(draw, out_shardings={name: leaves[name].sharding for name in names})
+
+    names = list(leaves)
+    return [some(names[first : first + DRAWN]) for first in range(0, len(names), DRAWN)]
+
+
+def make_begin(state: TrainState, rule: Rule = "adamw") -> jax.stages.Wrapped:
+    """Compiles parameters -> state of a run that begins; takes the parameters over.
+
+    `state` says the places of its arrays (`abstract_state`).
+    """
+    places = jax.tree.map(lambda leaf: leaf.sharding, state)
+    return jax.jit(partial(_begin, rule=rule), out_shardings=places, donate_argnums=0)
 
 
 def state_from(params: PyTree, mesh: Mesh, rule: Rule = "adamw") -> TrainState:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from omnivore_jax.core.tree import flatten
+from omnivore_jax.model.attention.base import Device
 from omnivore_jax.model.compute import Compute, Remat
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.cost import activation_bytes, flops, layout, parameter_count
 from omnivore_jax.model.params import abstract_model, init_params, merge
 from omnivore_jax.model.variants import HUB_NAMES, list_models, model_config
 
+XLA = Compute(attention="xla")
 HEADS = {"image": 1000, "rgbd": 19, "video": 400}
 INPUTS = {"image": (2, 1, 224, 224, 3), "video": (1, 32, 224, 224, 3), "rgbd": (2, 1, 224, 224, 4)}
 COUNTS = {  # FACTS 1.3 and 1.5: trunk and total, joint, then factored
@@ -105,8 +107,9 @@ def test_recomputing_keeps_less():
 
 def test_the_tiles_of_a_tpu_take_more_and_bfloat16_less():
     config, size = model_config("omnivore_swin_t"), (1, 224, 224)
-    whole, plain = (activation_bytes(config, size, tiled=tiled) for tiled in (True, False))
-    assert whole > plain > activation_bytes(config, size, Compute(dtype="bfloat16"), tiled=False)
+    narrow = Compute(dtype="bfloat16", attention="xla")
+    whole, plain = (activation_bytes(config, size, XLA, Device(name)) for name in ("tpu", "cpu"))
+    assert whole > plain > activation_bytes(config, size, narrow, Device("cpu"))
 
 
 def test_activations_of_one_block_without_tiles_by_hand():
@@ -114,7 +117,19 @@ def test_activations_of_one_block_without_tiles_by_hand():
     config = ModelConfig("one", 8, (1,), (2,), (1, 2, 2), patch=(1, 1, 1))
     tokens, maps = 4 * 4 * 8, 2 * 4 * 2 * 16  # maps stand there twice
     kept = (2 + 2 + 3 + 9 + 1) * tokens + maps
-    assert activation_bytes(config, (1, 2, 2), tiled=False) == kept + max(maps, 3 * tokens)
+    ours = activation_bytes(config, (1, 2, 2), XLA, Device("cpu"))
+    assert ours == kept + max(maps, 3 * tokens, 8 * tokens)
+
+
+def test_fused_attention_keeps_no_maps():
+    config, size = model_config("omnivore_swin_b"), (32, 224, 224)
+    plain, fused = (
+        activation_bytes(config, size, Compute("bfloat16", attention=name, remat="block"))
+        for name in ("xla", "pallas_tpu")
+    )
+    assert fused < plain / 4
+    with pytest.raises(ValueError, match="cannot serve: it is written for TPUs"):
+        activation_bytes(config, size, Compute(attention="pallas_tpu"), Device("gpu"))
 
 
 def test_names_of_the_hub_are_accepted_and_unknown_ones_named():

@@ -10,7 +10,7 @@ import pytest
 from tests.core.test_dist import free_port
 from tests.whole_runs import compiling
 
-MAX_GB = 2.1
+MAX_GB = 1.5
 """Of the whole process, the compiler and its first programs too."""
 BIRTH = """
 import sys

@@ -61,6 +61,8 @@ class Backend(NamedTuple):
     """Says why it cannot serve a call, None where it can."""
     passed_over: Callable[[Call], str | None] = lambda call: None
     """Says why `auto` passes it over though it can serve a call, None where it does not."""
+    keeps_maps: bool = True
+    """Whether n x n arrays of all windows stand in memory, and stay for the backward pass."""
 
 
 def platform() -> str:

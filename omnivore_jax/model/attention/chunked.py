@@ -75,4 +75,4 @@ def _passed_over(call: Call) -> str | None:
     return f"all windows at once are as fast below {LARGE} tokens a window"
 
 
-CHUNKED = Backend("chunked", attend, lambda call: None, _passed_over)
+CHUNKED = Backend("chunked", attend, lambda call: None, _passed_over, keeps_maps=False)

@@ -98,4 +98,4 @@ def _passed_over(call: Call) -> str | None:
     return "it has not run on a GPU yet: attention.backend=cudnn takes it"
 
 
-CUDNN = Backend("cudnn", attend, _supports, _passed_over)
+CUDNN = Backend("cudnn", attend, _supports, _passed_over, keeps_maps=False)

@@ -68,4 +68,4 @@ def _supports(call: Call) -> str | None:
     return None
 
 
-PALLAS_TPU = Backend("pallas_tpu", attend, _supports)
+PALLAS_TPU = Backend("pallas_tpu", attend, _supports, keeps_maps=False)
