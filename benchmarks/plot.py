@@ -68,7 +68,7 @@ def _panel(panel: Any, lines: Sequence[tuple[str, Any]], key: str, power: str) -
             )
         if found[power] is not None:
             panel.annotate(
-                f"{found[power]:.2f}",
+                f"{found[power]:z.2f}",
                 (x[-1], y[-1]),
                 ha="right",
                 va="top",

@@ -196,7 +196,7 @@ def _scaling_lines(told: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
                 _ends(points, "gb", ".3g"),
                 _ends(points, "temporaries_gib", ".2f"),
                 _ends(points, "collectives_mb", ".4g"),
-                ", ".join("-" if power is None else f"{power:.2f}" for power in powers),
+                ", ".join("-" if power is None else f"{power:z.2f}" for power in powers),
             )
 
 
