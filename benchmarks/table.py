@@ -38,9 +38,8 @@ def main(argv: Sequence[str]) -> int:
     new = {name: page(name, text, results) for name, text in old.items()}
     if flags.FLAGS.check:
         changed = [str(pages[name]) for name in pages if old[name] != new[name]]
-        print(
-            f"{', '.join(changed)}: old; python -m benchmarks.table" if changed else "as they are"
-        )
+        said = f"old: {', '.join(changed)}; python -m benchmarks.table"
+        print(said if changed else "as the files say")
         return int(bool(changed))
     for name, path in pages.items():
         path.write_text(new[name], encoding="utf-8")
