@@ -2,7 +2,8 @@
 
     python -m benchmarks.again [NAME...]    # then python -m benchmarks.table
 
-Without names: all files that were measured on a machine like this one.
+Without names: all files that were measured on a machine like this one; those of benchmarks.scaling
+only where the compiler of TPUs is installed (requirements-tpu.txt).
 """
 
 import json
@@ -10,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.machine import describe, words
@@ -38,8 +40,12 @@ def chosen(folder: Path, names: Sequence[str], machine: str) -> list[Path]:
     for name in names:
         if name not in files:
             raise UserError(f"{name} is not in {folder}; use some of {', '.join(files)}")
+    told = {path: json.loads(path.read_text()) for path in files.values()}
     found = [files[name] for name in names] or [
-        path for path in files.values() if words(json.loads(path.read_text())["machine"]) == machine
+        path
+        for path, row in told.items()
+        if words(row["machine"]) == machine
+        and (row["benchmark"] != "scaling" or find_spec("libtpu") is not None)
     ]
     if not found:
         raise UserError(f"nothing in {folder} is of this machine ({machine}); name a file")

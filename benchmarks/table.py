@@ -1,10 +1,10 @@
-"""Writes the tables of docs/performance.md and draws docs/growth.svg, from benchmarks/results/.
+"""Writes tables and pictures of docs/performance.md and docs/scaling.md, from benchmarks/results/.
 
     python -m benchmarks.table [--check]
 
-A file is what `python -m benchmarks.model ... --json=benchmarks/results/NAME.json` or
-`benchmarks.growth` wrote. Only what stands between the two marks of a section is written; --check
-says whether it is what the files say.
+A file is what `python -m benchmarks.model ... --json=benchmarks/results/NAME.json`,
+`benchmarks.growth` or `benchmarks.scaling` wrote. Only what stands between the two marks of a
+section is written; --check says whether it is what the files say.
 """
 
 import json
@@ -17,12 +17,12 @@ from absl import flags
 from benchmarks.growth import exponent
 from benchmarks.machine import words
 from benchmarks.plot import draw
+from benchmarks.scaling import FIGURES, series
 from omnivore_jax.core import command
 from omnivore_jax.core.errors import UserError
 
 RESULTS = Path(__file__).parent / "results"
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-PLOT = PAGE.with_name("growth.svg")
+DOCS = Path(__file__).parents[1] / "docs"
 HEAD = (
     "input", "mode", "beside", "time", "CPU time", "s", "MFU", "matmul", "peak GiB", "first call s",
     "again",
@@ -33,13 +33,20 @@ QUIET = 1.0
 
 def main(argv: Sequence[str]) -> int:
     results = read_results(RESULTS)
-    old = PAGE.read_text(encoding="utf-8")
-    new = page(old, results)
+    pages = {name: DOCS / name for name in SECTIONS}
+    old = {name: path.read_text(encoding="utf-8") for name, path in pages.items()}
+    new = {name: page(name, text, results) for name, text in old.items()}
     if flags.FLAGS.check:
-        print("as the files say" if old == new else f"{PAGE} is old; python -m benchmarks.table")
-        return int(old != new)
-    PAGE.write_text(new, encoding="utf-8")
-    draw([row for row in results if row["benchmark"] == "growth"], PLOT)
+        changed = [str(pages[name]) for name in pages if old[name] != new[name]]
+        said = f"old: {', '.join(changed)}; python -m benchmarks.table"
+        print(said if changed else "as the files say")
+        return int(bool(changed))
+    for name, path in pages.items():
+        path.write_text(new[name], encoding="utf-8")
+    draw([row for row in results if row["benchmark"] == "growth"], DOCS / "growth.svg")
+    steps = series(row for row in results if row["benchmark"] == "scaling")
+    figures = {key: (label, f"{key}_exponent") for key, label in FIGURES.items()}
+    draw(steps, DOCS / "scaling.svg", figures)
     return 0
 
 
@@ -48,28 +55,22 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def page(text: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """Puts the tables of the results into the text of the page.
+def page(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """Puts the tables of the results into the text of a page of docs/.
 
     Raises:
         UserError: a mark is missing.
 
     """
-    made = {"model": model_section, "growth": growth_section}
-    for name, make in made.items():
-        found = [row for row in results if row["benchmark"] == name]
-        text = put(text, name, make(found))
+    for section, make in SECTIONS[name].items():
+        found = [row for row in results if row["benchmark"] == section]
+        begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+        head, begun, rest = text.partition(begin)
+        _, closed, tail = rest.partition(end)
+        if not begun or not closed:
+            raise UserError(f"docs/{name} has no {begin} ... {end}; put these lines back")
+        text = f"{head}{begin}\n{make(found)}\n{end}{tail}"
     return text
-
-
-def put(text: str, section: str, content: str) -> str:
-    """Replaces what stands between the marks of a section."""
-    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-    head, found, rest = text.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
-        raise UserError(f"docs/performance.md has no {begin} ... {end}; put these lines back")
-    return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
 def model_section(results: Iterable[Mapping[str, Any]]) -> str:
@@ -169,9 +170,45 @@ def _ends(points: Sequence[Mapping[str, float]], key: str, form: str) -> str:
     return f"{points[0][key]:{form}} to {points[-1][key]:{form}}"
 
 
+def scaling_section(results: Iterable[Mapping[str, Any]]) -> str:
+    """What the compiler counts along every axis, and the powers."""
+    rows = list(results)
+    if not rows:
+        return ""
+    head = ("along", "model", "GFLOPs", "GB", "GiB of temporaries", "MB of collectives", "powers")
+    parts = _table(head, [line for row in rows for line in _scaling_lines(row)])
+    versions = {key: value for row in rows for key, value in row["versions"].items()}
+    parts += ["", f"{_with(versions)}:", "", *(f"    {row['command']}" for row in rows)]
+    return "\n".join(parts)
+
+
+def _scaling_lines(told: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    model = f"{told['model'].removeprefix('omnivore_')} {tuple(told['depths'])}"
+    for line in told["lines"]:
+        for axis, found in line["axes"].items():
+            points = found["points"]
+            powers = [found[f"{key}_exponent"] for key in FIGURES]
+            yield (
+                f"{axis}: {', '.join(str(point['value']) for point in points)} ({line['mode']})",
+                model,
+                _ends(points, "gflops", ",.4g"),
+                _ends(points, "gb", ".3g"),
+                _ends(points, "temporaries_gib", ".2f"),
+                _ends(points, "collectives_mb", ".4g"),
+                ", ".join("-" if power is None else f"{power:z.2f}" for power in powers),
+            )
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+SECTIONS = {
+    "performance.md": {"model": model_section, "growth": growth_section},
+    "scaling.md": {"scaling": scaling_section},
+}
+"""What is written into every page, by the benchmark whose files say it."""
 
 
 if __name__ == "__main__":

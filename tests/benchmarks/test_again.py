@@ -16,6 +16,7 @@ THERE = HERE | {"cpu": "Another CPU"}
 def folder(tmp_path):
     for name, where in (("a", HERE), ("b", THERE), ("c", HERE)):
         told = {"machine": where, "command": "python -m benchmarks.model --against=torch,timm"}
+        told |= {"benchmark": "model"}
         (tmp_path / f"{name}.json").write_text(json.dumps(told))
     return tmp_path
 
@@ -28,6 +29,17 @@ def test_files_of_this_machine_or_those_named_are_chosen(folder):
         again.chosen(folder, ["d"], here)
     with pytest.raises(UserError, match="is of this machine"):
         again.chosen(folder, [], "a third one")
+
+
+def test_what_needs_the_compiler_of_tpus_is_left_out_without_it(folder, monkeypatch):
+    told = json.loads((folder / "a.json").read_text()) | {"benchmark": "scaling"}
+    (folder / "d.json").write_text(json.dumps(told))
+    here = machine.words(HERE)
+    monkeypatch.setattr(again, "find_spec", lambda name: None)
+    assert [path.stem for path in again.chosen(folder, [], here)] == ["a", "c"]
+    assert [path.stem for path in again.chosen(folder, ["d"], here)] == ["d"]
+    monkeypatch.setattr(again, "find_spec", lambda name: name)
+    assert [path.stem for path in again.chosen(folder, [], here)] == ["a", "c", "d"]
 
 
 def test_a_command_writes_into_its_own_file(folder):

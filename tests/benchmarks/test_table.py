@@ -51,13 +51,14 @@ GROWTH = {
 MARKS = "before\n<!-- model: begin -->\nold\n<!-- model: end -->\nbetween\n<!-- growth: begin -->\n<!-- growth: end -->\nafter\n"  # noqa: E501
 
 
-def test_the_page_is_what_the_files_say():
-    text = table.PAGE.read_text(encoding="utf-8")
-    assert table.page(text, table.read_results(table.RESULTS)) == text
+def test_pages_are_what_the_files_say():
+    for name in table.SECTIONS:
+        text = (table.DOCS / name).read_text(encoding="utf-8")
+        assert table.page(name, text, table.read_results(table.RESULTS)) == text
 
 
 def test_tables_stand_between_their_marks_and_all_else_stays():
-    made = table.page(MARKS, [MODEL, GROWTH])
+    made = table.page("performance.md", MARKS, [MODEL, GROWTH])
     lines = made.splitlines()
     assert lines[0] == "before" and "between" in lines and lines[-1] == "after"
     assert "old" not in lines
@@ -72,12 +73,12 @@ def test_tables_stand_between_their_marks_and_all_else_stays():
         "| forward | frames: 8, 16 | 16 to 32 | 0.8 to 1.6 | 4.00 to 8.00 | tokens | "
         "1.00 | **1.00** | **0.90** |" in lines
     )
-    assert table.page(made, [MODEL, GROWTH]) == made
+    assert table.page("performance.md", made, [MODEL, GROWTH]) == made
 
 
 def test_a_page_without_marks_is_refused():
     with pytest.raises(UserError, match="has no <!-- model: begin --> .* put these lines back"):
-        table.page("nothing", [])
+        table.page("performance.md", "nothing", [])
 
 
 def test_the_picture_is_the_same_every_time(tmp_path):
