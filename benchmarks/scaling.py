@@ -200,12 +200,7 @@ def compiled(settings: Settings, point: Point) -> Figures:
 
     """
     machine = open_machine(point.topology)
-    try:
-        plan = make_plan(at(settings, point, len(machine.devices)), machine.devices)
-    except NotImplementedError as error:  # of jax.make_mesh
-        raise UserError(
-            f"--fsdp={point.fsdp} is no product of sides of {point.topology}; use 1 or one that is"
-        ) from error
+    plan = make_plan(at(settings, point, len(machine.devices)), machine.devices)
     program = train_program(plan, [point.dataset])
     figures = compile_program(program, int(machine.chip.usable_gib * GIB), machine.compiler)
     if not figures.flops:

@@ -13,6 +13,7 @@ from math import prod
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -84,10 +85,13 @@ def describe(config: MeshConfig, devices: int) -> str:
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Lays out the devices (all of them, or those given)."""
     devices = jax.devices() if devices is None else devices
-    shape = mesh_shape(config, len(devices))
-    return jax.make_mesh(
-        tuple(shape.values()), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
-    )
+    sizes, types = tuple(mesh_shape(config, len(devices)).values()), (AxisType.Auto,) * 3
+    try:
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    except NotImplementedError:
+        # No product of the sides of a TPU slice is such a size: an axis takes part of a side.
+        placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+        return Mesh(placed, AXES, axis_types=types)
 
 
 def batch_shards(shape: Mapping[str, int]) -> int:

@@ -62,17 +62,6 @@ def test_a_wrong_use_of_the_command_is_one_line_and_exit_2():
     assert done.stderr.count("\n") == 1
 
 
-def test_a_division_that_no_sides_make_is_named(monkeypatch):
-    def refuse(settings, devices):
-        raise NotImplementedError("Failed to find assignment")
-
-    monkeypatch.setattr(scaling, "open_machine", lambda name: SimpleNamespace(devices=[None] * 64))
-    monkeypatch.setattr(scaling, "make_plan", refuse)
-    point = scaling.Point(64, "v5p:4x4x4", fsdp=8)
-    with pytest.raises(UserError, match="--fsdp=8 is no product of sides of v5p:4x4x4"):
-        scaling.compiled(scaling.settings_of("swin_t", [1]), point)
-
-
 def stub(settings, point):
     """What a compiler would say whose counts grow with the samples of a device."""
     shards = point.value if point.topology != "v5e:1x1" else 1

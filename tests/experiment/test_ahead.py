@@ -72,6 +72,17 @@ def test_it_compiles_for_gpus():
 
 
 @needs_libtpu
+@pytest.mark.parametrize(
+    ("shape", "fsdp"), [("v5p:4x4x4", 4), ("v5p:4x4x4", 2), ("v5p:2x2x4", 8), ("v6e:16x16", 8)]
+)
+def test_a_mesh_may_divide_a_side_of_a_slice(shape, fsdp):
+    devices = open_machine(shape).devices
+    mesh = make_mesh(MeshConfig(-1, fsdp, 1), devices)
+    assert mesh.shape["fsdp"] == fsdp and set(mesh.devices.flat) == set(devices)
+    assert mesh.axis_types == make_mesh(MeshConfig(), jax.devices()).axis_types
+
+
+@needs_libtpu
 def test_the_command_compiles_a_run_and_catches_one_that_does_not_fit():
     done = compile_demo()
     assert done.returncode == 0, done.stderr[-3000:]
