@@ -1,6 +1,6 @@
 """The state of a training run: born on its devices, already divided over them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ INIT = 2**32 - 1
 The keys of training fold in steps, which are smaller.
 """
 
-DRAWN = 64
+DRAWN = 32
 """Parameters that one program draws: what the compiler takes grows with them, and Swin-L's at once
 would take more of a host than a fourth of its state."""
 
@@ -65,7 +65,7 @@ def init_state(
     return make_begin(abstract_state(model, heads, mesh, rule), rule)(unflatten(params))
 
 
-def make_draws(model: ModelConfig, heads: Heads, mesh: Mesh) -> list[jax.stages.Wrapped]:
+def make_draws(model: ModelConfig, heads: Heads, mesh: Mesh) -> Iterator[jax.stages.Wrapped]:
     """Compiles key -> initial parameters by path, `DRAWN` in each of the programs."""
     leaves = flatten(abstract_state(model, heads, mesh).params)
 
@@ -77,7 +77,8 @@ def make_draws(model: ModelConfig, heads: Heads, mesh: Mesh) -> list[jax.stages.
         return jax.jit(draw, out_shardings={name: leaves[name].sharding for name in names})
 
     names = list(leaves)
-    return [some(names[first : first + DRAWN]) for first in range(0, len(names), DRAWN)]
+    for first in range(0, len(names), DRAWN):
+        yield some(names[first : first + DRAWN])
 
 
 def make_begin(state: TrainState, rule: Rule = "adamw") -> jax.stages.Wrapped:

@@ -88,7 +88,7 @@ def test_the_command_compiles_a_run_and_catches_one_that_does_not_fit():
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert [row["name"] for row in report["programs"]] == [
-        *("init 1", "init 2", "init state"),
+        *("init 1", "init 2", "init 3", "init state"),
         "train demo_image",
         "eval demo_image",
     ]

@@ -62,13 +62,13 @@ def figures_of(program, *, arguments=1.0, temporaries=10.0):
 
 def test_a_run_compiles_its_state_its_steps_and_its_evaluations():
     assert [program.name for program in programs(plan_of("swin_l"))] == [
-        *(f"init {number}" for number in range(1, 7)),
+        *(f"init {number}" for number in range(1, 13)),
         "init state",
         *("train imagenet", "train imagenet21k", "train kinetics400", "train sunrgbd"),
         *("eval imagenet", "eval kinetics400", "eval kinetics400 4x3", "eval sunrgbd"),
     ]
     names = [program.name for program in programs(plan_of("demo:mixed"))]
-    assert names[2:4] == ["init state", "train mixed"] and len(names) == 7
+    assert names[3:5] == ["init state", "train mixed"] and len(names) == 8
 
 
 def test_what_waits_beside_a_step_are_two_more_batches_and_beside_an_evaluation_the_moments():
