@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from omnivore_jax.core.memory import return_after_compilation
+
 OFF = "off"
 MIN_SECONDS = 1.0
 """Programs that compile faster are not kept."""
@@ -39,10 +41,11 @@ def cache_home() -> Path:
 
 
 def open_cache(choice: str) -> Callable[[], str]:
-    """Makes JAX keep its programs; call before the first compilation.
+    """Makes JAX keep its programs, and no memory of its compiler; call before the first one.
 
     Returns what says, at any later time, where they are and how many came from there.
     """
+    return_after_compilation()
     place = folder(choice)
     if place is None:
         jax.config.update("jax_enable_compilation_cache", False)

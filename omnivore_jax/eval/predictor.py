@@ -5,6 +5,7 @@ Nothing of a training run is needed: sizes and heads, how to run, and devices.
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from omnivore_jax.core.memory import in_order
 from omnivore_jax.core.types import Batch, Fusion, Mode
 from omnivore_jax.eval.sliding import Grid, Window
 from omnivore_jax.model.compute import Compute
@@ -54,15 +56,17 @@ class Predictor:
         self.mesh = mesh
         self._model, self._heads, self._compute = model, dict(heads), compute
         out = None if mesh is None else NamedSharding(mesh, P(BATCH_AXES))
-        self._judge = jax.jit(self._run_judge, static_argnums=(2, 3), out_shardings=out)
-        self._outputs = jax.jit(self._run_outputs, static_argnums=(2, 3), out_shardings=out)
-        self._features = jax.jit(self._run_features, static_argnums=(2, 3), out_shardings=out)
+        platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+        jit = partial(jax.jit, out_shardings=out, compiler_options=dict(in_order(platform)))
+        self._judge = jit(self._run_judge, static_argnums=(2, 3))
+        self._outputs = jit(self._run_outputs, static_argnums=(2, 3))
+        self._features = jit(self._run_features, static_argnums=(2, 3))
         # of windows: the third holds the model and serves pictures of all sizes
-        self._cut = jax.jit(_cut_windows, static_argnums=(1, 2, 3), out_shardings=out)
-        self._score = jax.jit(self._run, static_argnums=2, out_shardings=out)
-        self._join = jax.jit(_join_windows, static_argnums=(1, 2, 3), out_shardings=out)
-        self._fuse = jax.jit(_fuse_parts, static_argnums=(1, 2), out_shardings=out)
-        self._judge_output = jax.jit(_judge_output, static_argnums=2, out_shardings=out)
+        self._cut = jit(_cut_windows, static_argnums=(1, 2, 3))
+        self._score = jit(self._run, static_argnums=2)
+        self._join = jit(_join_windows, static_argnums=(1, 2, 3))
+        self._fuse = jit(_fuse_parts, static_argnums=(1, 2))
+        self._judge_output = jit(_judge_output, static_argnums=2)
 
     def judge(self, params: Params, batch: Batch, task: Task, feed: Feed) -> Any:
         """Scores a batch on a task's head and judges every sample (`Task.judge`): arrays [b ...].

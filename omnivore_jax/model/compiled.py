@@ -1,8 +1,8 @@
 """A model for use from Python: parameters, and one compiled program for every shape of input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from omnivore_jax.core.memory import in_order
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
 from omnivore_jax.model.heads import Heads, Output
@@ -43,7 +44,8 @@ class CompiledModel:
             ValueError: there is no such head, or the input has a wrong number of channels.
 
         """
-        return _score(self._graphdef, self.params, x, head=head, compute=self.compute)
+        score = _compiled(_score, jax.default_backend())
+        return score(self._graphdef, self.params, x, head, self.compute)
 
     def features(
         self, x: Samples, stages: Sequence[str] | None = None
@@ -56,7 +58,8 @@ class CompiledModel:
 
         """
         names = None if stages is None else tuple(stages)
-        return _features(self._graphdef, self.params, x, stages=names, compute=self.compute)
+        see = _compiled(_features, jax.default_backend())
+        return see(self._graphdef, self.params, x, names, self.compute)
 
     def module(self) -> Omnivore:
         """Gives the Flax module with these parameters, for what a compiled call does not offer."""
@@ -67,16 +70,18 @@ class CompiledModel:
         return abstract_model(self.config, self.heads)[0]
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("head", "compute"))
-def _score(
-    graphdef: nnx.GraphDef, params: Params, x: Array, *, head: str, compute: Compute
-) -> Output:
+@cache
+def _compiled(function: Callable, platform: str) -> jax.stages.Wrapped:
+    """The program of a function of (graphdef, parameters, inputs, what of them, how to run)."""
+    return jax.jit(function, static_argnums=(0, 3, 4), compiler_options=dict(in_order(platform)))
+
+
+def _score(graphdef: nnx.GraphDef, params: Params, x: Array, head: str, compute: Compute) -> Output:
     return merge(graphdef, params)(x, head, compute=compute)
 
 
-@partial(jax.jit, static_argnums=0, static_argnames=("stages", "compute"))
 def _features(
-    graphdef: nnx.GraphDef, params: Params, x: Array, *, stages: Any, compute: Compute
+    graphdef: nnx.GraphDef, params: Params, x: Array, stages: Any, compute: Compute
 ) -> Any:
     return merge(graphdef, params).features(x, stages, compute=compute)
 
