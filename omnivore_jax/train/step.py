@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
+from omnivore_jax.core.memory import in_order
 from omnivore_jax.core.types import Batch
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.config import ModelConfig
@@ -71,7 +72,8 @@ def make_train_step(trainer: Trainer) -> jax.stages.Wrapped:
         with jax.sharding.use_abstract_mesh(trainer.mesh.abstract_mesh):
             return train_step(trainer, state, batches)
 
-    return jax.jit(step, donate_argnums=0, out_shardings=placed)
+    order = dict(in_order(trainer.mesh.devices.flat[0].platform))
+    return jax.jit(step, donate_argnums=0, out_shardings=placed, compiler_options=order)
 
 
 def train_step(
