@@ -41,7 +41,7 @@ def squares(text, n):
 @pytest.mark.parametrize("chip", SLICES)
 def test_the_kernel_compiles_for_all_stages_of_the_paper(chip, name):
     stage = STAGES[name]
-    text = compiled(SLICES[chip], stage, 2).as_text()
+    text = compiled(open_machine(SLICES[chip]), stage, 2).as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2
     assert max(squares(text, stage.window_tokens)) <= max(stage.heads, 8)  # masks: 8 at most
 
@@ -51,7 +51,7 @@ def test_attention_of_stage_one_on_clips_moves_less_than_three_gigabytes(shifted
     """Swin-T, 8 clips of 32 x 224 x 224: with plain XLA 27 and 38."""
     stage = STAGES["T clip 1"]
     moved = {
-        backend: compiled(SLICES["v5e"], stage, 8, shifted=shifted, backend=backend)
+        backend: compiled(open_machine(SLICES["v5e"]), stage, 8, shifted=shifted, backend=backend)
         for backend in ("pallas_tpu", "xla")
     }
     moved = {name: program.cost_analysis()["bytes accessed"] for name, program in moved.items()}
