@@ -70,7 +70,7 @@ test: env
 	$(RUN) -m pytest -n $(JOBS) $(SHARE) tests
 
 test-slow: env
-	$(RUN) -m pytest -n $(JOBS) $(SHARE) -m slow -rs tests
+	$(RUN) -m pytest -n $(JOBS) $(SHARE) -m slow -rs --durations=25 tests
 
 test-all: test test-slow
 

@@ -19,6 +19,7 @@ from absl import flags
 from benchmarks.machine import command_line, describe, words
 from benchmarks.spread import spread
 from omnivore_jax.core import command
+from omnivore_jax.core.memory import in_order
 from omnivore_jax.model.compiled import CompiledModel, create_model
 from omnivore_jax.model.compute import Compute
 from omnivore_jax.model.params import Params, abstract_model, merge
@@ -66,7 +67,9 @@ def compiled(model: CompiledModel, x: jax.Array, backend: str) -> jax.stages.Com
     def loss(params: Params, x: jax.Array):
         return jnp.square(score(params, x)).sum()
 
-    return jax.jit(jax.grad(loss) if TRAIN.value else score).lower(model.params, x).compile()
+    order = dict(in_order(jax.default_backend()))  # as the product's own programs
+    program = jax.jit(jax.grad(loss) if TRAIN.value else score, compiler_options=order)
+    return program.lower(model.params, x).compile()
 
 
 if __name__ == "__main__":

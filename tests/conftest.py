@@ -23,6 +23,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 HEAVY = (
+    "tests/test_elastic",
+    "tests/test_rows_of_transfer",
+    "tests/test_rows_of_joint_training",
     "train/test_trajectory",
     "train/test_step",
     "tasks/test_another_task",
@@ -32,7 +35,7 @@ HEAVY = (
     "weights/test_conversion",
     "train/test_update",
 )
-"""Modules that compile most: with `--dist loadfile` the last one must not be one of them."""
+"""Modules that take longest: with `--dist loadfile` the last one must not be one of them."""
 
 
 def pytest_collection_finish():

@@ -4,7 +4,6 @@ It has not run on a GPU: what is checked is what it is lowered to, and all but c
 `auto` passes it over.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -46,20 +45,26 @@ def attend(
     classes, ids = masks
     if not isinstance(ids, np.ndarray) or len(classes) > MOST_CLASSES:
         raise ValueError(f"cudnn takes at most {MOST_CLASSES} masks, and those of NumPy")
-    places = _by_class(ids, len(classes))
-    windows = qkv.reshape(-1, len(ids), *qkv.shape[1:])
-    parts = []
-    for mask, chosen in zip(classes, places, strict=True):
-        part = windows[:, chosen]
+    order = np.argsort(ids, kind="stable")
+    ends = np.cumsum(np.bincount(ids, minlength=len(classes)))[:-1]
+    windows = _permute(qkv.reshape(-1, len(ids), *qkv.shape[1:]), order)
+    outs = []
+    for mask, part in zip(classes, jnp.split(windows, ends, axis=1), strict=True):
         out = _attend(part.reshape(-1, *qkv.shape[1:]), bias + mask, implementation)
-        parts.append(out.reshape(*part.shape[:-1], -1))
-    back = np.argsort(np.concatenate(places))
-    out = jnp.concatenate(parts, axis=1)[:, back]
+        outs.append(out.reshape(*part.shape[:-1], -1))
+    out = _permute(jnp.concatenate(outs, axis=1), np.argsort(order))
     return out.reshape(*qkv.shape[:2], -1)
 
 
-def _by_class(ids: np.ndarray, count: int) -> Sequence[np.ndarray]:
-    return [np.flatnonzero(ids == i) for i in range(count)]
+def _permute(x: Float[Array, "b w n c"], order: np.ndarray) -> Float[Array, "b w n c"]:
+    """Reorders windows; the gradient does so backwards, where XLA would scatter into zeros."""
+
+    @jax.custom_vjp
+    def permute(x):
+        return x[:, order]
+
+    permute.defvjp(lambda x: (x[:, order], None), lambda _, dy: (dy[:, np.argsort(order)],))
+    return permute(x)
 
 
 def _attend(
