@@ -1,6 +1,7 @@
 """Whether a run fits a machine that is not there: figures of its programs, remedies, a search."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from math import prod
@@ -24,6 +25,8 @@ from omnivore_jax.train.collectives import Collective
 from omnivore_jax.train.mesh import batch_shards
 
 GIB = 2**30
+AT_ONCE = 2
+"""Compilations; one of Swin-L's training step takes up to 6 GB."""
 NOTES = (
     "GiB of one device. arguments: state and batch; outputs: those that take no argument's place; "
     "temporaries: with the program itself; beside: what the run holds there too (batches that "
@@ -59,11 +62,9 @@ def examine(
     known = {}
     if search:
         plan, known = _search(plan, machine, chosen)
-    every = [
-        known.get(program.name) or _compile(program, machine)
-        for program in programs(plan)
-        if program.name in chosen
-    ]
+    waiting = [program for program in programs(plan) if program.name in chosen]
+    made = known | _compile_all([p for p in waiting if p.name not in known], machine)
+    every = [made[program.name] for program in waiting]
     found = {name: plan.splits[name].micro for figures in known.values() for name in figures.splits}
     return {
         "name": settings.name,
@@ -84,6 +85,17 @@ def examine(
 
 def _compile(program: Program, machine: Machine) -> Figures:
     return compile_program(program, int(machine.chip.usable_gib * GIB), machine.compiler)
+
+
+def _compile_all(waiting: Sequence[Program], machine: Machine) -> dict[str, Figures]:
+    """Compiles programs, two at a time, as a compiler does much of its work on one core."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        pending = [pool.submit(_compile, program, machine) for program in waiting]
+        try:
+            return {one.result().name: one.result() for one in pending}
+        except BaseException:  # an interrupt too: what has not begun need not
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _chosen(plan: Plan, only: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import threading
+import time
 from dataclasses import replace
 
 import jax
@@ -145,6 +147,33 @@ def test_the_report_says_what_does_not_fit_and_what_to_do(compiler):
     text = render(report)
     assert max(map(len, text.splitlines())) <= 120
     assert "train demo_image: 1 all-reduce of f32, 0.0 MB" in text and " 32x1 " in text
+
+
+def test_two_programs_compile_at_a_time_and_the_table_has_their_order(compiler, monkeypatch):
+    together = threading.Barrier(2)
+
+    def compile_program(program, usable, options):
+        together.wait(timeout=20)  # breaks where one waits alone
+        return figures_of(program)
+
+    monkeypatch.setattr(fits, "compile_program", compile_program)
+    report = examine(config_of("demo:image"), "v5e:2x4")
+    names = ["init 1", "init 2", "init 3", "init state", "train demo_image", "eval demo_image"]
+    assert [row["name"] for row in report["programs"]] == names
+
+
+def test_what_has_not_begun_is_not_compiled_after_an_error(compiler, monkeypatch):
+    begun = []
+
+    def compile_program(program, usable, options):
+        begun.append(program.name)
+        time.sleep(0.2)
+        raise UserError(f"{program.name} is wrong")
+
+    monkeypatch.setattr(fits, "compile_program", compile_program)
+    with pytest.raises(UserError, match="init 1 is wrong"):
+        examine(config_of("demo:image"), "v5e:2x4")
+    assert len(begun) < 6
 
 
 def test_a_search_compiles_the_run_with_the_largest_micro_batches(compiler):
