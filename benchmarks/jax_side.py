@@ -71,6 +71,11 @@ class JaxSide:
         jax.block_until_ready(self._state)
         return [float(metrics["loss"]), float(metrics["grad_norm"])]
 
+    def program(self) -> str:
+        """The compiled training step, as text."""
+        batches = {self._job.kind: self._inputs}
+        return self._step.lower(self._state, batches).compile().as_text() or ""
+
     def matmul(self, n: int) -> float:
         """Measures the FLOPs a second of a product of two n x n matrices."""
         x = jax.random.normal(jax.random.key(0), (n, n), self._job.dtype)

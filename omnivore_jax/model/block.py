@@ -37,13 +37,14 @@ class WindowAttention(nnx.Module):
         qkv = self.qkv(partition(x, grid))
         bias = self.relative_position_bias_table(grid.window)
         keep = dropout_factors(child_keys(keys, 0), (qkv.shape[0] // x.shape[0], *bias.shape), rate)
-        out = window_attention(
-            qkv,
-            bias,
-            shift_masks(grid),
-            backend=compute.attention,
-            keep=None if keep is None else keep.reshape(-1, *bias.shape),
-        )
+        with jax.named_scope("windows"):
+            out = window_attention(
+                qkv,
+                bias,
+                shift_masks(grid),
+                backend=compute.attention,
+                keep=None if keep is None else keep.reshape(-1, *bias.shape),
+            )
         return dropout(self.proj(merge(out, grid)), child_keys(keys, 1), rate)
 
 
@@ -88,11 +89,13 @@ class Block(nnx.Module):
         first, second = (None, None) if drop_path is None else drop_path
 
         def attention(x):
-            return self.attn(self.norm1(x), grid, child_keys(keys, 0), compute)
+            with jax.named_scope("attention"):
+                return self.attn(self.norm1(x), grid, child_keys(keys, 0), compute)
 
         def mlp(x):
-            out = self.mlp(self.norm2(x), child_keys(keys, 1), compute)
-            return scale_samples(out, second)
+            with jax.named_scope("mlp"):
+                out = self.mlp(self.norm2(x), child_keys(keys, 1), compute)
+                return scale_samples(out, second)
 
         x = x + scale_samples(_maybe_remat(attention, compute.remat != "none")(x), first)
         return x + _maybe_remat(mlp, compute.remat == "block")(x)
@@ -110,8 +113,9 @@ class PatchMerging(nnx.Module):
         self.reduction = Linear(4 * width, 2 * width, std=std, bias=False, key=key)
 
     def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h2 w2 c2"]:
-        x = jnp.pad(x, [(0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2), (0, 0)])
-        # Neighbours in the order (h, w) = (0, 0), (1, 0), (0, 1), (1, 1), as in the released
-        # weights.
-        x = rearrange(x, "b t (h q) (w r) c -> b t h w (r q c)", q=2, r=2)
-        return self.reduction(self.norm(x))
+        with jax.named_scope("merging"):
+            x = jnp.pad(x, [(0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2), (0, 0)])
+            # Neighbours in the order (h, w) = (0, 0), (1, 0), (0, 1), (1, 1), as in the released
+            # weights.
+            x = rearrange(x, "b t (h q) (w r) c -> b t h w (r q c)", q=2, r=2)
+            return self.reduction(self.norm(x))

@@ -32,7 +32,8 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features_out)) if bias else None
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch out"]:
-        return dense(x, self.kernel[...], None if self.bias is None else self.bias[...])
+        with jax.named_scope("linear"):
+            return dense(x, self.kernel[...], None if self.bias is None else self.bias[...])
 
 
 class LayerNorm(nnx.Module):
@@ -43,7 +44,8 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        return layer_norm(x, self.scale[...], self.bias[...])
+        with jax.named_scope("norm"):
+            return layer_norm(x, self.scale[...], self.bias[...])
 
 
 def layer_norm(
@@ -70,9 +72,8 @@ def _layer_norm(x, scale, bias):
 
 def gelu(x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
     """Exact GELU."""
-    if cpu.on_cpu():
-        return cpu.gelu(x)
-    return _gelu(x)
+    with jax.named_scope("gelu"):
+        return cpu.gelu(x) if cpu.on_cpu() else _gelu(x)
 
 
 @partial(jax.checkpoint, prevent_cse=False)

@@ -99,7 +99,8 @@ class Trunk(nnx.Module):
     ) -> Float[Array, "b t2 h2 w2 c2"]:
         """Tokens of an input, normalised."""
         kind = self.config.depth_embed
-        return embed(x.astype(dtype), self.patch_embed, self.depth_patch_embed, kind)
+        with jax.named_scope("embed"):
+            return embed(x.astype(dtype), self.patch_embed, self.depth_patch_embed, kind)
 
     def __call__(
         self,

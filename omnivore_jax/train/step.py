@@ -90,9 +90,10 @@ def train_step(
     rate = learning_rate(trainer.optimizer, state.step, trainer.total_steps)
 
     grads = opt.clip_by_norm(grads, norm, trainer.optimizer.clip)
-    groups, opt_state = opt.update(trainer.optimizer, rate, groups, grads, state.opt_state)
-    params = join_groups(groups.values())
-    ema = opt.average(trainer.optimizer, state.ema, params)
+    with jax.named_scope("optimizer"):
+        groups, opt_state = opt.update(trainer.optimizer, rate, groups, grads, state.opt_state)
+        params = join_groups(groups.values())
+        ema = opt.average(trainer.optimizer, state.ema, params)
     metrics = {
         "loss": loss,
         "grad_norm": norm,
