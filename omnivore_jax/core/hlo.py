@@ -9,7 +9,7 @@ HEAD = re.compile(r"(?:ENTRY )?%?([\w.\-]+) .*\{\s*$")
 
 
 def computations(text: str) -> dict[str, list[str]]:
-    """Lines of every computation of a compiled program, by name; the entry comes last."""
+    """Lines of every computation of a compiled program, by name."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():

@@ -18,9 +18,8 @@ def in_order(platform: str) -> Mapping[str, str]:
     """Options of the compiler for programs of a model.
 
     For CPUs XLA orders a program so that much could run at once, and keeps what waits; operations
-    use all cores by themselves. One after another, a clip's forward pass takes a quarter of the
-    temporaries and less time, Swin-L's training step four fifths. Nothing for other platforms, and
-    where this XLA does not know the option.
+    use all cores by themselves. One after another they take fewer temporaries and no more time.
+    Nothing for other platforms, and where this XLA does not know the option.
     """
     if platform != "cpu":
         return {}
